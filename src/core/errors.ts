@@ -71,6 +71,16 @@ export class MillraceError extends Error {
   }
 }
 
+/** A call to another function failed: what `invoke` rejects with, at the client and in a handler's context. */
+export class CallError extends MillraceError {
+  readonly functionName: string;
+
+  constructor(functionName: string, code: ErrorCode, message: string, options: ErrorOptions = {}) {
+    super(code, message, options);
+    this.functionName = functionName;
+  }
+}
+
 export function isErrorCode(code: unknown): code is ErrorCode {
   return typeof code === 'string' && Object.hasOwn(ERROR_REGISTRY, code);
 }

@@ -1,0 +1,3 @@
+import { natsRequestPeer } from './nats-sum.ts';
+
+export default natsRequestPeer('bench.request', {});

@@ -1,0 +1,95 @@
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { benchIdle, IDLE_COMMAND } from './idle.ts';
+import { benchInvoke } from './invoke.ts';
+import { PEERS } from './peers/index.ts';
+import { note, print } from './print.ts';
+
+const USAGE = `usage: npm run bench -- WHAT [options]
+
+invoke   ask a function to add two numbers, await the answer; millrace and others, interleaved
+  --seconds 3              length of one measurement
+  --rounds 3               medians are taken over the rounds
+  --concurrency 1,64,512   calls in flight
+  --only NAME,NAME         of ${PEERS.map(({ name }) => name).join(', ')}
+  --json FILE              default bench/results/invoke.json; with --only or --cpu-prof none unless named
+  --cpu-prof DIR           CPU profiles of every selected caller and worker
+
+idle     what a worker costs while nothing happens
+  --command 'COMMAND'      default ${IDLE_COMMAND}
+  --settle 5  --seconds 20`;
+
+const RESULTS = fileURLToPath(new URL('./results/invoke.json', import.meta.url));
+
+/** A mistake in the command line: status 2 and the usage. */
+class UsageError extends Error {}
+
+const list = (text: string | undefined): string[] | undefined =>
+  text?.split(',').filter((part) => part !== '');
+
+function positive(text: string | undefined, fallback: number): number {
+  if (text === undefined) return fallback;
+  const value = Number(text);
+  if (!(value > 0) || !Number.isFinite(value))
+    throw new UsageError(`not a positive number: ${text}`);
+  return value;
+}
+
+function knownPeers(names: string[] | undefined): string[] | undefined {
+  const unknown = names?.find((name) => !PEERS.some((peer) => peer.name === name));
+  if (unknown !== undefined) throw new UsageError(`no peer named ${unknown}`);
+  return names;
+}
+
+async function main(): Promise<void> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      seconds: { type: 'string' },
+      rounds: { type: 'string' },
+      concurrency: { type: 'string' },
+      only: { type: 'string' },
+      json: { type: 'string' },
+      'cpu-prof': { type: 'string' },
+      command: { type: 'string' },
+      settle: { type: 'string' },
+      help: { type: 'boolean', short: 'h' },
+    },
+  });
+  const [what] = positionals;
+  if (values.help === true) {
+    print(USAGE);
+  } else if (what === 'invoke') {
+    const only = knownPeers(list(values.only));
+    const whole = only === undefined && values['cpu-prof'] === undefined;
+    await benchInvoke({
+      seconds: positive(values.seconds, 3),
+      rounds: positive(values.rounds, 3),
+      concurrency: (list(values.concurrency) ?? ['1', '64', '512']).map((n) => positive(n, 1)),
+      only,
+      jsonFile: values.json ?? (whole ? RESULTS : undefined),
+      profileDir: values['cpu-prof'],
+    });
+  } else if (what === 'idle') {
+    await benchIdle({
+      command: values.command ?? IDLE_COMMAND,
+      settleSeconds: positive(values.settle, 5),
+      seconds: positive(values.seconds, 20),
+    });
+  } else {
+    throw new UsageError(what === undefined ? 'what to measure?' : `no benchmark named ${what}`);
+  }
+}
+
+function isUsageError(error: unknown): boolean {
+  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+  return error instanceof UsageError || code.startsWith('ERR_PARSE_ARGS');
+}
+
+try {
+  await main();
+} catch (error) {
+  note(error instanceof Error ? error.message : String(error));
+  if (isUsageError(error)) note(USAGE);
+  process.exitCode = isUsageError(error) ? 2 : 1;
+}

@@ -1,0 +1,434 @@
+/**
+ * The calling side: sends calls to workers in frames and brings each an answer.
+ *
+ * A call is `held` (no live worker is known, or the connection is down), `queued` (chosen a worker, waits for the end
+ * of this turn of the event loop, so that calls made together travel together), `sent`, and then settled, once:
+ *
+ * - C1  Every call settles by its deadline, at most one sweep interval late: answer, coded error, or TIMEOUT.
+ * - C2  A call that provably reached nobody (no responders) is sent elsewhere, whatever its kind.
+ * - C3  A call that may have reached a worker is sent again only if `retry` allows, with its id kept and its attempt
+ *       counted; otherwise it fails as UNAVAILABLE with `details.outcome: 'unknown'` once its worker is known dead.
+ * - C4  A worker counts as dead only when the broker says that nobody listens on its own subject. Silence is not
+ *       death: a worker that computes for seconds keeps its calls.
+ * - C5  At most `maxCallsInFlight` calls are unsettled; the next one is refused as UNAVAILABLE.
+ */
+import type { Msg, Subscription } from 'nats';
+import type { MillraceError } from '../core/errors.ts';
+import type { ContentType, Encoded } from '../core/payload.ts';
+import type { Settings } from '../core/settings.ts';
+import { subjectsOf, type Subjects } from '../core/subjects.ts';
+import {
+  answeredError,
+  cancelled,
+  clientClosed,
+  nobodyAvailable,
+  notUnderstood,
+  outcomeUnknown,
+  timedOut,
+  tooManyInFlight,
+  unknownFunction,
+} from './call-errors.ts';
+import type { Bus } from './connection.ts';
+import {
+  callSizeBytes,
+  decodeReplies,
+  encodeCalls,
+  ReplyStatus,
+  type OutgoingCall,
+} from './frame.ts';
+import { Members } from './members.ts';
+import { isNoResponders } from './status.ts';
+
+export interface CallRequest {
+  functionName: string;
+  encoded: Encoded;
+  /** The event's id; '' lets the receiver derive one. */
+  eventId: string;
+  /** JSON of the headers, '' for none. */
+  headers: string;
+  timeoutMs: number;
+  /** May the call run again when its worker dies? */
+  retry: boolean;
+  signal?: AbortSignal | undefined;
+}
+
+export interface CallAnswer {
+  type: ContentType;
+  body: Uint8Array;
+}
+
+interface Call extends OutgoingCall {
+  readonly deadlineMs: number;
+  readonly retry: boolean;
+  readonly resolve: (answer: CallAnswer) => void;
+  readonly reject: (error: MillraceError) => void;
+  /** The number under which it was sent last; 0 before. */
+  wireId: number;
+  workerId: string;
+  /** While held: when to give up looking for a worker. */
+  heldUntilMs: number;
+  settled: boolean;
+  /** Stops listening to the caller's signal. */
+  unwatch: (() => void) | undefined;
+}
+
+interface Outbox {
+  calls: Call[];
+}
+
+const MAX_WIRE_ID = 0xffff_ffff;
+
+export class Caller {
+  readonly #bus: Bus;
+  readonly #settings: Settings;
+  readonly #subjects: Subjects;
+  /** Whom it knows. */
+  readonly members: Members;
+  readonly #random: () => number;
+  readonly #subscription: Subscription;
+  readonly #stopListening: () => void;
+  readonly #sent = new Map<number, Call>();
+  #held: Call[] = [];
+  readonly #outboxes = new Map<string, Outbox>();
+  /** Functions that some worker has offered: waiting for one of these makes sense. */
+  readonly #everOffered = new Set<string>();
+  /** worker id → when it last gave a sign of life, for those with calls in flight. */
+  readonly #heardAtMs = new Map<string, number>();
+  #unsettled = 0;
+  #nextWireId = 1;
+  #flushScheduled = false;
+  #sweep: NodeJS.Timeout | undefined;
+  #closed = false;
+
+  constructor(bus: Bus, settings: Settings, random: () => number = Math.random) {
+    this.#bus = bus;
+    this.#settings = settings;
+    this.#subjects = subjectsOf(settings.namespace);
+    this.#random = random;
+    this.#subscription = bus.subscribe(`${bus.inbox}.c.>`, (message) => this.#onMessage(message));
+    this.members = new Members(bus, settings, {
+      onAnnounced: (workerId) => this.#onAnnounced(workerId),
+      onReconnected: (workerId) => this.#resendLost(workerId),
+      onNobody: () => this.#onNobody(),
+    });
+    this.#stopListening = bus.onStatus((up) => {
+      if (up) this.#onConnectionBack();
+    });
+  }
+
+  get inFlight(): number {
+    return this.#unsettled;
+  }
+
+  /** Rejects with a MillraceError, never later than the deadline plus a sweep interval (C1). */
+  call(request: CallRequest): Promise<CallAnswer> {
+    return new Promise((resolve, reject) => {
+      const refusal = this.#refusal(request);
+      if (refusal !== undefined) {
+        reject(refusal);
+        return;
+      }
+      const call: Call = {
+        functionName: request.functionName,
+        encoded: request.encoded,
+        attempt: 1,
+        timeoutMs: request.timeoutMs,
+        eventId: request.eventId,
+        headers: request.headers,
+        deadlineMs: performance.now() + request.timeoutMs,
+        retry: request.retry,
+        resolve,
+        reject,
+        wireId: 0,
+        workerId: '',
+        heldUntilMs: 0,
+        settled: false,
+        unwatch: undefined,
+      };
+      if (request.signal !== undefined) this.#watchSignal(call, request.signal);
+      this.#unsettled += 1;
+      this.#route(call);
+      this.#sweep ??= setInterval(() => this.#onSweep(), this.#settings.sweepIntervalMs);
+    });
+  }
+
+  /** Calls that are unsettled are refused as UNAVAILABLE. */
+  close(): void {
+    this.#closed = true;
+    for (const call of this.#unsettledCalls()) this.#fail(call, clientClosed());
+    clearInterval(this.#sweep);
+    this.#stopListening();
+    this.members.close();
+    this.#subscription.unsubscribe();
+  }
+
+  #refusal({ functionName, signal }: CallRequest): MillraceError | undefined {
+    if (this.#closed) return clientClosed();
+    if (signal?.aborted === true) return cancelled(functionName, signal.reason);
+    if (this.#unsettled < this.#settings.maxCallsInFlight) return undefined;
+    return tooManyInFlight(this.#unsettled);
+  }
+
+  #watchSignal(call: Call, signal: AbortSignal): void {
+    const onAbort = (): void => this.#fail(call, cancelled(call.functionName, signal.reason));
+    signal.addEventListener('abort', onAbort, { once: true });
+    call.unwatch = () => signal.removeEventListener('abort', onAbort);
+  }
+
+  #route(call: Call, except?: string): void {
+    const workerId = this.#bus.up
+      ? this.members.directory.pick(call.functionName, this.#random, except)
+      : undefined;
+    if (workerId === undefined) {
+      this.#hold(call);
+      return;
+    }
+    call.workerId = workerId;
+    const outbox = this.#outboxes.get(workerId);
+    if (outbox === undefined) this.#outboxes.set(workerId, { calls: [call] });
+    else outbox.calls.push(call);
+    if (!this.#flushScheduled) {
+      this.#flushScheduled = true;
+      setImmediate(() => this.#flush());
+    }
+  }
+
+  #hold(call: Call): void {
+    const { rerouteWaitMs, discoveryWaitMs } = this.#settings;
+    const known = this.#everOffered.has(call.functionName) || !this.#bus.up;
+    if (call.heldUntilMs === 0) {
+      call.heldUntilMs = performance.now() + (known ? rerouteWaitMs : discoveryWaitMs);
+    }
+    call.workerId = '';
+    this.#held.push(call);
+    this.members.hello();
+  }
+
+  #flush(): void {
+    this.#flushScheduled = false;
+    for (const [workerId, outbox] of this.#outboxes) {
+      this.#outboxes.delete(workerId);
+      this.#sendAll(workerId, outbox.calls);
+    }
+  }
+
+  #sendAll(workerId: string, calls: readonly Call[]): void {
+    const { frameMaxCalls, frameMaxBytes } = this.#settings;
+    let frame: Call[] = [];
+    let sizeBytes = 0;
+    for (const call of calls) {
+      if (call.settled) continue;
+      const callBytes = callSizeBytes(call);
+      if (
+        frame.length >= frameMaxCalls ||
+        (frame.length > 0 && sizeBytes + callBytes > frameMaxBytes)
+      ) {
+        this.#sendFrame(workerId, frame, sizeBytes);
+        frame = [];
+        sizeBytes = 0;
+      }
+      frame.push(call);
+      sizeBytes += callBytes;
+    }
+    if (frame.length > 0) this.#sendFrame(workerId, frame, sizeBytes);
+  }
+
+  #sendFrame(workerId: string, calls: readonly Call[], sizeBytes: number): void {
+    if (this.#nextWireId + calls.length > MAX_WIRE_ID) this.#nextWireId = 1;
+    const firstId = this.#nextWireId;
+    const now = performance.now();
+    const reply = `${this.#bus.inbox}.c.f.${firstId}.${calls.length}`;
+    for (const call of calls) {
+      // At least a millisecond: a zero would mean "already late" to the receiver.
+      call.timeoutMs = Math.max(1, Math.ceil(call.deadlineMs - now));
+    }
+    try {
+      const frame = encodeCalls(firstId, calls, sizeBytes);
+      this.#bus.publish(this.#subjects.workerCall(workerId), frame, { reply });
+    } catch {
+      // Down since they were queued: nothing was sent, so they wait for the connection.
+      for (const call of calls) this.#hold(call);
+      return;
+    }
+    this.#nextWireId += calls.length;
+    if (!this.#heardAtMs.has(workerId)) this.#heardAtMs.set(workerId, now);
+    for (const [index, call] of calls.entries()) {
+      call.wireId = firstId + index;
+      this.#sent.set(call.wireId, call);
+    }
+  }
+
+  /** Subjects below our inbox: `c.r` replies, `c.f.<firstId>.<count>` a frame's fate, `c.p.<worker>` a probe's. */
+  #onMessage(message: Msg): void {
+    const kind = message.subject.charAt(this.#bus.inbox.length + 3);
+    if (kind === 'r') this.#onReplies(message.data);
+    else if (kind === 'f') this.#onFrameRefused(message);
+    else if (kind === 'p') this.#onProbed(message);
+  }
+
+  #onReplies(data: Uint8Array): void {
+    const replies = decodeReplies(data);
+    if (replies === undefined) return;
+    let heardFrom = '';
+    for (const reply of replies) {
+      const call = this.#sent.get(reply.callId);
+      if (call === undefined) continue;
+      if (call.workerId !== heardFrom) {
+        heardFrom = call.workerId;
+        this.#heardAtMs.set(heardFrom, performance.now());
+      }
+      if (reply.status === ReplyStatus.ok) {
+        this.#settle(call);
+        call.resolve(reply);
+      } else {
+        this.#fail(call, answeredError(call.functionName, reply.body, this.#settings));
+      }
+    }
+  }
+
+  /** C2: no responders on a worker's call subject, so none of the frame's calls reached anybody. */
+  #onFrameRefused(message: Msg): void {
+    const [first = '', count = ''] = message.subject.split('.').slice(-2);
+    const calls: Call[] = [];
+    for (let id = Number(first); id < Number(first) + Number(count); id += 1) {
+      const call = this.#sent.get(id);
+      if (call !== undefined) calls.push(call);
+    }
+    const refused = isNoResponders(message);
+    const workerId = calls[0]?.workerId ?? '';
+    if (refused && workerId !== '') {
+      this.members.directory.remove(workerId);
+      this.#probe(workerId);
+    }
+    for (const call of calls) {
+      this.#sent.delete(call.wireId);
+      if (refused) this.#route(call);
+      else this.#fail(call, notUnderstood(call.functionName, workerId));
+    }
+  }
+
+  #probe(workerId: string): void {
+    if (!this.#bus.up) return;
+    this.#heardAtMs.set(workerId, performance.now());
+    this.#bus.publish(this.#subjects.workerPing(workerId), new Uint8Array(), {
+      reply: `${this.#bus.inbox}.c.p.${workerId}`,
+    });
+  }
+
+  /** C4: the broker's word that nobody listens on the worker's own subject. */
+  #onProbed(message: Msg): void {
+    const workerId = message.subject.slice(message.subject.lastIndexOf('.') + 1);
+    if (!isNoResponders(message)) {
+      this.#heardAtMs.set(workerId, performance.now());
+      return;
+    }
+    this.members.directory.remove(workerId);
+    this.#heardAtMs.delete(workerId);
+    for (const call of this.#sentTo(workerId)) {
+      if (!this.#tryAgain(call)) this.#fail(call, outcomeUnknown(call.functionName, call.attempt));
+    }
+  }
+
+  /** The worker is back on a new connection: frames to it or its answers may be lost, but it may still answer. */
+  #resendLost(workerId: string): void {
+    for (const call of this.#sentTo(workerId)) this.#tryAgain(call);
+  }
+
+  #onConnectionBack(): void {
+    for (const call of this.#sent.values()) this.#tryAgain(call);
+    this.#routeHeld();
+  }
+
+  /** C3 */
+  #tryAgain(call: Call): boolean {
+    if (!call.retry || call.attempt >= this.#settings.maxCallAttempts) return false;
+    this.#sent.delete(call.wireId);
+    // From here on the id is explicit: derived from the number of the first sending, the same in every attempt.
+    if (call.eventId === '') call.eventId = derivedEventId(this.#bus.inbox, call.wireId);
+    call.attempt += 1;
+    this.#route(call, call.workerId);
+    return true;
+  }
+
+  #onAnnounced(workerId: string): void {
+    const worker = this.members.directory.workers().find(({ id }) => id === workerId);
+    for (const name of worker?.functions ?? []) this.#everOffered.add(name);
+    this.#routeHeld();
+  }
+
+  #onNobody(): void {
+    for (const call of this.#takeHeld()) {
+      if (this.#everOffered.has(call.functionName)) this.#held.push(call);
+      else this.#fail(call, unknownFunction(call.functionName, 'no worker is running'));
+    }
+  }
+
+  #routeHeld(): void {
+    for (const call of this.#takeHeld()) this.#route(call);
+  }
+
+  #takeHeld(): Call[] {
+    const held = this.#held;
+    this.#held = [];
+    return held.filter((call) => !call.settled);
+  }
+
+  /** C1, and the probes that C4 needs: one pass over the unsettled calls instead of a timer for each. */
+  #onSweep(): void {
+    const now = performance.now();
+    if (this.#unsettled === 0) {
+      clearInterval(this.#sweep);
+      this.#sweep = undefined;
+      this.#heardAtMs.clear();
+      return;
+    }
+    const silent = new Set<string>();
+    const silentSince = now - this.#settings.probeAfterMs;
+    for (const call of this.#unsettledCalls()) {
+      if (now >= call.deadlineMs) this.#fail(call, timedOut(call.functionName));
+      else if (call.wireId !== 0 && (this.#heardAtMs.get(call.workerId) ?? now) < silentSince) {
+        silent.add(call.workerId);
+      }
+    }
+    for (const workerId of silent) if (workerId !== '') this.#probe(workerId);
+    this.#expireHeld(now);
+  }
+
+  #expireHeld(now: number): void {
+    const held = this.#takeHeld();
+    for (const call of held) {
+      if (now < call.heldUntilMs) this.#held.push(call);
+      else if (this.#bus.up && !this.#everOffered.has(call.functionName)) {
+        this.#fail(call, unknownFunction(call.functionName, 'no worker runs it'));
+      } else this.#fail(call, nobodyAvailable(call.functionName, this.#bus.up));
+    }
+    if (this.#held.length > 0) this.members.hello();
+  }
+
+  #settle(call: Call): void {
+    call.settled = true;
+    call.unwatch?.();
+    this.#unsettled -= 1;
+    this.#sent.delete(call.wireId);
+  }
+
+  #fail(call: Call, error: MillraceError): void {
+    if (call.settled) return;
+    this.#settle(call);
+    call.reject(error);
+  }
+
+  #sentTo(workerId: string): Call[] {
+    return [...this.#sent.values()].filter((call) => call.workerId === workerId);
+  }
+
+  #unsettledCalls(): Call[] {
+    const queued = [...this.#outboxes.values()].flatMap((outbox) => outbox.calls);
+    return [...this.#sent.values(), ...this.#held, ...queued].filter((call) => !call.settled);
+  }
+}
+
+/** The id of an event that its caller gave none: where it came from and the number of its call. */
+export function derivedEventId(inbox: string, callId: number): string {
+  return `${inbox.slice(inbox.lastIndexOf('.') + 1)}-${callId}`;
+}

@@ -1,0 +1,278 @@
+/**
+ * The one NATS connection of a process. Adds to the `nats` client what production needs of it (RELIABILITY F1, F9):
+ * it never gives up reconnecting, notices a dead link within seconds, tells its users when it is down instead of
+ * losing what they publish, and refuses a server that is too old.
+ */
+import { readFile } from 'node:fs/promises';
+import {
+  connect,
+  createInbox,
+  credsAuthenticator,
+  ErrorCode,
+  Events,
+  type ConnectionOptions,
+  type Msg,
+  type MsgHdrs,
+  type NatsConnection,
+  type NatsError,
+  type Subscription,
+} from 'nats';
+import { MillraceError, messageOf } from '../core/errors.ts';
+import { isAtLeast, MINIMUM_SERVER_VERSION } from '../core/version.ts';
+
+const PING_INTERVAL_MS = 5_000;
+const MAX_PINGS_OUT = 2;
+const RECONNECT_WAIT_MS = 250;
+const RECONNECT_JITTER_MS = 250;
+const CONNECT_TIMEOUT_MS = 4_000;
+
+export interface BusOptions {
+  /** URL or URLs; user and password, or a token, may stand in them. Default `NATS_URL`'s or the local server. */
+  servers: string | readonly string[];
+  /** Path of a NATS credentials file. */
+  credentials?: string | undefined;
+  /** Shown by the broker in its list of connections. */
+  name: string;
+  /** Told of what has no caller to tell: refused permissions, a subscriber that threw. */
+  onProblem?: (problem: MillraceError) => void;
+}
+
+export interface PublishOptions {
+  reply?: string;
+  headers?: MsgHdrs;
+}
+
+export type MessageHandler = (message: Msg) => void;
+
+export class Bus {
+  readonly #connection: NatsConnection;
+  readonly #onProblem: (problem: MillraceError) => void;
+  readonly #statusListeners = new Set<(up: boolean) => void>();
+  /** A unique prefix for replies to this process: everything below it is ours. */
+  readonly inbox: string;
+  #up = true;
+  #epoch = 1;
+
+  private constructor(connection: NatsConnection, options: BusOptions) {
+    this.#connection = connection;
+    this.#onProblem = options.onProblem ?? (() => {});
+    this.inbox = createInbox();
+    void this.#watch();
+  }
+
+  /** Throws CONNECTION_FAILED or BROKER_TOO_OLD, one sentence each. */
+  static async open(options: BusOptions): Promise<Bus> {
+    const servers = typeof options.servers === 'string' ? [options.servers] : [...options.servers];
+    let connection: NatsConnection;
+    try {
+      connection = await connect(await connectionOptions(servers, options));
+    } catch (cause) {
+      throw connectionFailed(servers, cause);
+    }
+    const version = connection.info?.version ?? '0.0.0';
+    if (!isAtLeast(version, MINIMUM_SERVER_VERSION)) {
+      await connection.close();
+      throw new MillraceError(
+        'BROKER_TOO_OLD',
+        `The NATS server at ${withoutSecrets(servers)} is ${version}; millrace needs ${MINIMUM_SERVER_VERSION} or newer, because older ones do not fence writers reliably.`,
+      );
+    }
+    return new Bus(connection, options);
+  }
+
+  get up(): boolean {
+    return this.#up;
+  }
+
+  /** Counts the connections to the broker since the start: what was sent under an earlier one may be lost. */
+  get epoch(): number {
+    return this.#epoch;
+  }
+
+  /** The largest message that the broker takes, headers included. */
+  get maxMessageBytes(): number {
+    return this.#connection.info?.max_payload ?? 1024 * 1024;
+  }
+
+  get server(): { url: string; version: string } {
+    return {
+      url: this.#connection.getServer(),
+      version: this.#connection.info?.version ?? 'unknown',
+    };
+  }
+
+  /** Throws UNAVAILABLE while the connection is down: nothing is dropped in silence. */
+  publish(subject: string, payload: Uint8Array, options?: PublishOptions): void {
+    if (!this.#up) {
+      throw new MillraceError('UNAVAILABLE', 'The connection to NATS is down.');
+    }
+    // A copy: the client writes its defaults into the object that it is given.
+    this.#connection.publish(subject, payload, { ...options });
+  }
+
+  /** The handler must not block; what it throws is reported, it would otherwise end the client's read loop. */
+  subscribe(subject: string, handler: MessageHandler, queue?: string): Subscription {
+    return this.#connection.subscribe(subject, {
+      ...(queue === undefined ? {} : { queue }),
+      callback: (error, message) => {
+        if (error !== null) {
+          this.#onProblem(refused(subject, error));
+          return;
+        }
+        try {
+          handler(message);
+        } catch (cause) {
+          this.#onProblem(
+            new MillraceError(
+              'FUNCTION_FAILED',
+              `A message on ${message.subject} was not handled: ${messageOf(cause)}`,
+              {
+                cause,
+              },
+            ),
+          );
+        }
+      },
+    });
+  }
+
+  /**
+   * One request, one answer; for what is not hot: each such request costs several times a call in a frame.
+   * Throws UNAVAILABLE where nobody listens or the connection is down, TIMEOUT where nobody answers.
+   */
+  async request(subject: string, payload: Uint8Array, timeoutMs: number): Promise<Msg> {
+    if (!this.#up) throw new MillraceError('UNAVAILABLE', 'The connection to NATS is down.');
+    try {
+      return await this.#connection.request(subject, payload, { timeout: timeoutMs });
+    } catch (cause) {
+      if ((cause as NatsError).code === ErrorCode.Timeout) {
+        throw new MillraceError('TIMEOUT', `No answer on ${subject} within ${timeoutMs} ms.`, {
+          cause,
+        });
+      }
+      const why =
+        (cause as NatsError).code === ErrorCode.NoResponders
+          ? `nobody listens on ${subject}`
+          : messageOf(cause);
+      throw new MillraceError('UNAVAILABLE', `The request was not answered: ${why}.`, { cause });
+    }
+  }
+
+  /** Resolves when the broker has processed everything published so far; rejects with UNAVAILABLE. */
+  async flush(): Promise<void> {
+    try {
+      await this.#connection.flush();
+    } catch (cause) {
+      throw new MillraceError('UNAVAILABLE', 'The connection to NATS broke.', { cause });
+    }
+  }
+
+  /** `listener` hears true when the connection is back and false when it is lost. Returns how to stop listening. */
+  onStatus(listener: (up: boolean) => void): () => void {
+    this.#statusListeners.add(listener);
+    return () => this.#statusListeners.delete(listener);
+  }
+
+  async close(): Promise<void> {
+    this.#up = false;
+    this.#statusListeners.clear();
+    await this.#connection.close();
+  }
+
+  async #watch(): Promise<void> {
+    for await (const status of this.#connection.status()) {
+      if (status.type === Events.Disconnect) this.#setUp(false);
+      else if (status.type === Events.Reconnect) this.#setUp(true);
+      else if (status.type === Events.Error && status.permissionContext !== undefined) {
+        const { operation, subject } = status.permissionContext;
+        this.#onProblem(
+          new MillraceError('UNAVAILABLE', `NATS permissions forbid to ${operation} ${subject}.`, {
+            retryable: false,
+          }),
+        );
+      }
+    }
+  }
+
+  #setUp(up: boolean): void {
+    if (this.#up === up || this.#connection.isClosed()) return;
+    this.#up = up;
+    if (up) this.#epoch += 1;
+    for (const listener of this.#statusListeners) listener(up);
+  }
+}
+
+async function connectionOptions(
+  servers: string[],
+  options: BusOptions,
+): Promise<ConnectionOptions> {
+  return {
+    servers: servers.map(hostOf),
+    name: options.name,
+    maxReconnectAttempts: -1,
+    reconnectTimeWait: RECONNECT_WAIT_MS,
+    reconnectJitter: RECONNECT_JITTER_MS,
+    pingInterval: PING_INTERVAL_MS,
+    maxPingOut: MAX_PINGS_OUT,
+    timeout: CONNECT_TIMEOUT_MS,
+    // The client builds a stack for every request, in case it fails: most of the time of a request goes there.
+    noAsyncTraces: true,
+    ...(await credentialsFrom(servers, options.credentials)),
+  };
+}
+
+async function credentialsFrom(
+  servers: string[],
+  credentials: string | undefined,
+): Promise<ConnectionOptions> {
+  if (credentials !== undefined) {
+    return { authenticator: credsAuthenticator(await readFile(credentials)) };
+  }
+  const url = urlOf(servers[0] ?? '');
+  if (url === undefined || url.username === '') return {};
+  const user = decodeURIComponent(url.username);
+  return url.password === '' ? { token: user } : { user, pass: decodeURIComponent(url.password) };
+}
+
+function urlOf(server: string): URL | undefined {
+  const text = server.includes('://') ? server : `nats://${server}`;
+  return URL.canParse(text) ? new URL(text) : undefined;
+}
+
+function hostOf(server: string): string {
+  const url = urlOf(server);
+  return url === undefined ? server : `${url.protocol}//${url.host}`;
+}
+
+function withoutSecrets(servers: readonly string[]): string {
+  return servers.map(hostOf).join(', ');
+}
+
+function connectionFailed(servers: readonly string[], cause: unknown): MillraceError {
+  const where = withoutSecrets(servers);
+  const code = (cause as { code?: string }).code ?? '';
+  if (code === 'CONNECTION_REFUSED' || code === 'ECONNREFUSED') {
+    return new MillraceError(
+      'CONNECTION_FAILED',
+      `No NATS server answers at ${where}: start one with "millrace dev", or name yours with --server.`,
+      { cause },
+    );
+  }
+  return new MillraceError(
+    'CONNECTION_FAILED',
+    `Connecting to NATS at ${where} failed: ${messageOf(cause)}.`,
+    {
+      cause,
+    },
+  );
+}
+
+function refused(subject: string, cause: Error): MillraceError {
+  return new MillraceError(
+    'UNAVAILABLE',
+    `The subscription to ${subject} ended: ${cause.message}.`,
+    {
+      cause,
+    },
+  );
+}

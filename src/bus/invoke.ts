@@ -1,0 +1,105 @@
+/** `invoke` as users see it, for the client and for a handler's context: encode, call, decode. */
+import { CallError, MillraceError } from '../core/errors.ts';
+import { ContentType, decodePayload, encodePayload } from '../core/payload.ts';
+import type { Settings } from '../core/settings.ts';
+import type { Caller, CallAnswer } from './caller.ts';
+import { MAX_HEADERS_BYTES, MAX_ID_BYTES } from './frame.ts';
+
+export interface InvokeOptions {
+  /** How long to wait for the answer, in milliseconds. Default: the setting `callTimeoutMs`. */
+  timeoutMs?: number;
+  /** The event's id, at most 255 bytes. Default: one of the platform's. */
+  id?: string;
+  /** Reach the function as `event.headers`; at most 4 KiB together. */
+  headers?: Readonly<Record<string, string>>;
+  /** Gives up waiting; what runs already is not stopped. */
+  signal?: AbortSignal;
+  /**
+   * Run the call again when the worker that took it dies (default true). With false the call runs at most once and
+   * then fails as UNAVAILABLE with `details.outcome: 'unknown'`.
+   */
+  retry?: boolean;
+}
+
+export async function invokeThrough(
+  caller: Caller,
+  settings: Settings,
+  functionName: string,
+  data: unknown,
+  options: InvokeOptions = {},
+): Promise<unknown> {
+  const { timeoutMs = settings.callTimeoutMs, id = '', retry = true, signal } = options;
+  checkTimeout(timeoutMs);
+  if (id !== '') checkId(id);
+  const answer = await caller.call({
+    functionName,
+    encoded: encodePayload(data, ContentType.json, settings),
+    eventId: id,
+    headers: options.headers === undefined ? '' : encodeHeaders(options.headers),
+    timeoutMs,
+    retry,
+    signal,
+  });
+  return decodeAnswer(functionName, answer, settings);
+}
+
+function decodeAnswer(functionName: string, answer: CallAnswer, settings: Settings): unknown {
+  try {
+    return decodePayload(answer.type, answer.body, settings);
+  } catch (cause) {
+    throw new CallError(
+      functionName,
+      'FUNCTION_FAILED',
+      `The answer of ${functionName} is refused here: ${(cause as MillraceError).message}`,
+      { cause },
+    );
+  }
+}
+
+/** Header names and values as NATS and HTTP have them; the broker's own and ours are not for users. */
+const HEADER_NAME = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}$/;
+// oxlint-disable-next-line no-control-regex -- control characters are what is looked for
+const HEADER_VALUE = /^[^\u0000-\u001f\u007f]*$/;
+
+/** Throws INVALID_INPUT for names and values that no header can hold, and for the reserved `Nats-…`. */
+export function checkHeaders(headers: Readonly<Record<string, string>>): void {
+  for (const [name, value] of Object.entries(headers)) {
+    if (!HEADER_NAME.test(name) || typeof value !== 'string' || !HEADER_VALUE.test(value)) {
+      throw new MillraceError('INVALID_INPUT', `The header ${JSON.stringify(name)} is not legal.`);
+    }
+    if (/^nats-/i.test(name)) {
+      throw new MillraceError('INVALID_INPUT', `The header ${name} is reserved for the broker.`);
+    }
+  }
+}
+
+function encodeHeaders(headers: Readonly<Record<string, string>>): string {
+  checkHeaders(headers);
+  const text = JSON.stringify(headers);
+  if (Buffer.byteLength(text) > MAX_HEADERS_BYTES) {
+    throw new MillraceError(
+      'PAYLOAD_TOO_LARGE',
+      `The headers have more than ${MAX_HEADERS_BYTES} bytes.`,
+    );
+  }
+  return text;
+}
+
+const MAX_TIMEOUT_MS = 86_400_000;
+
+function checkTimeout(timeoutMs: number): void {
+  if (Number.isFinite(timeoutMs) && timeoutMs >= 1 && timeoutMs <= MAX_TIMEOUT_MS) return;
+  throw new MillraceError(
+    'INVALID_INPUT',
+    `timeoutMs must be 1 to ${MAX_TIMEOUT_MS}, not ${timeoutMs}.`,
+  );
+}
+
+/** An event's id travels in a header too: no control characters, at most 255 bytes. */
+export function checkId(id: string): void {
+  if (id !== '' && HEADER_VALUE.test(id) && Buffer.byteLength(id) <= MAX_ID_BYTES) return;
+  throw new MillraceError(
+    'INVALID_INPUT',
+    `An event's id must be 1 to ${MAX_ID_BYTES} bytes without control characters.`,
+  );
+}

@@ -1,0 +1,100 @@
+/**
+ * Keeps a Directory true from what workers publish: announcements, beats, farewells. Used by every caller.
+ * All it learns is a hint (see core/directory.ts); the broker's "no responders" is what decides.
+ */
+import type { Subscription } from 'nats';
+import { Directory } from '../core/directory.ts';
+import type { Settings } from '../core/settings.ts';
+import { subjectsOf, type Subjects } from '../core/subjects.ts';
+import type { Bus } from './connection.ts';
+import { announcementSchema, beatSchema, leaveSchema, readControl } from './messages.ts';
+import { isNoResponders } from './status.ts';
+
+export interface MemberEvents {
+  /** A worker is new, or offers other functions than before. */
+  onAnnounced(workerId: string): void;
+  /** A worker is back on a new connection: what was sent to it before may be lost. */
+  onReconnected(workerId: string): void;
+  /** Nobody is there at all. */
+  onNobody(): void;
+}
+
+const NOTHING = new Uint8Array();
+
+export class Members {
+  readonly directory = new Directory();
+  readonly #bus: Bus;
+  readonly #settings: Settings;
+  readonly #subjects: Subjects;
+  readonly #events: MemberEvents;
+  readonly #subscriptions: Subscription[] = [];
+  readonly #stopListening: () => void;
+  readonly #expiry: NodeJS.Timeout;
+  #lastHelloAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor(bus: Bus, settings: Settings, events: MemberEvents) {
+    this.#bus = bus;
+    this.#settings = settings;
+    this.#subjects = subjectsOf(settings.namespace);
+    this.#events = events;
+    const { announce, beat, leave, membership } = this.#subjects;
+    this.#subscriptions.push(
+      bus.subscribe(membership, ({ subject, data }) => {
+        if (subject === beat) this.#onBeat(data);
+        else if (subject === announce) this.#onAnnouncement(data);
+        else if (subject === leave) this.#onLeave(data);
+      }),
+      bus.subscribe(`${bus.inbox}.hello`, (message) => {
+        if (isNoResponders(message)) events.onNobody();
+        else this.#onAnnouncement(message.data);
+      }),
+    );
+    this.#stopListening = bus.onStatus((up) => {
+      if (up) this.hello(true);
+    });
+    this.#expiry = setInterval(() => this.#expire(), settings.heartbeatIntervalMs);
+    this.#expiry.unref();
+    this.hello();
+  }
+
+  /** Asks all workers who they are; at most once in the discovery wait unless forced. */
+  hello(force = false): void {
+    const now = performance.now();
+    if (!this.#bus.up) return;
+    if (!force && now - this.#lastHelloAtMs < this.#settings.discoveryWaitMs) return;
+    this.#lastHelloAtMs = now;
+    this.#bus.publish(this.#subjects.hello, NOTHING, { reply: `${this.#bus.inbox}.hello` });
+  }
+
+  close(): void {
+    clearInterval(this.#expiry);
+    this.#stopListening();
+    for (const subscription of this.#subscriptions) subscription.unsubscribe();
+  }
+
+  #onAnnouncement(data: Uint8Array): void {
+    const announcement = readControl(announcementSchema, data);
+    if (announcement === undefined) return;
+    const reconnected = this.directory.announced(announcement, performance.now());
+    if (reconnected) this.#events.onReconnected(announcement.id);
+    this.#events.onAnnounced(announcement.id);
+  }
+
+  #onBeat(data: Uint8Array): void {
+    const beat = readControl(beatSchema, data);
+    if (beat === undefined) return;
+    const outcome = this.directory.beat(beat, performance.now());
+    if (outcome === 'unknown') this.hello();
+    else if (outcome === 'new-connection') this.#events.onReconnected(beat.id);
+  }
+
+  #onLeave(data: Uint8Array): void {
+    const leaving = readControl(leaveSchema, data);
+    if (leaving !== undefined) this.directory.remove(leaving.id);
+  }
+
+  #expire(): void {
+    // While our own connection is down nobody can be heard: silence says nothing about the workers.
+    if (this.#bus.up) this.directory.expire(performance.now(), this.#settings.missedAfterMs);
+  }
+}

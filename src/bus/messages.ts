@@ -1,0 +1,46 @@
+/** The control messages between our own processes: one schema each, the type inferred from it. All are JSON. */
+import { z } from 'zod';
+import { ContentType, decodePayload, type PayloadLimits } from '../core/payload.ts';
+
+const workerState = z.enum(['running', 'draining']);
+const id = z.string().min(1).max(64);
+const count = z.number().int().nonnegative();
+
+export const beatSchema = z.object({
+  id,
+  connectionEpoch: count,
+  state: workerState,
+  /** Counts the changes of the set of functions. */
+  revision: count,
+});
+export type Beat = z.infer<typeof beatSchema>;
+
+export const announcementSchema = beatSchema.extend({
+  functions: z.array(z.string().max(64)),
+});
+export type Announcement = z.infer<typeof announcementSchema>;
+
+export const leaveSchema = z.object({ id });
+
+const CONTROL_LIMITS: PayloadLimits = {
+  maxPayloadBytes: 8 * 1024 * 1024,
+  maxPayloadDepth: 16,
+  maxPayloadValues: 1_000_000,
+};
+
+/** The message, or undefined when it is not what the schema says: control messages that don't fit are ignored. */
+export function readControl<Message>(
+  schema: z.ZodType<Message>,
+  bytes: Uint8Array,
+): Message | undefined {
+  try {
+    const parsed = schema.safeParse(decodePayload(ContentType.json, bytes, CONTROL_LIMITS));
+    return parsed.success ? parsed.data : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+export function writeControl(message: object): Uint8Array {
+  return Buffer.from(JSON.stringify(message));
+}

@@ -1,0 +1,91 @@
+import { resolve } from 'node:path';
+import type { Command } from 'commander';
+import { DEFAULT_SERVER } from '../client/client.ts';
+import { Dev } from '../dev/dev.ts';
+import {
+  connectOptions,
+  wholeNumber,
+  withConnection,
+  withFunctions,
+  type ConnectionFlags,
+} from './options.ts';
+import { print, printError } from './output.ts';
+
+interface DevFlags extends ConnectionFlags {
+  functions: string;
+  port: number;
+  store: string;
+  workers: number;
+  logLevel: string;
+}
+
+export function devCommand(program: Command): void {
+  withFunctions(withConnection(program.command('dev')))
+    .summary('start a broker and workers here, reloading functions as they change')
+    .description(
+      `Starts a NATS server on this machine and workers that run the functions of a folder. Functions are loaded again
+when their files change; an edit that does not load leaves the old ones running and says why. With --server or
+NATS_URL no broker is started. Ctrl-C stops everything.`,
+    )
+    .option('--port <n>', 'the broker’s port', wholeNumber(1, 65_535), 4222)
+    .option('--store <dir>', 'where the broker keeps its data', '.millrace/broker')
+    .option('--workers <n>', 'how many worker processes', wholeNumber(1, 64), 2)
+    .option('--log-level <level>', 'of the workers', 'info')
+    .action(async (flags: DevFlags) => {
+      // Wrong settings are told here, before anything has been started.
+      await connectOptions(flags);
+      const dev = new Dev({
+        server: flags.server,
+        port: flags.port,
+        storeDirectory: resolve(flags.store),
+        functionsDirectory: resolve(flags.functions),
+        workers: flags.workers,
+        workerArguments: workerArguments(flags),
+        say: print,
+        complain: printError,
+      });
+      const stopped = stopSignal();
+      try {
+        const url = await Promise.race([dev.start(), stopped]);
+        if (url !== 'stopped') {
+          print(welcome(url, flags));
+          await Promise.race([stopped, dev.failed]);
+        }
+      } finally {
+        print('stopping …');
+        await dev.stop();
+        print('stopped');
+      }
+    });
+}
+
+function workerArguments(flags: DevFlags): string[] {
+  const shared = ['creds', 'namespace', 'config'] as const;
+  const given = shared.flatMap((flag) => {
+    const value = flags[flag];
+    return value === undefined ? [] : [`--${flag}`, value];
+  });
+  return ['--functions', flags.functions, '--log-level', flags.logLevel, ...given];
+}
+
+function stopSignal(): Promise<'stopped'> {
+  return new Promise((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+      process.on(signal, () => resolve('stopped'));
+    }
+  });
+}
+
+function welcome(url: string, flags: DevFlags): string {
+  const server = url === DEFAULT_SERVER ? '' : ` --server ${url}`;
+  return `
+millrace listens at ${url} with ${flags.workers} workers. In another terminal, try:
+
+  npx millrace invoke calculator '{"left":1,"right":2}'${server}
+  npx millrace worker${server}
+  npx millrace inspect workers${server}
+
+Any NATS client can do it too:  nats req calc.sum '{"num1":1,"num2":2}'${server}
+Functions are loaded again when a file in ${flags.functions}/ changes. Ctrl-C stops everything.
+`;
+}

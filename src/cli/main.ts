@@ -1,0 +1,68 @@
+#!/usr/bin/env node
+/** `millrace`: exit status 0, 1 for a failure, 2 for wrong usage; errors are one sentence on standard error. */
+import { Command, CommanderError } from 'commander';
+import { MillraceError } from '../core/errors.ts';
+import { benchCommand } from './bench.ts';
+import { devCommand } from './dev.ts';
+import { inspectCommand } from './inspect.ts';
+import { invokeCommand } from './invoke.ts';
+import { describeError, printError } from './output.ts';
+import { PACKAGE_VERSION } from './package-info.ts';
+import { publishCommand } from './publish.ts';
+import { workerCommand } from './worker.ts';
+
+const EXIT_FAILURE = 1;
+const EXIT_USAGE = 2;
+
+function buildProgram(): Command {
+  const program = new Command('millrace')
+    .description(
+      'Event functions on NATS: publish events, functions run; to scale, start another worker.',
+    )
+    .version(PACKAGE_VERSION)
+    .option('--verbose', 'show stack traces of errors')
+    .showHelpAfterError('(add --help for what is possible)')
+    .addHelpText(
+      'after',
+      `
+First steps:
+  millrace dev                              start a broker and two workers here
+  millrace invoke sum '{"num1":1,"num2":2}'  run a function
+  millrace publish calc.sum '{"num1":1,"num2":2}'  publish an event that runs it
+  millrace worker                           add a worker
+  millrace inspect workers                  see who is there`,
+    );
+  // Inherited by the commands, so that every wrong usage ends here and not in the library's exit.
+  program.exitOverride();
+  for (const add of [
+    devCommand,
+    workerCommand,
+    publishCommand,
+    invokeCommand,
+    inspectCommand,
+    benchCommand,
+  ]) {
+    add(program);
+  }
+  for (const command of program.commands) {
+    command.option('--verbose', 'show stack traces of errors');
+  }
+  return program;
+}
+
+async function main(): Promise<void> {
+  try {
+    await buildProgram().parseAsync();
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      // Commander has printed its sentence already; help and version are no failure.
+      process.exitCode = error.exitCode === 0 ? 0 : EXIT_USAGE;
+      return;
+    }
+    printError(describeError(error, process.argv.includes('--verbose')));
+    const usage = error instanceof MillraceError && error.code === 'USAGE';
+    process.exitCode = usage ? EXIT_USAGE : EXIT_FAILURE;
+  }
+}
+
+await main();

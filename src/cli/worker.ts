@@ -1,0 +1,39 @@
+import type { Command } from 'commander';
+import { runWorker } from '../worker/process.ts';
+import {
+  connectOptions,
+  wholeNumber,
+  withConnection,
+  withFunctions,
+  type ConnectionFlags,
+} from './options.ts';
+import { PACKAGE_VERSION } from './package-info.ts';
+
+interface WorkerFlags extends ConnectionFlags {
+  functions: string;
+  concurrency?: number;
+  logLevel: string;
+}
+
+export function workerCommand(program: Command): void {
+  withFunctions(withConnection(program.command('worker')))
+    .summary('start a worker: a process that runs functions')
+    .description(
+      `Starts a worker that runs the functions of a folder. Start more of them, here or on other machines, to add capacity.
+
+SIGTERM or Ctrl-C drains it: it takes no more work, finishes what it has, and exits with status 0; with status 1
+when some handler did not end in time, or the worker could not start. A second Ctrl-C ends it at once.`,
+    )
+    .option('--concurrency <n>', 'how many runs of one function at once', wholeNumber(1, 65_536))
+    .option('--log-level <level>', 'trace, debug, info, warn, error, fatal or silent', 'info')
+    .action(async (flags: WorkerFlags) => {
+      const { concurrency } = flags;
+      const connect = await connectOptions(flags, concurrency === undefined ? {} : { concurrency });
+      process.exitCode = await runWorker({
+        connect,
+        functionsDirectory: flags.functions,
+        logLevel: flags.logLevel,
+        version: PACKAGE_VERSION,
+      });
+    });
+}

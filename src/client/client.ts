@@ -1,0 +1,122 @@
+/** What a program uses to publish events, invoke functions and inspect: CONTRACT §6. */
+import type { InspectedFunction, InspectedWorker } from '../core/report.ts';
+import { Caller } from '../bus/caller.ts';
+import { Bus } from '../bus/connection.ts';
+import { FRAME_OVERHEAD_BYTES } from '../bus/frame.ts';
+import { invokeThrough, type InvokeOptions } from '../bus/invoke.ts';
+import { Publisher, type PublishOptions, type PublishReceipt } from '../bus/publisher.ts';
+import { MillraceError } from '../core/errors.ts';
+import { parseSettings, type Settings, type SettingsInput } from '../core/settings.ts';
+import {
+  nameOf,
+  type FunctionReference,
+  type InputOf,
+  type OutputOf,
+} from '../function/reference.ts';
+import { inspectThrough } from './inspect.ts';
+
+export interface ConnectOptions {
+  /** NATS URL or URLs. Default: the environment's `NATS_URL`, else `nats://127.0.0.1:4222`. */
+  servers?: string | readonly string[];
+  /** Path of a NATS credentials file. Default: the environment's `NATS_CREDS`. */
+  credentials?: string;
+  /** Which installation to talk to. Default `millrace`. */
+  namespace?: string;
+  /** Shown by the broker in its list of connections. Default `millrace-client`. */
+  name?: string;
+  /** Any of the settings in config/README.md. */
+  settings?: SettingsInput;
+  /** Told of what concerns no single call, such as a permission that the broker refuses. */
+  onProblem?: (problem: MillraceError) => void;
+}
+
+export const DEFAULT_SERVER = 'nats://127.0.0.1:4222';
+
+export interface Inspection {
+  workers(): Promise<InspectedWorker[]>;
+  functions(): Promise<InspectedFunction[]>;
+}
+
+export class Mill implements AsyncDisposable {
+  /** What the workers say of themselves, by request-reply. Throws UNAVAILABLE where no worker runs. */
+  readonly inspect: Inspection;
+  readonly #bus: Bus;
+  readonly #settings: Settings;
+  readonly #caller: Caller;
+  readonly #publisher: Publisher;
+
+  constructor(bus: Bus, settings: Settings) {
+    this.#bus = bus;
+    this.#settings = settings;
+    this.#caller = new Caller(bus, settings);
+    this.#publisher = new Publisher(bus, settings);
+    this.inspect = inspectThrough(bus, settings);
+  }
+
+  /**
+   * Publishes an event. Resolves when a stream has stored it, or, where no stream captures the subject, when the
+   * broker has taken it. Rejects with INVALID_INPUT, PAYLOAD_TOO_LARGE, UNAVAILABLE or TIMEOUT.
+   */
+  async publish(subject: string, data: unknown, options?: PublishOptions): Promise<PublishReceipt> {
+    return this.#publisher.send(this.#publisher.prepare(subject, data, options));
+  }
+
+  /**
+   * Runs a function on some worker and resolves with its result. Rejects with a CallError: its `code` is one of
+   * docs/errors.md, `retryable` says whether trying again may help.
+   */
+  invoke<F extends FunctionReference>(
+    target: F,
+    data: InputOf<F>,
+    options?: InvokeOptions,
+  ): Promise<OutputOf<F>>;
+  invoke(target: string, data?: unknown, options?: InvokeOptions): Promise<unknown>;
+  async invoke(
+    target: string | FunctionReference,
+    data?: unknown,
+    options?: InvokeOptions,
+  ): Promise<unknown> {
+    return invokeThrough(this.#caller, this.#settings, nameOf(target), data, options);
+  }
+
+  /** Calls that are still in flight are refused as UNAVAILABLE. */
+  async close(): Promise<void> {
+    this.#caller.close();
+    this.#publisher.close();
+    await this.#bus.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/** Throws CONNECTION_FAILED, BROKER_TOO_OLD or USAGE. */
+export async function connect(options: ConnectOptions = {}): Promise<Mill> {
+  const { bus, settings } = await openBus(options, 'millrace-client');
+  return new Mill(bus, settings);
+}
+
+/** The connection of a client or a worker, and the settings as they hold on it. */
+export async function openBus(
+  options: ConnectOptions,
+  defaultName: string,
+): Promise<{ bus: Bus; settings: Settings }> {
+  const { namespace } = options;
+  const settings = parseSettings({
+    ...options.settings,
+    ...(namespace === undefined ? {} : { namespace }),
+  });
+  const bus = await Bus.open({
+    servers: options.servers ?? process.env['NATS_URL'] ?? DEFAULT_SERVER,
+    credentials: options.credentials ?? process.env['NATS_CREDS'],
+    name: options.name ?? defaultName,
+    ...(options.onProblem === undefined ? {} : { onProblem: options.onProblem }),
+  });
+  // A payload travels in a frame beside its id and headers: the broker's limit holds for all of that together.
+  const roomBytes = bus.maxMessageBytes - FRAME_OVERHEAD_BYTES;
+  return {
+    bus,
+    settings: { ...settings, maxPayloadBytes: Math.min(settings.maxPayloadBytes, roomBytes) },
+  };
+}

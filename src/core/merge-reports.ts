@@ -1,0 +1,66 @@
+/** Puts inspect's replies together from the reports of all workers. Pure. */
+import { Histogram } from './histogram.ts';
+import type { FunctionReport, InspectedFunction, InspectedWorker, WorkerReport } from './report.ts';
+
+export function inspectedWorker(report: WorkerReport): InspectedWorker {
+  return { ...report, functions: report.functions.map(({ name }) => name) };
+}
+
+export function mergeFunctions(reports: readonly WorkerReport[]): InspectedFunction[] {
+  const byName = new Map<string, FunctionReport[]>();
+  for (const report of reports.flatMap(({ functions }) => functions)) {
+    const same = byName.get(report.name);
+    if (same === undefined) byName.set(report.name, [report]);
+    else same.push(report);
+  }
+  return [...byName.values()]
+    .map(mergeOne)
+    .sort((left, right) => (left.name < right.name ? -1 : 1));
+}
+
+function mergeOne(reports: FunctionReport[]): InspectedFunction {
+  const versions = countBy(reports.map(({ version }) => version));
+  const [version = ''] = Object.keys(versions).sort(
+    (left, right) => (versions[right] ?? 0) - (versions[left] ?? 0),
+  );
+  const current = reports.find((report) => report.version === version) as FunctionReport;
+  const latency = new Histogram();
+  const subjects: Record<string, number> = {};
+  for (const report of reports) {
+    latency.merge(report.latency);
+    for (const [subject, calls] of Object.entries(report.subjects)) {
+      subjects[subject] = (subjects[subject] ?? 0) + calls;
+    }
+  }
+  const sum = (count: (report: FunctionReport) => number): number =>
+    reports.reduce((total, report) => total + count(report), 0);
+  return {
+    name: current.name,
+    version,
+    versions,
+    on: current.on,
+    delivery: current.delivery,
+    balance: current.balance,
+    workers: reports.length,
+    calls: sum(({ calls }) => calls),
+    errors: sum(({ errors }) => errors),
+    refused: sum(({ refused }) => refused),
+    pending: sum(({ running, queued }) => running + queued),
+    deadLetters: 0,
+    subjects,
+    latencyMs: {
+      p50: roundMs(latency.percentileMs(0.5)),
+      p99: roundMs(latency.percentileMs(0.99)),
+    },
+  };
+}
+
+function countBy(values: readonly string[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const value of values) counts[value] = (counts[value] ?? 0) + 1;
+  return counts;
+}
+
+function roundMs(milliseconds: number): number {
+  return Math.round(milliseconds * 1_000) / 1_000;
+}

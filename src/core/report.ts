@@ -1,0 +1,66 @@
+/** What a worker says of itself when it is asked: one schema, from which inspect's replies are put together. */
+import { z } from 'zod';
+
+const count = z.number().nonnegative();
+
+export const functionReportSchema = z.object({
+  name: z.string(),
+  version: z.string(),
+  description: z.string().optional(),
+  on: z.array(z.string()),
+  delivery: z.enum(['durable', 'ephemeral']),
+  balance: z.string(),
+  calls: count,
+  errors: count,
+  refused: count,
+  running: count,
+  queued: count,
+  abandoned: count,
+  /** Calls by the subject that they came in on; at most 256, the rest under `…`. */
+  subjects: z.record(z.string(), count),
+  latency: z.array(z.tuple([count, count])),
+});
+export type FunctionReport = z.infer<typeof functionReportSchema>;
+
+export const workerReportSchema = z.object({
+  id: z.string(),
+  pid: count,
+  host: z.string(),
+  /** ISO 8601, UTC. */
+  startedAt: z.string(),
+  state: z.enum(['running', 'draining']),
+  functions: z.array(functionReportSchema),
+  partitions: z.array(z.number()),
+  /** Invocations that run or wait. */
+  inFlight: count,
+  /** Invocations that run at once at most. */
+  capacity: count,
+});
+export type WorkerReport = z.infer<typeof workerReportSchema>;
+
+export interface InspectedWorker extends Omit<WorkerReport, 'functions' | 'state'> {
+  state: WorkerReport['state'] | 'unresponsive';
+  functions: string[];
+}
+
+export interface InspectedFunction {
+  name: string;
+  /** The version that most workers run; `versions` has all while they differ. */
+  version: string;
+  versions: Record<string, number>;
+  on: string[];
+  delivery: FunctionReport['delivery'];
+  balance: string;
+  /** How many workers run it. */
+  workers: number;
+  /** Answered invocations, failed ones included, since the start of the workers that live now. */
+  calls: number;
+  errors: number;
+  /** Refused because the function was full. */
+  refused: number;
+  /** Running or waiting now. */
+  pending: number;
+  deadLetters: number;
+  subjects: Record<string, number>;
+  latencyMs: { p50: number; p99: number };
+}

@@ -1,0 +1,55 @@
+import { z } from 'zod';
+import { MillraceError } from './errors.ts';
+
+/**
+ * Every bound and wait of the platform, each with its unit in its name. The defaults live here only;
+ * config/README.md explains each in a sentence and a test holds the two together.
+ */
+const integer = (minimum: number, maximum: number, fallback: number) =>
+  z.number().int().min(minimum).max(maximum).default(fallback);
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+const MINUTE_MS = 60_000;
+const DAY_MS = 24 * 60 * MINUTE_MS;
+
+const settingsSchema = z.strictObject({
+  namespace: z
+    .string()
+    .regex(/^[A-Za-z0-9_-]{1,32}$/, 'must be 1 to 32 of A-Z a-z 0-9 _ -')
+    .default('millrace'),
+  maxPayloadBytes: integer(KiB, 8 * MiB, MiB),
+  maxPayloadDepth: integer(8, 1_000, 128),
+  maxPayloadValues: integer(1_000, 10_000_000, 262_144),
+  callTimeoutMs: integer(1, DAY_MS, 30_000),
+  maxCallsInFlight: integer(1, 1_000_000, 65_536),
+  maxCallAttempts: integer(1, 100, 5),
+  frameMaxCalls: integer(1, 1_024, 64),
+  frameMaxBytes: integer(KiB, MiB, 64 * KiB),
+  probeAfterMs: integer(10, MINUTE_MS, 250),
+  discoveryWaitMs: integer(50, MINUTE_MS, 1_000),
+  rerouteWaitMs: integer(50, 10 * MINUTE_MS, 5_000),
+  sweepIntervalMs: integer(5, 1_000, 25),
+  concurrency: integer(1, 65_536, 256),
+  maxQueued: integer(0, 1_000_000, 1_024),
+  maxAbandoned: integer(1, 1_000_000, 1_024),
+  heartbeatIntervalMs: integer(100, MINUTE_MS, 1_000),
+  missedAfterMs: integer(300, 10 * MINUTE_MS, 3_500),
+  drainTimeoutMs: integer(0, DAY_MS, 30_000),
+  inspectTimeoutMs: integer(50, MINUTE_MS, 500),
+});
+
+export type Settings = Readonly<z.infer<typeof settingsSchema>>;
+/** What a user may give: any of the settings, the rest are defaults. */
+export type SettingsInput = z.input<typeof settingsSchema>;
+
+export const SETTING_NAMES = Object.keys(settingsSchema.shape) as (keyof Settings)[];
+
+/** Throws USAGE naming the setting and what it must be. `source` says where the values came from, e.g. a file's path. */
+export function parseSettings(given: unknown = {}, source = 'the settings'): Settings {
+  const result = settingsSchema.safeParse(given);
+  if (result.success) return result.data;
+  const [issue] = result.error.issues;
+  const where = issue === undefined || issue.path.length === 0 ? '' : `${issue.path.join('.')}: `;
+  throw new MillraceError('USAGE', `In ${source}: ${where}${issue?.message ?? 'not legal'}.`);
+}

@@ -1,0 +1,37 @@
+/** Every subject of the platform's own, in one place; all lie under the namespace token. */
+export interface Subjects {
+  /** Plain NATS requests by function name; a queue group for each function. */
+  fn(functionName: string): string;
+  /** Frames of calls for one worker. */
+  workerCall(workerId: string): string;
+  /** Answered with the worker's beat as long as it is connected. */
+  workerPing(workerId: string): string;
+  /** Answered with the worker's report: what inspect gathers. */
+  workerReport(workerId: string): string;
+  /** Answered by every worker with its announcement, to the reply subject. */
+  readonly hello: string;
+  readonly announce: string;
+  readonly beat: string;
+  readonly leave: string;
+  /** All of announce, beat and leave. */
+  readonly membership: string;
+  inspect(what: string): string;
+  /** The queue group of a function's subscriptions. */
+  queueGroup(functionName: string): string;
+}
+
+export function subjectsOf(namespace: string): Subjects {
+  return {
+    fn: (functionName) => `${namespace}.fn.${functionName}`,
+    workerCall: (workerId) => `${namespace}.worker.${workerId}.call`,
+    workerPing: (workerId) => `${namespace}.worker.${workerId}.ping`,
+    workerReport: (workerId) => `${namespace}.worker.${workerId}.report`,
+    hello: `${namespace}.hello`,
+    announce: `${namespace}.members.announce`,
+    beat: `${namespace}.members.beat`,
+    leave: `${namespace}.members.leave`,
+    membership: `${namespace}.members.*`,
+    inspect: (what) => `${namespace}.inspect.${what}`,
+    queueGroup: (functionName) => `${namespace}-${functionName}`,
+  };
+}

@@ -1,0 +1,72 @@
+/** A worker in a process of its own, as its parent sees it. */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { MillraceError } from '../core/errors.ts';
+import type { FromWorker, ToWorker } from '../worker/supervision.ts';
+
+const MAIN = fileURLToPath(new URL('../cli/main.js', import.meta.url));
+/** Beyond the worker's own drain: then it is killed. */
+const STOP_TIMEOUT_MS = 35_000;
+const RELOAD_TIMEOUT_MS = 30_000;
+
+type ReloadOutcome = Extract<FromWorker, { type: 'reloaded' | 'reload-failed' }>;
+
+export class WorkerProcess {
+  readonly #child: ChildProcess;
+  /** Resolves with the files that its functions were built from; rejects when it ends before it is ready. */
+  readonly ready: Promise<string[]>;
+  /** Resolves with how it ended, to follow "a worker …". */
+  readonly exited: Promise<string>;
+  #onReload: ((outcome: ReloadOutcome) => void) | undefined;
+  wasReady = false;
+
+  constructor(commandLine: readonly string[]) {
+    this.#child = spawn(process.execPath, [...process.execArgv, MAIN, ...commandLine], {
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      detached: true,
+    });
+    this.exited = new Promise((resolve) => {
+      this.#child.once('error', (error) => resolve(`could not be started: ${error.message}`));
+      this.#child.once('exit', (code, signal) => {
+        resolve(signal === null ? `ended with status ${code}` : `was ended by ${signal}`);
+      });
+    });
+    this.ready = new Promise((resolve, reject) => {
+      this.#child.on('message', (message: FromWorker) => {
+        if (message.type === 'ready') {
+          this.wasReady = true;
+          resolve(message.inputs);
+        } else this.#onReload?.(message);
+      });
+      void this.exited.then((why) => reject(notStarted(why)));
+    });
+    // Not everybody who starts a worker waits for it.
+    this.ready.catch(() => {});
+  }
+
+  /** Never rejects: a worker that dies or hangs meanwhile has not reloaded. */
+  async reload(): Promise<ReloadOutcome> {
+    const failed = (message: string): ReloadOutcome => ({ type: 'reload-failed', message });
+    let timer: NodeJS.Timeout | undefined;
+    const outcome = new Promise<ReloadOutcome>((resolve) => {
+      this.#onReload = resolve;
+      timer = setTimeout(() => resolve(failed('the worker did not answer')), RELOAD_TIMEOUT_MS);
+      void this.exited.then((why) => resolve(failed(`the worker ${why}`)));
+    });
+    const message: ToWorker = { type: 'reload' };
+    if (this.#child.connected) this.#child.send(message, () => {});
+    return outcome.finally(() => clearTimeout(timer));
+  }
+
+  async stop(): Promise<void> {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    this.#child.kill('SIGTERM');
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), STOP_TIMEOUT_MS);
+    await this.exited;
+    clearTimeout(timer);
+  }
+}
+
+function notStarted(why: string): MillraceError {
+  return new MillraceError('UNAVAILABLE', `A worker ${why} before it was ready.`);
+}

@@ -1,0 +1,67 @@
+import type { Logger } from 'pino';
+import type { InvokeOptions } from '../bus/invoke.ts';
+import type { PublishOptions } from '../bus/publisher.ts';
+import type { FunctionReference, InputOf, OutputOf } from './reference.ts';
+
+/** What a handler is given: a NATS message on one of its subjects, or a call. */
+export interface FunctionEvent<Data = unknown> {
+  /** `Nats-Msg-Id`, or one made by the platform; the same for every attempt. */
+  readonly id: string;
+  /** The subject of the message, never a wildcard; `<namespace>.fn.<name>` for a call by name. */
+  readonly subject: string;
+  /** The payload after `input` has validated it; without `input` as it was decoded. */
+  readonly data: Data;
+  /** One value for each header, the last one if it was given several times. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** When the broker stored the event, or the worker received it. */
+  readonly time: Date;
+  /** 1 for the first run, one more for each run after it. */
+  readonly attempt: number;
+}
+
+/** Facts about the one run that a handler is in. */
+export interface InvocationInfo {
+  /** The id of the event that it handles; the same for every attempt. */
+  readonly id: string;
+  /** 1 for the first run, one more for each run after it. */
+  readonly attempt: number;
+  /** The name of the function. */
+  readonly function: string;
+  /** 12 hexadecimal digits of the hash of the function's code. */
+  readonly version: string;
+  /** The id of the worker that runs it. */
+  readonly worker: string;
+}
+
+/** What a handler is given beside its event. Valid until the handler has returned. */
+export interface Context {
+  /**
+   * Runs another function and resolves with its result.
+   *
+   * By its definition (`import sum from './sum.ts'`) both sides are typed; by its name the result is what the caller
+   * says it is. Rejects with a CallError: INVALID_INPUT (the data does not fit the function's `input`),
+   * UNKNOWN_FUNCTION, PAYLOAD_TOO_LARGE, FUNCTION_FAILED (it threw), TIMEOUT, UNAVAILABLE, CANCELLED. One that the
+   * handler does not catch makes it fail as FUNCTION_FAILED.
+   */
+  invoke<F extends FunctionReference>(
+    target: F,
+    data: InputOf<F>,
+    options?: InvokeOptions,
+  ): Promise<OutputOf<F>>;
+  invoke<Result = unknown>(name: string, data?: unknown, options?: InvokeOptions): Promise<Result>;
+
+  /**
+   * Publishes an event once the handler has returned; it is dropped when the handler throws. Resolves as soon as the
+   * event is taken, before it is published; the data is taken as it is at the call. Rejects with INVALID_INPUT (the
+   * subject has a wildcard or is not legal, the data cannot be encoded) or PAYLOAD_TOO_LARGE.
+   */
+  emit(subject: string, data?: unknown, options?: PublishOptions): Promise<void>;
+
+  /** A pino child logger that writes the function's name and the invocation's id with every line. */
+  readonly log: Logger;
+
+  /** Aborted at the function's timeout, and when the worker stops before the handler has ended. */
+  readonly signal: AbortSignal;
+
+  readonly invocation: InvocationInfo;
+}

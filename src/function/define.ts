@@ -1,0 +1,89 @@
+import type { StandardSchemaV1 } from '@standard-schema/spec';
+import { MillraceError } from '../core/errors.ts';
+import { assertFunctionName, quote } from '../core/names.ts';
+import type {
+  CallDataOf,
+  FunctionDefinition,
+  FunctionOptions,
+  ResultOf,
+  ReturnOf,
+} from './definition.ts';
+import { checkOptions, DEFAULT_TIMEOUT_MS } from './options.ts';
+import { FUNCTION_BRAND, isFunctionReference, type FunctionSlot } from './reference.ts';
+import { callerOf } from './stack.ts';
+
+/**
+ * Makes a function of the platform; a module in the functions folder exports it as its default.
+ *
+ * `event.data` has the output type of the `input` schema (unknown without one); the handler returns what the `output`
+ * schema takes, and callers get what it gives. Nothing is connected or started here.
+ *
+ * Throws INVALID_DEFINITION, one sentence, when an option is unknown or not legal. Whether a subject is reserved
+ * depends on the namespace and is found when the function is loaded.
+ */
+export function defineFunction<
+  Input extends StandardSchemaV1 | undefined = undefined,
+  Output extends StandardSchemaV1 | undefined = undefined,
+  Returned extends ReturnOf<Output> = ReturnOf<Output>,
+>(
+  definition: FunctionOptions<Input, Output, Returned>,
+): FunctionDefinition<CallDataOf<Input>, ResultOf<Output, Returned>> {
+  // Copied first: what was checked is what is used, even if the object has getters or changes later.
+  const copy: unknown =
+    typeof definition === 'object' && definition !== null && !Array.isArray(definition)
+      ? { ...definition }
+      : definition;
+  checkOptions(copy);
+  const options = copy as unknown as FunctionOptions<Input, Output, Returned>;
+  const { on = [], key, handler } = options;
+
+  const slot = nameSlot(options.name);
+  const definedAt = callerOf(defineFunction);
+  const made: FunctionDefinition = {
+    [FUNCTION_BRAND]: slot,
+    get name() {
+      return slot.current();
+    },
+    get definedAt() {
+      return definedAt();
+    },
+    description: options.description,
+    on: Object.freeze(typeof on === 'string' ? [on] : [...on]),
+    delivery: options.delivery ?? 'durable',
+    input: options.input,
+    output: options.output,
+    // The types of `data` end here: from now on "validated by `input`" is a duty of whoever calls.
+    key: key as FunctionDefinition['key'],
+    balance: options.balance ?? 'random',
+    timeoutMs: options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
+    handler: handler as FunctionDefinition['handler'],
+  };
+  return Object.freeze(made) as FunctionDefinition<CallDataOf<Input>, ResultOf<Output, Returned>>;
+}
+
+/** The one thing about a definition that is not known when it is made. */
+function nameSlot(given: string | undefined): FunctionSlot & { current(): string | undefined } {
+  let name = given;
+  return Object.freeze({
+    current: () => name,
+    assignName(assigned: string) {
+      assertFunctionName(assigned, 'INVALID_DEFINITION');
+      if (name !== undefined && name !== assigned)
+        throw new MillraceError(
+          'INVALID_DEFINITION',
+          `Function ${quote(name)} cannot be named ${quote(assigned)} as well.`,
+        );
+      name = assigned;
+    },
+  });
+}
+
+/** For the loader only: names a definition that has no name. Throws INVALID_DEFINITION if it has another one. */
+export function assignName(definition: FunctionDefinition, name: string): void {
+  definition[FUNCTION_BRAND].assignName(name);
+}
+
+/** Was the value made by `defineFunction`, of this copy of the package or another one? */
+export function isFunctionDefinition(value: unknown): value is FunctionDefinition {
+  return isFunctionReference(value);
+}

@@ -1,0 +1,77 @@
+import type { StandardSchemaV1 } from '@standard-schema/spec';
+import type { Context, FunctionEvent } from './context.ts';
+import type { FunctionReference } from './reference.ts';
+import type { Position } from './stack.ts';
+
+/** How events reach a function: held in a stream until handled, or a plain NATS subscription, at most once. */
+export type Delivery = 'durable' | 'ephemeral';
+/** How a worker is chosen for a call without a key. */
+export type Balance = 'random' | 'round-robin' | 'weighted' | 'least-loaded';
+
+type Schema = StandardSchemaV1;
+
+/** The type of `event.data`. */
+export type DataOf<Input> = Input extends Schema ? StandardSchemaV1.InferOutput<Input> : unknown;
+/** What a caller passes. */
+export type CallDataOf<Input> = Input extends Schema ? StandardSchemaV1.InferInput<Input> : unknown;
+/** What a handler may return: what the `output` schema takes, anything without one. */
+export type ReturnOf<Output> = Output extends Schema
+  ? StandardSchemaV1.InferInput<Output> | Promise<StandardSchemaV1.InferInput<Output>>
+  : unknown;
+/** What a caller gets. */
+export type ResultOf<Output, Returned> = Output extends Schema
+  ? StandardSchemaV1.InferOutput<Output>
+  : Awaited<Returned>;
+
+/** What `defineFunction` takes. */
+export interface FunctionOptions<
+  Input extends Schema | undefined,
+  Output extends Schema | undefined,
+  Returned extends ReturnOf<Output>,
+> {
+  /** 1 to 64 of `A-Z a-z 0-9 _ -`. Default: the file's name without its extension. */
+  name?: string;
+  /** For people: shown by inspect and by service discovery. At most 1,000 characters. */
+  description?: string;
+  /** The subject or subjects whose events run the function; NATS wildcards allowed, but not in the first token. */
+  on?: string | readonly string[];
+  /** Default `'durable'`. */
+  delivery?: Delivery;
+  /** Validates what comes in: any Standard Schema (zod, valibot, arktype …). What fails is INVALID_INPUT. */
+  input?: Input;
+  /** Validates what the handler returned. */
+  output?: Output;
+  /** Events with the same key are handled in order; the key also decides where. */
+  key?: (event: FunctionEvent<DataOf<Input>>) => string;
+  /** Default `'random'`, the only one in this version. */
+  balance?: Balance;
+  /** How long one run may take, in milliseconds: 1 to 86,400,000 (a day), default 30,000. */
+  timeoutMs?: number;
+  /** The function itself. What it returns, or its promise resolves with, is the answer to a request. */
+  handler: (event: FunctionEvent<DataOf<Input>>, ctx: Context) => Returned;
+}
+
+/**
+ * A function as `defineFunction` made it: checked, defaults filled in, frozen.
+ * `Input` is what a caller passes and `Output` what a caller gets.
+ */
+export interface FunctionDefinition<Input = unknown, Output = unknown> extends FunctionReference<
+  Input,
+  Output
+> {
+  readonly description: string | undefined;
+  /** Empty for a function that is only invoked. */
+  readonly on: readonly string[];
+  readonly delivery: Delivery;
+  readonly input: StandardSchemaV1<Input> | undefined;
+  readonly output: StandardSchemaV1<unknown, Output> | undefined;
+  /** `event.data` must have been validated by `input`. */
+  readonly key: ((event: FunctionEvent) => string) | undefined;
+  readonly balance: Balance;
+  /** In milliseconds. */
+  readonly timeoutMs: number;
+  /** `event.data` must have been validated by `input`; the result has yet to be, by `output`. */
+  readonly handler: (event: FunctionEvent, ctx: Context) => unknown;
+  /** Where `defineFunction` was called, mapped to the source where source maps are on; undefined when not known. */
+  readonly definedAt: Position | undefined;
+}

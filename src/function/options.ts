@@ -1,0 +1,111 @@
+import { MillraceError } from '../core/errors.ts';
+import {
+  functionNameReason,
+  quote,
+  subjectsOverlap,
+  subscriptionSubjectReason,
+} from '../core/names.ts';
+import { nearest } from './nearest.ts';
+
+export const DEFAULT_TIMEOUT_MS = 30_000;
+export const MAX_TIMEOUT_MS = 86_400_000;
+export const MAX_DESCRIPTION_CHARACTERS = 1_000;
+export const MAX_SUBJECTS = 64;
+
+type Check = (value: unknown) => string | undefined;
+
+/** What is wrong with an option's value, to be put after the option's name, or undefined. */
+const CHECKS: Readonly<Record<string, Check>> = {
+  name: (name) => {
+    const reason = functionNameReason(name);
+    return reason && `${quote(name)} ${reason}`;
+  },
+  description: (text) =>
+    typeof text === 'string' && text.length <= MAX_DESCRIPTION_CHARACTERS
+      ? undefined
+      : `must be a string of at most ${MAX_DESCRIPTION_CHARACTERS} characters`,
+  on: checkSubjects,
+  delivery: oneOf(['durable', 'ephemeral']),
+  input: checkSchema,
+  output: checkSchema,
+  key: checkFunction,
+  balance: (balance) => {
+    const known = ['random', 'round-robin', 'weighted', 'least-loaded'];
+    const reason = oneOf(known)(balance);
+    if (reason !== undefined || balance === 'random') return reason;
+    return `${quote(balance)} is not available in this version: only 'random' is`;
+  },
+  timeoutMs: (ms) =>
+    typeof ms === 'number' && Number.isInteger(ms) && ms >= 1 && ms <= MAX_TIMEOUT_MS
+      ? undefined
+      : `must be an integer from 1 to ${MAX_TIMEOUT_MS} (milliseconds, at most a day)`,
+  handler: checkFunction,
+};
+
+function checkFunction(value: unknown): string | undefined {
+  return typeof value === 'function' ? undefined : 'must be a function';
+}
+
+function oneOf(allowed: readonly string[]): Check {
+  return (value) =>
+    typeof value === 'string' && allowed.includes(value)
+      ? undefined
+      : `must be ${allowed.map((name) => `'${name}'`).join(' or ')}`;
+}
+
+function checkSchema(schema: unknown): string | undefined {
+  // Some libraries' schemas are objects, others' are functions.
+  const holder = typeof schema === 'function' || typeof schema === 'object' ? schema : null;
+  const standard = (holder as { '~standard'?: { version?: unknown; validate?: unknown } } | null)?.[
+    '~standard'
+  ];
+  return standard?.version === 1 && typeof standard.validate === 'function'
+    ? undefined
+    : 'must be a Standard Schema, version 1 (zod, valibot, arktype …)';
+}
+
+function checkSubjects(on: unknown): string | undefined {
+  const subjects: readonly unknown[] = Array.isArray(on) ? on : [on];
+  if (subjects.length === 0) return 'must name a subject, or be left out';
+  if (subjects.length > MAX_SUBJECTS) return `must name at most ${MAX_SUBJECTS} subjects`;
+  const legal: string[] = [];
+  for (const subject of subjects) {
+    const reason = subscriptionSubjectReason(subject);
+    if (reason !== undefined) return `has the subject ${quote(subject)}, which ${reason}`;
+    const other = legal.find((earlier) => subjectsOverlap(earlier, String(subject)));
+    // The broker refuses a consumer with overlapping filters, and two subscriptions would run the event twice.
+    if (other !== undefined)
+      return `has the subjects ${quote(other)} and ${quote(subject)}, which overlap: an event on both would come twice`;
+    legal.push(String(subject));
+  }
+  return undefined;
+}
+
+function refuse(name: unknown, reason: string): never {
+  const who = functionNameReason(name) === undefined ? `Function ${quote(name)}` : 'The function';
+  throw new MillraceError('INVALID_DEFINITION', `${who}: ${reason}.`);
+}
+
+/** Throws INVALID_DEFINITION at the first thing that is wrong; an option that is undefined counts as left out. */
+export function checkOptions(given: unknown): asserts given is Readonly<Record<string, unknown>> {
+  if (typeof given !== 'object' || given === null || Array.isArray(given))
+    throw new MillraceError(
+      'INVALID_DEFINITION',
+      'defineFunction takes one object: { on, input, handler, … }.',
+    );
+  const options = given as Readonly<Record<string, unknown>>;
+  const legal = Object.keys(CHECKS);
+  for (const option of Object.keys(options)) {
+    if (Object.hasOwn(CHECKS, option)) continue;
+    const meant = nearest(option, legal);
+    const hint =
+      meant === undefined ? `legal are ${legal.join(', ')}` : `perhaps ${meant} is meant`;
+    refuse(options['name'], `there is no option ${quote(option)}, ${hint}`);
+  }
+  if (options['handler'] === undefined) refuse(options['name'], 'the option handler is missing');
+  for (const [option, check] of Object.entries(CHECKS)) {
+    const value = options[option];
+    const reason = value === undefined ? undefined : check(value);
+    if (reason !== undefined) refuse(options['name'], `${option} ${reason}`);
+  }
+}

@@ -1,0 +1,21 @@
+export { connect, type ConnectOptions, type Inspection, type Mill } from './client/client.ts';
+export type { InvokeOptions } from './bus/invoke.ts';
+export type { PublishOptions, PublishReceipt } from './bus/publisher.ts';
+export {
+  CallError,
+  MillraceError,
+  type ErrorBody,
+  type ErrorCode,
+  type ErrorOptions,
+} from './core/errors.ts';
+export type { InspectedFunction, InspectedWorker } from './core/report.ts';
+export type { SettingsInput } from './core/settings.ts';
+export { defineFunction } from './function/define.ts';
+export type { Context, FunctionEvent, InvocationInfo } from './function/context.ts';
+export type {
+  Balance,
+  Delivery,
+  FunctionDefinition,
+  FunctionOptions,
+} from './function/definition.ts';
+export type { FunctionReference, InputOf, OutputOf } from './function/reference.ts';

@@ -1,0 +1,71 @@
+/** Tells everybody that this worker is there: announcements, beats, answers to hello and ping, the farewell. */
+import type { Subscription } from 'nats';
+import type { Bus } from '../bus/connection.ts';
+import { writeControl, type Announcement, type Beat } from '../bus/messages.ts';
+import type { WorkerState } from '../core/directory.ts';
+import type { Settings } from '../core/settings.ts';
+import { subjectsOf, type Subjects } from '../core/subjects.ts';
+
+export class Announcer {
+  readonly #bus: Bus;
+  readonly #subjects: Subjects;
+  readonly #workerId: string;
+  readonly #subscriptions: Subscription[];
+  readonly #stopListening: () => void;
+  readonly #timer: NodeJS.Timeout;
+  #functions: readonly string[] = [];
+  #revision = 0;
+  #state: WorkerState = 'running';
+
+  constructor(bus: Bus, settings: Settings, workerId: string) {
+    this.#bus = bus;
+    this.#workerId = workerId;
+    this.#subjects = subjectsOf(settings.namespace);
+    this.#subscriptions = [
+      bus.subscribe(this.#subjects.hello, ({ reply }) => this.#announceTo(reply)),
+      bus.subscribe(this.#subjects.workerPing(workerId), ({ reply }) => {
+        if (reply !== undefined && bus.up) bus.publish(reply, writeControl(this.#beat()));
+      }),
+    ];
+    this.#stopListening = bus.onStatus((up) => {
+      if (up) this.#announceTo(this.#subjects.announce);
+    });
+    this.#timer = setInterval(() => {
+      if (bus.up) bus.publish(this.#subjects.beat, writeControl(this.#beat()));
+    }, settings.heartbeatIntervalMs);
+  }
+
+  offer(functions: readonly string[]): void {
+    this.#functions = functions;
+    this.#revision += 1;
+    this.#announceTo(this.#subjects.announce);
+  }
+
+  /** From now on callers choose others; what comes all the same is still served. */
+  draining(): void {
+    this.#state = 'draining';
+    this.#announceTo(this.#subjects.announce);
+  }
+
+  leave(): void {
+    clearInterval(this.#timer);
+    this.#stopListening();
+    if (this.#bus.up) this.#bus.publish(this.#subjects.leave, writeControl({ id: this.#workerId }));
+    for (const subscription of this.#subscriptions) subscription.unsubscribe();
+  }
+
+  #announceTo(subject: string | undefined): void {
+    if (subject === undefined || !this.#bus.up) return;
+    const announcement: Announcement = { ...this.#beat(), functions: [...this.#functions] };
+    this.#bus.publish(subject, writeControl(announcement));
+  }
+
+  #beat(): Beat {
+    return {
+      id: this.#workerId,
+      connectionEpoch: this.#bus.epoch,
+      state: this.#state,
+      revision: this.#revision,
+    };
+  }
+}

@@ -1,0 +1,17 @@
+import pino, { type Logger } from 'pino';
+import { build as prettyStream } from 'pino-pretty';
+import { MillraceError } from '../core/errors.ts';
+
+/** JSON lines on standard output; readable ones where a person looks at a terminal. */
+export function createLogger(level: string): Logger {
+  if (level !== 'silent' && !(level in pino.levels.values)) {
+    throw new MillraceError('USAGE', `There is no log level ${JSON.stringify(level)}.`);
+  }
+  if (!process.stdout.isTTY) return pino({ level });
+  const pretty = prettyStream({
+    ignore: 'pid,hostname,worker',
+    translateTime: 'HH:MM:ss',
+    sync: true,
+  });
+  return pino({ level }, pretty);
+}

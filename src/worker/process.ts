@@ -1,0 +1,143 @@
+/**
+ * A worker as an operating-system process: signals, exit status, and messages with the process that started it.
+ *
+ * Exit status: 0 drained; 1 could not start, or some handler did not end in time, or an exception that nobody caught
+ * ended it; 130 a second signal.
+ */
+import { resolve } from 'node:path';
+import type { Logger } from 'pino';
+import { openBus, type ConnectOptions } from '../client/client.ts';
+import { MillraceError } from '../core/errors.ts';
+import { loadFunctions, type LoadedFunctions } from '../function/load.ts';
+import { createLogger } from './logger.ts';
+import type { FromWorker, ToWorker } from './supervision.ts';
+import { Worker } from './worker.ts';
+
+export interface WorkerProcessOptions {
+  connect: ConnectOptions;
+  functionsDirectory: string;
+  logLevel: string;
+  /** The package's version, for discovery. */
+  version: string;
+}
+
+const EXIT_OK = 0;
+const EXIT_FAILURE = 1;
+const EXIT_KILLED = 130;
+const BUILD_DIRECTORY = '.millrace/build';
+
+/** Runs until a signal or its parent ends it; resolves with the exit status. Throws what keeps it from starting. */
+export async function runWorker(options: WorkerProcessOptions): Promise<number> {
+  const log = createLogger(options.logLevel);
+  const end = endOfProcess(log);
+  const { bus, settings } = await openBus(
+    {
+      ...options.connect,
+      onProblem: (problem) => log.error({ code: problem.code }, problem.message),
+    },
+    'millrace-worker',
+  );
+  try {
+    const load = (): Promise<LoadedFunctions> =>
+      loadChecked(options.functionsDirectory, settings.namespace);
+    const loaded = await load();
+    const worker = new Worker({ bus, settings, log, version: options.version });
+    await worker.offer(loaded.functions);
+    bus.onStatus((up) =>
+      log.warn(up ? 'connected to NATS again' : 'the connection to NATS is lost'),
+    );
+    log.info(
+      { functions: loaded.functions.map(({ name }) => name) },
+      `worker ${worker.id} is ready`,
+    );
+    serveParent(worker, load, loaded);
+    const cause = await end;
+    log.info(`worker ${worker.id} drains: ${cause.why}`);
+    const clean = await worker.drain();
+    if (!clean) log.error('some handlers did not end in time');
+    return clean && !cause.failed ? EXIT_OK : EXIT_FAILURE;
+  } finally {
+    await bus.close();
+  }
+}
+
+interface EndCause {
+  why: string;
+  failed: boolean;
+}
+
+/** Resolves with the first reason to end. */
+function endOfProcess(log: Logger): Promise<EndCause> {
+  return new Promise((resolve) => {
+    let ending = false;
+    const end = (why: string, failed: boolean): void => {
+      ending = true;
+      resolve({ why, failed });
+    };
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+      process.on(signal, () => {
+        if (ending) process.exit(EXIT_KILLED);
+        end(signal, false);
+      });
+    }
+    // The parent is gone, however it ended: nobody would ever stop this worker.
+    if (process.send !== undefined)
+      process.on('disconnect', () => end('its parent is gone', false));
+    process.on('unhandledRejection', (reason) => {
+      log.error(
+        { err: reason },
+        'a promise was rejected and nobody handled it; the worker goes on',
+      );
+    });
+    // Thrown outside of any handler, half of something may be done: finish what runs, then start afresh.
+    process.on('uncaughtException', (error) => {
+      log.fatal({ err: error }, 'an exception was thrown that nobody caught; the worker ends');
+      end('an exception that nobody caught', true);
+    });
+  });
+}
+
+async function loadChecked(directory: string, namespace: string): Promise<LoadedFunctions> {
+  const loaded = await loadFunctions({
+    directory: resolve(directory),
+    buildDirectory: resolve(BUILD_DIRECTORY),
+    namespace,
+  });
+  for (const { definition, file, name } of loaded.functions) {
+    if (definition.delivery === 'durable' && definition.on.length > 0) {
+      throw new MillraceError(
+        'NOT_SUPPORTED',
+        `${file}: the function ${name} wants durable delivery, which is not built yet; set delivery: 'ephemeral'.`,
+      );
+    }
+  }
+  return loaded;
+}
+
+/** Reloads on the parent's word. A set of functions that does not load changes nothing. */
+function serveParent(
+  worker: Worker,
+  load: () => Promise<LoadedFunctions>,
+  loaded: LoadedFunctions,
+): void {
+  if (process.send === undefined) return;
+  tellParent({ type: 'ready', id: worker.id, inputs: loaded.inputs });
+  let reloading: Promise<void> = Promise.resolve();
+  const reload = async (): Promise<void> => {
+    try {
+      const { functions, inputs } = await load();
+      await worker.offer(functions);
+      tellParent({ type: 'reloaded', inputs, functions: functions.map(({ name }) => name) });
+    } catch (error) {
+      tellParent({ type: 'reload-failed', message: (error as Error).message });
+    }
+  };
+  process.on('message', (message: ToWorker) => {
+    if (message.type === 'reload') reloading = reloading.then(reload);
+  });
+}
+
+function tellParent(message: FromWorker): void {
+  // A parent that is just going away is no failure of the worker.
+  process.send?.(message, undefined, undefined, () => {});
+}

@@ -1,0 +1,89 @@
+/**
+ * Answers to calls that came in frames: those for one caller that are ready in the same turn of the event loop leave
+ * in one message. While the connection is down they wait; there are at most as many as invocations were accepted.
+ */
+import type { Bus } from '../bus/connection.ts';
+import { encodeReplies, replySizeBytes, ReplyStatus, type OutgoingReply } from '../bus/frame.ts';
+import type { MillraceError } from '../core/errors.ts';
+import { ContentType, type Encoded } from '../core/payload.ts';
+import type { Settings } from '../core/settings.ts';
+
+const MAX_REPLIES_PER_FRAME = 1_024;
+
+export class Replies {
+  readonly #bus: Bus;
+  readonly #maxFrameBytes: number;
+  readonly #byCaller = new Map<string, OutgoingReply[]>();
+  readonly #stopListening: () => void;
+  #flushScheduled = false;
+
+  constructor(bus: Bus, settings: Settings) {
+    this.#bus = bus;
+    this.#maxFrameBytes = settings.frameMaxBytes;
+    this.#stopListening = bus.onStatus((up) => {
+      if (up) this.flush();
+    });
+  }
+
+  answer(caller: string, callId: number, encoded: Encoded): void {
+    this.#add(caller, { callId, status: ReplyStatus.ok, encoded });
+  }
+
+  fail(caller: string, callId: number, error: MillraceError): void {
+    const body = encodeError(error);
+    const encoded = { type: ContentType.json, body };
+    this.#add(caller, { callId, status: ReplyStatus.error, encoded });
+  }
+
+  flush(): void {
+    this.#flushScheduled = false;
+    if (!this.#bus.up) return;
+    for (const [caller, replies] of this.#byCaller) {
+      this.#byCaller.delete(caller);
+      this.#send(caller, replies);
+    }
+  }
+
+  close(): void {
+    this.#stopListening();
+  }
+
+  #add(caller: string, reply: OutgoingReply): void {
+    const waiting = this.#byCaller.get(caller);
+    if (waiting === undefined) this.#byCaller.set(caller, [reply]);
+    else waiting.push(reply);
+    if (this.#flushScheduled) return;
+    this.#flushScheduled = true;
+    setImmediate(() => this.flush());
+  }
+
+  #send(caller: string, replies: readonly OutgoingReply[]): void {
+    let frame: OutgoingReply[] = [];
+    let sizeBytes = 0;
+    const subject = `${caller}.c.r`;
+    for (const reply of replies) {
+      const replyBytes = replySizeBytes(reply);
+      const full =
+        frame.length >= MAX_REPLIES_PER_FRAME || sizeBytes + replyBytes > this.#maxFrameBytes;
+      if (frame.length > 0 && full) {
+        this.#bus.publish(subject, encodeReplies(frame, sizeBytes));
+        frame = [];
+        sizeBytes = 0;
+      }
+      frame.push(reply);
+      sizeBytes += replyBytes;
+    }
+    this.#bus.publish(subject, encodeReplies(frame, sizeBytes));
+  }
+}
+
+/** The body of every failed answer: `{"error":{…}}`. Details that JSON can't hold are left out. */
+export function encodeError(error: MillraceError): string {
+  const body = error.toBody();
+  try {
+    return JSON.stringify({ error: body });
+  } catch {
+    const { code, message, retryable } = body;
+    return JSON.stringify({ error: { code, message, retryable } });
+  }
+}

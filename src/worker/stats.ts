@@ -1,0 +1,43 @@
+/** What a worker counts of one function, across its versions: since the worker's start, in this process only. */
+import { Histogram } from '../core/histogram.ts';
+
+/** Subjects counted one by one; the events of any further ones are counted together under `…`. */
+const MAX_COUNTED_SUBJECTS = 256;
+export const OTHER_SUBJECTS = '…';
+
+export class FunctionStats {
+  calls = 0;
+  errors = 0;
+  /** Refused because the function was full here. Not in `calls`. */
+  refused = 0;
+  /** Handlers that were still running when their time was over, and have not ended since. */
+  abandoned = 0;
+  lastError = '';
+  /** Milliseconds spent from start to answer, of all calls. */
+  processingMs = 0;
+  readonly latency = new Histogram();
+  readonly #bySubject = new Map<string, number>();
+
+  ended(subject: string, durationMs: number): void {
+    this.calls += 1;
+    this.processingMs += durationMs;
+    this.latency.recordMs(durationMs);
+    const counted = this.#bySubject.get(subject);
+    if (counted !== undefined) this.#bySubject.set(subject, counted + 1);
+    else this.#countNew(subject);
+  }
+
+  failed(message: string): void {
+    this.errors += 1;
+    this.lastError = message;
+  }
+
+  subjects(): Record<string, number> {
+    return Object.fromEntries(this.#bySubject);
+  }
+
+  #countNew(subject: string): void {
+    const key = this.#bySubject.size < MAX_COUNTED_SUBJECTS ? subject : OTHER_SUBJECTS;
+    this.#bySubject.set(key, (this.#bySubject.get(key) ?? 0) + 1);
+  }
+}

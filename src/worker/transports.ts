@@ -1,0 +1,131 @@
+/** The ways an invocation comes in: a frame of calls from our own client, or a plain NATS message. */
+import { headers as newHeaders, type Msg } from 'nats';
+import { derivedEventId } from '../bus/caller.ts';
+import type { Bus } from '../bus/connection.ts';
+import { decodeCalls, type IncomingCall } from '../bus/frame.ts';
+import { MillraceError } from '../core/errors.ts';
+import {
+  CONTENT_TYPE_HEADER,
+  ContentType,
+  contentTypeHeader,
+  contentTypeOf,
+  type Encoded,
+} from '../core/payload.ts';
+import type { Incoming } from './invocation.ts';
+import { encodeError, type Replies } from './replies.ts';
+
+const NO_HEADERS: Readonly<Record<string, string>> = Object.freeze({});
+const FRAME_REPLY = /\.c\.f\.\d+\.\d+$/;
+
+export interface FrameTarget {
+  replies: Replies;
+  /** The subject that the invocation of a function by name is said to have come in on. */
+  subjectOf: (functionName: string) => string;
+  deliver: (functionName: string, incoming: Incoming) => void;
+}
+
+/** False when the message is no frame of ours. */
+export function receiveFrame(message: Msg, target: FrameTarget): boolean {
+  const reply = message.reply ?? '';
+  const end = reply.search(FRAME_REPLY);
+  const calls = end > 0 ? decodeCalls(message.data) : undefined;
+  if (calls === undefined) return false;
+  const caller = reply.slice(0, end);
+  for (const call of calls) {
+    target.deliver(call.functionName, fromCall(caller, call, target));
+  }
+  return true;
+}
+
+function fromCall(caller: string, call: IncomingCall, target: FrameTarget): Incoming {
+  const { replies } = target;
+  return {
+    subject: target.subjectOf(call.functionName),
+    type: call.type,
+    body: call.body,
+    headers: call.headers === '' ? NO_HEADERS : readHeaders(call.headers),
+    eventId: call.eventId === '' ? derivedEventId(caller, call.callId) : call.eventId,
+    attempt: call.attempt,
+    timeoutMs: call.timeoutMs,
+    answer: (encoded) => replies.answer(caller, call.callId, encoded),
+    fail: (error) => replies.fail(caller, call.callId, error),
+  };
+}
+
+function readHeaders(text: string): Readonly<Record<string, string>> {
+  const headers: Record<string, string> = Object.create(null) as Record<string, string>;
+  try {
+    for (const [name, value] of Object.entries(JSON.parse(text) as object)) {
+      headers[name] = String(value);
+    }
+  } catch {
+    // Only our own client writes frames; headers it did not write are no reason to refuse the call.
+  }
+  return headers;
+}
+
+/** A plain NATS message; `newId` names events that came without an id. */
+export function receivePlain(message: Msg, bus: Bus, newId: () => string): Incoming {
+  const headers = plainHeaders(message);
+  const type = contentTypeOf(headers[CONTENT_TYPE_HEADER]);
+  const answerSubject = message.reply ?? '';
+  return {
+    subject: message.subject,
+    type,
+    body: message.data,
+    headers,
+    eventId: headers['Nats-Msg-Id'] ?? newId(),
+    attempt: 1,
+    timeoutMs: undefined,
+    answer: (encoded) => {
+      if (answerSubject !== '') answerPlain(bus, answerSubject, type, encoded);
+    },
+    fail: (error) => {
+      if (answerSubject !== '') failPlain(bus, answerSubject, error);
+    },
+  };
+}
+
+function plainHeaders(message: Msg): Readonly<Record<string, string>> {
+  const given = message.headers;
+  if (given === undefined) return NO_HEADERS;
+  const headers: Record<string, string> = Object.create(null) as Record<string, string>;
+  for (const [name, values] of given) headers[name] = values.join(',');
+  return headers;
+}
+
+const MAX_ERROR_LINE_LENGTH = 1_024;
+const JSON_NULL = Buffer.from('null');
+const MSGPACK_NIL = Uint8Array.of(0xc0);
+
+/** Core NATS: an answer that finds the connection down is lost, as any message on it is. */
+function answerPlain(bus: Bus, subject: string, asked: ContentType, encoded: Encoded): void {
+  if (!bus.up) return;
+  const { type, body } = encoded.type === ContentType.empty ? nothing(asked) : encoded;
+  const payload = typeof body === 'string' ? Buffer.from(body) : body;
+  if (type === ContentType.json && asked === ContentType.json) {
+    bus.publish(subject, payload);
+    return;
+  }
+  const headers = newHeaders();
+  headers.set(CONTENT_TYPE_HEADER, contentTypeHeader(type));
+  bus.publish(subject, payload, { headers });
+}
+
+/** A function without a result: an empty body would be neither JSON nor MessagePack. */
+function nothing(asked: ContentType): Encoded {
+  return asked === ContentType.msgpack
+    ? { type: asked, body: MSGPACK_NIL }
+    : { type: ContentType.json, body: JSON_NULL };
+}
+
+/** ADR-32: the error's number and text in headers; the same as JSON in the body. */
+export function failPlain(bus: Bus, subject: string, error: MillraceError): void {
+  if (!bus.up) return;
+  const headers = newHeaders();
+  headers.set('Nats-Service-Error-Code', String(error.status));
+  // A header is one line.
+  const line = error.message.replaceAll(/\s+/g, ' ').slice(0, MAX_ERROR_LINE_LENGTH);
+  headers.set('Nats-Service-Error', line);
+  bus.publish(subject, Buffer.from(encodeError(error)), { headers });
+}

@@ -1,0 +1,284 @@
+/**
+ * A worker: a process that runs functions. Its life is `open` → (`offer`, again at every reload) → `drain` → closed.
+ *
+ * - W1  It is announced only after its subscriptions are at the broker, so that no call finds it deaf.
+ * - W2  A reload swaps all functions at once: an invocation runs wholly on the version that accepted it.
+ * - W3  A drain loses nothing: callers are told first, what arrives meanwhile is served, answers are flushed, and
+ *       only then the worker leaves.
+ */
+import { hostname } from 'node:os';
+import { nuid, type Msg } from 'nats';
+import type { Logger } from 'pino';
+import { Caller } from '../bus/caller.ts';
+import type { Bus } from '../bus/connection.ts';
+import { invokeThrough, type InvokeOptions } from '../bus/invoke.ts';
+import { Publisher } from '../bus/publisher.ts';
+import { MillraceError } from '../core/errors.ts';
+import type { FunctionReport, WorkerReport } from '../core/report.ts';
+import type { Settings } from '../core/settings.ts';
+import { subjectsOf, type Subjects } from '../core/subjects.ts';
+import type { LoadedFunction } from '../function/load.ts';
+import { nameOf, type FunctionReference } from '../function/reference.ts';
+import { Announcer } from './announcer.ts';
+import { Discovery, type DiscoveredFunction } from './discovery.ts';
+import { Inspector } from './inspect.ts';
+import type { Incoming, Invocation } from './invocation.ts';
+import { Replies } from './replies.ts';
+import { FunctionRunner, type RunnerHost } from './runner.ts';
+import { FunctionStats } from './stats.ts';
+import { FunctionSubscriptions } from './subscriptions.ts';
+import { failPlain, receiveFrame, receivePlain } from './transports.ts';
+
+export interface WorkerOptions {
+  bus: Bus;
+  settings: Settings;
+  log: Logger;
+  /** The package's version, for discovery. */
+  version: string;
+}
+
+/** A flush or an unsubscribe that takes longer finds the connection down. */
+const UNSUBSCRIBE_TIMEOUT_MS = 2_000;
+/** How often a drain looks whether all is answered. */
+const DRAIN_POLL_MS = 5;
+/** After the farewell: time for calls that were already under way to arrive. */
+const DRAIN_GRACE_MS = 50;
+
+export class Worker {
+  readonly id = nuid.next();
+  readonly startedAt = new Date().toISOString();
+  readonly #bus: Bus;
+  readonly #settings: Settings;
+  readonly #subjects: Subjects;
+  readonly #log: Logger;
+  readonly #caller: Caller;
+  readonly #publisher: Publisher;
+  readonly #replies: Replies;
+  readonly #announcer: Announcer;
+  readonly #inspector: Inspector;
+  readonly #discovery: Discovery;
+  readonly #subscriptions: FunctionSubscriptions;
+  readonly #host: RunnerHost;
+  readonly #live = new Map<Invocation, FunctionRunner>();
+  readonly #stats = new Map<string, FunctionStats>();
+  #runners = new Map<string, FunctionRunner>();
+  #sweep: NodeJS.Timeout | undefined;
+  #draining: Promise<boolean> | undefined;
+
+  constructor({ bus, settings, log, version }: WorkerOptions) {
+    this.#bus = bus;
+    this.#settings = settings;
+    this.#subjects = subjectsOf(settings.namespace);
+    this.#log = log.child({ worker: this.id });
+    this.#caller = new Caller(bus, settings);
+    this.#publisher = new Publisher(bus, settings);
+    this.#replies = new Replies(bus, settings);
+    this.#host = this.#makeHost();
+    this.#subscriptions = new FunctionSubscriptions(bus, this.#subjects, (name, message) =>
+      this.#onPlain(name, message),
+    );
+    bus.subscribe(this.#subjects.workerCall(this.id), (message) => this.#onFrame(message));
+    this.#announcer = new Announcer(bus, settings, this.id);
+    const { members } = this.#caller;
+    this.#inspector = new Inspector(bus, settings, members, this.id, () => this.#report());
+    this.#discovery = new Discovery(bus, {
+      name: settings.namespace,
+      workerId: this.id,
+      version,
+      startedAt: this.startedAt,
+      functions: () => this.#discovered(),
+    });
+  }
+
+  get inFlight(): number {
+    return this.#live.size;
+  }
+
+  /** Runs these functions from now on, instead of those offered before (W2). */
+  async offer(functions: readonly LoadedFunction[]): Promise<void> {
+    const runners = new Map<string, FunctionRunner>();
+    for (const loaded of functions) {
+      const before = this.#runners.get(loaded.name);
+      const unchanged = before?.loaded.version === loaded.version;
+      runners.set(loaded.name, unchanged ? before : this.#newRunner(loaded));
+    }
+    this.#runners = runners;
+    await this.#subscriptions.set(functions);
+    await this.#bus.flush();
+    this.#announcer.offer([...runners.keys()]);
+    await this.#bus.flush();
+  }
+
+  /**
+   * Stops taking work, waits for what was taken, and leaves (W3). False when some handler had not ended within
+   * `drainTimeoutMs`: its requester is answered UNAVAILABLE. The connection stays open; it is its opener's to close.
+   */
+  drain(): Promise<boolean> {
+    this.#draining ??= this.#drain();
+    return this.#draining;
+  }
+
+  async #drain(): Promise<boolean> {
+    this.#announcer.draining();
+    this.#inspector.close();
+    this.#discovery.close();
+    // A connection that is down must not hold up the end.
+    const closed = this.#subscriptions.set([]).catch(() => {});
+    await Promise.race([closed, delay(UNSUBSCRIBE_TIMEOUT_MS)]);
+    await delay(DRAIN_GRACE_MS);
+    const deadlineMs = performance.now() + this.#settings.drainTimeoutMs;
+    while (this.#live.size > 0 && performance.now() < deadlineMs) await delay(DRAIN_POLL_MS);
+    const clean = this.#live.size === 0;
+    for (const [invocation, runner] of this.#live) {
+      runner.giveUp(invocation, new MillraceError('UNAVAILABLE', 'The worker stops.'));
+    }
+    clearInterval(this.#sweep);
+    this.#replies.flush();
+    this.#announcer.leave();
+    const flushed = this.#bus.flush().catch(() => {});
+    await Promise.race([flushed, delay(UNSUBSCRIBE_TIMEOUT_MS)]);
+    this.#replies.close();
+    this.#caller.close();
+    this.#publisher.close();
+    return clean;
+  }
+
+  #makeHost(): RunnerHost {
+    return {
+      log: this.#log,
+      workerId: this.id,
+      live: this.#live,
+      prepareEvent: (subject, data, options) => this.#publisher.prepare(subject, data, options),
+      publishAll: async (events) => {
+        await Promise.all(events.map((event) => this.#publisher.send(event)));
+      },
+      invoke: async (invocation, target, data, options = {}) => {
+        const leftMs = Math.max(1, invocation.deadlineMs - performance.now());
+        const timeoutMs = Math.min(options.timeoutMs ?? this.#settings.callTimeoutMs, leftMs);
+        const name = typeof target === 'string' ? target : nameOf(target as FunctionReference);
+        return invokeThrough(this.#caller, this.#settings, name, data, {
+          ...traced(invocation, options),
+          timeoutMs,
+        });
+      },
+    };
+  }
+
+  #newRunner(loaded: LoadedFunction): FunctionRunner {
+    let stats = this.#stats.get(loaded.name);
+    if (stats === undefined) {
+      stats = new FunctionStats();
+      this.#stats.set(loaded.name, stats);
+    }
+    return new FunctionRunner(loaded, stats, this.#settings, this.#host);
+  }
+
+  #onFrame(message: Msg): void {
+    const received = receiveFrame(message, {
+      replies: this.#replies,
+      subjectOf: this.#subjects.fn,
+      deliver: (name, incoming) => this.#deliver(name, incoming),
+    });
+    if (received) return;
+    const { reply } = message;
+    const error = new MillraceError(
+      'INVALID_INPUT',
+      'This is no frame of calls that is understood here.',
+    );
+    if (reply !== undefined && reply !== '') failPlain(this.#bus, reply, error);
+  }
+
+  #onPlain(functionName: string, message: Msg): void {
+    this.#deliver(
+      functionName,
+      receivePlain(message, this.#bus, () => nuid.next()),
+    );
+  }
+
+  #deliver(functionName: string, incoming: Incoming): void {
+    const runner = this.#runners.get(functionName);
+    if (runner === undefined) {
+      incoming.fail(
+        new MillraceError('UNKNOWN_FUNCTION', `This worker has no function ${functionName}.`),
+      );
+      return;
+    }
+    runner.accept(incoming);
+    this.#sweep ??= setInterval(() => this.#onSweep(), this.#settings.sweepIntervalMs);
+  }
+
+  #onSweep(): void {
+    const now = performance.now();
+    for (const [invocation, runner] of this.#live) {
+      if (now >= invocation.deadlineMs) runner.expire(invocation);
+    }
+    if (this.#live.size > 0) return;
+    clearInterval(this.#sweep);
+    this.#sweep = undefined;
+  }
+
+  #report(): WorkerReport {
+    const functions = [...this.#runners.values()].map((runner) => this.#functionReport(runner));
+    return {
+      id: this.id,
+      pid: process.pid,
+      host: hostname(),
+      startedAt: this.startedAt,
+      state: this.#draining === undefined ? 'running' : 'draining',
+      functions,
+      partitions: [],
+      inFlight: this.#live.size,
+      capacity: this.#settings.concurrency * functions.length,
+    };
+  }
+
+  #functionReport({ loaded, running, queued }: FunctionRunner): FunctionReport {
+    const stats = this.#stats.get(loaded.name) as FunctionStats;
+    const { description, on, delivery, balance } = loaded.definition;
+    return {
+      name: loaded.name,
+      version: loaded.version,
+      ...(description === undefined ? {} : { description }),
+      on: [...on],
+      delivery,
+      balance,
+      calls: stats.calls,
+      errors: stats.errors,
+      refused: stats.refused,
+      running,
+      queued,
+      abandoned: stats.abandoned,
+      subjects: stats.subjects(),
+      latency: stats.latency.toSparse(),
+    };
+  }
+
+  #discovered(): DiscoveredFunction[] {
+    return [...this.#runners.values()].map((runner) => {
+      const { name } = runner.loaded;
+      const { processingMs, lastError } = this.#stats.get(name) as FunctionStats;
+      return {
+        ...this.#functionReport(runner),
+        subject: this.#subjects.fn(name),
+        queueGroup: this.#subjects.queueGroup(name),
+        processingMs,
+        lastError,
+      };
+    });
+  }
+}
+
+const TRACE_HEADERS = ['traceparent', 'tracestate'];
+
+/** A trace that came with the event goes on with the calls it causes. */
+function traced(invocation: Invocation, options: InvokeOptions): InvokeOptions {
+  const { headers } = invocation.incoming;
+  const carried = TRACE_HEADERS.filter((name) => headers[name] !== undefined);
+  if (carried.length === 0) return options;
+  const trace = Object.fromEntries(carried.map((name) => [name, headers[name] ?? '']));
+  return { ...options, headers: { ...trace, ...options.headers } };
+}
+
+function delay(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}

@@ -1,0 +1,37 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { findBroker, startBroker, type Broker } from '../../src/broker/index.ts';
+
+export interface TestBroker {
+  url: string;
+  port: number;
+  pid: number;
+  storeDir: string;
+  /** Ends the server and starts another on the same port and store. */
+  restart(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** A real nats-server of the test's own: free port, empty store, both gone after `stop`. */
+export async function startTestBroker(): Promise<TestBroker> {
+  const storeDir = await mkdtemp(join(tmpdir(), 'millrace-test-'));
+  const binary = await findBroker({});
+  let broker: Broker = await startBroker({ binary, port: 0, storeDir });
+  return {
+    url: broker.url,
+    port: broker.port,
+    storeDir,
+    get pid() {
+      return broker.pid;
+    },
+    async restart() {
+      await broker.stop();
+      broker = await startBroker({ binary, port: broker.port, storeDir });
+    },
+    async stop() {
+      await broker.stop();
+      await rm(storeDir, { recursive: true, force: true });
+    },
+  };
+}

@@ -1,0 +1,50 @@
+import pino, { type Logger } from 'pino';
+import { openBus } from '../../src/client/client.ts';
+import type { SettingsInput } from '../../src/core/settings.ts';
+import type { AnyFunction } from '../../src/function/definition.ts';
+import { Worker } from '../../src/worker/worker.ts';
+
+export interface TestWorker {
+  worker: Worker;
+  id: string;
+  logs: Record<string, unknown>[];
+  offer(functions: readonly AnyFunction[], version?: string): Promise<void>;
+  stop(): Promise<boolean>;
+}
+
+/** A worker inside the test's own process, for functions that the test defines itself. */
+export async function startTestWorker(
+  url: string,
+  functions: readonly AnyFunction[],
+  settings: SettingsInput = {},
+): Promise<TestWorker> {
+  const opened = await openBus({ servers: url, settings }, 'test-worker');
+  const logs: Record<string, unknown>[] = [];
+  const log: Logger = pino(
+    { level: 'debug' },
+    { write: (line: string) => void logs.push(JSON.parse(line) as Record<string, unknown>) },
+  );
+  const worker = new Worker({ ...opened, log, version: '0.0.0' });
+  const offer = (definitions: readonly AnyFunction[], version = 'v1'): Promise<void> =>
+    worker.offer(
+      definitions.map((definition) => ({
+        definition,
+        name: definition.name ?? 'unnamed',
+        file: 'test.ts',
+        version,
+        subjects: definition.on,
+      })),
+    );
+  await offer(functions);
+  return {
+    worker,
+    id: worker.id,
+    logs,
+    offer,
+    async stop() {
+      const clean = await worker.drain();
+      await opened.bus.close();
+      return clean;
+    },
+  };
+}
