@@ -1,4 +1,14 @@
-import { mkdir, mkdtemp, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import {
+  mkdir,
+  mkdtemp,
+  readdir,
+  realpath,
+  rename,
+  rm,
+  stat,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { MillraceError, messageOf } from '../core/errors.ts';
 
@@ -17,6 +27,14 @@ export interface Build {
   readonly contents: ReadonlyMap<string, Uint8Array>;
 }
 
+/** Makes the folder for builds and gives its real path. Throws FUNCTION_LOAD_FAILED. */
+export async function makeBuildDirectory(buildDirectory: string): Promise<string> {
+  return orUnwritable(buildDirectory, async () => {
+    await mkdir(buildDirectory, { recursive: true });
+    return realpath(buildDirectory);
+  });
+}
+
 /**
  * Writes a build to `<buildDirectory>/<hash>/` and returns that folder. A folder appears complete or not at all, since
  * several workers may build the same functions at the same moment; one that is there already is used as it is.
@@ -24,12 +42,17 @@ export interface Build {
  */
 export async function writeBuild(buildDirectory: string, build: Build): Promise<string> {
   const folder = join(buildDirectory, build.hash);
-  try {
-    await mkdir(buildDirectory, { recursive: true });
+  return orUnwritable(buildDirectory, async () => {
     // Newest again, before anybody's clean-up looks at it.
     if (!(await touch(folder))) await writeAside(buildDirectory, folder, build.contents);
     await removeOldBuilds(buildDirectory, build.hash);
     return folder;
+  });
+}
+
+async function orUnwritable<T>(buildDirectory: string, write: () => Promise<T>): Promise<T> {
+  try {
+    return await write();
   } catch (thrown) {
     throw new MillraceError(
       'FUNCTION_LOAD_FAILED',

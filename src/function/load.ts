@@ -1,7 +1,7 @@
 import { realpath } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { assertNamespace } from '../core/names.ts';
-import { writeBuild } from './builds.ts';
+import { makeBuildDirectory, writeBuild } from './builds.ts';
 import { bundleFunctions, type Bundle } from './bundle.ts';
 import { checkModules, type ImportedFile, type LoadedFunction } from './check.ts';
 import { failure, loadFailed, shownPath, type LoadFailure } from './failure.ts';
@@ -50,9 +50,9 @@ export async function loadFunctions(options: LoadOptions): Promise<LoadedFunctio
   // esbuild, stacks and file URLs give real paths: all comparisons are made with those.
   const cwd = await realPathOf(options.cwd ?? process.cwd());
   const directory = await realPathOf(resolve(cwd, options.directory));
-  const buildDirectory = await realPathOf(resolve(cwd, options.buildDirectory));
-
   const files = await findFunctionFiles(directory, shownPath(directory, cwd));
+  const buildDirectory = await makeBuildDirectory(resolve(cwd, options.buildDirectory));
+
   const bundled = await bundleFunctions({ files, directory, buildDirectory, cwd, packageEntry });
   if (!bundled.ok) throw loadFailed(bundled.failures);
   const bundle = bundled.value;

@@ -54,11 +54,9 @@ function oneOf(allowed: readonly string[]): Check {
 }
 
 function checkSchema(schema: unknown): string | undefined {
-  // Some libraries' schemas are objects, others' are functions.
-  const holder = typeof schema === 'function' || typeof schema === 'object' ? schema : null;
-  const standard = (holder as { '~standard'?: { version?: unknown; validate?: unknown } } | null)?.[
-    '~standard'
-  ];
+  // Some libraries' schemas are objects, others' are functions: a property is all they share.
+  const holder = schema as { '~standard'?: { version?: unknown; validate?: unknown } } | null;
+  const standard = holder?.['~standard'];
   return standard?.version === 1 && typeof standard.validate === 'function'
     ? undefined
     : 'must be a Standard Schema, version 1 (zod, valibot, arktype …)';

@@ -30,10 +30,10 @@ export function runningCopy(packageEntry: string): Plugin {
 export const refuseNative: Plugin = {
   name: 'millrace-refuse-native',
   setup(build) {
-    build.onResolve({ filter: /\.node$/ }, ({ path, importer }) => ({
+    build.onResolve({ filter: /\.node$/ }, ({ path }) => ({
       errors: [
         {
-          text: `the native add-on ${path} cannot be bundled with a function (imported by ${importer}); use a package without native code, or reach it through a service`,
+          text: `the native add-on ${path} cannot be bundled with a function; use a package without native code, or reach it through a service`,
         },
       ],
     }));

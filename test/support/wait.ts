@@ -10,7 +10,8 @@ export async function until<Value>(
   for (;;) {
     const value = await condition();
     if (value) return value as NonNullable<Exclude<Value, false>>;
-    if (performance.now() > deadline) throw new Error(`waited ${timeoutMs} ms in vain until ${what}`);
+    if (performance.now() > deadline)
+      throw new Error(`waited ${timeoutMs} ms in vain until ${what}`);
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
 }

@@ -1,21 +1,21 @@
 import pino, { type Logger } from 'pino';
 import { openBus } from '../../src/client/client.ts';
 import type { SettingsInput } from '../../src/core/settings.ts';
-import type { AnyFunction } from '../../src/function/definition.ts';
+import type { FunctionDefinition } from '../../src/function/definition.ts';
 import { Worker } from '../../src/worker/worker.ts';
 
 export interface TestWorker {
   worker: Worker;
   id: string;
   logs: Record<string, unknown>[];
-  offer(functions: readonly AnyFunction[], version?: string): Promise<void>;
+  offer(functions: readonly FunctionDefinition[], version?: string): Promise<void>;
   stop(): Promise<boolean>;
 }
 
 /** A worker inside the test's own process, for functions that the test defines itself. */
 export async function startTestWorker(
   url: string,
-  functions: readonly AnyFunction[],
+  functions: readonly FunctionDefinition[],
   settings: SettingsInput = {},
 ): Promise<TestWorker> {
   const opened = await openBus({ servers: url, settings }, 'test-worker');
@@ -25,7 +25,10 @@ export async function startTestWorker(
     { write: (line: string) => void logs.push(JSON.parse(line) as Record<string, unknown>) },
   );
   const worker = new Worker({ ...opened, log, version: '0.0.0' });
-  const offer = (definitions: readonly AnyFunction[], version = 'v1'): Promise<void> =>
+  const offer = (
+    definitions: readonly FunctionDefinition[],
+    version = 'v1',
+  ): Promise<void> =>
     worker.offer(
       definitions.map((definition) => ({
         definition,
