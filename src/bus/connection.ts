@@ -8,17 +8,19 @@ import {
   connect,
   createInbox,
   credsAuthenticator,
-  ErrorCode,
   Events,
   type ConnectionOptions,
   type Msg,
   type MsgHdrs,
   type NatsConnection,
-  type NatsError,
   type Subscription,
 } from 'nats';
 import { MillraceError, messageOf } from '../core/errors.ts';
 import { isAtLeast, MINIMUM_SERVER_VERSION } from '../core/version.ts';
+
+/** Codes of the client's errors: its enum is typed, its errors' `code` is any text. */
+const TIMEOUT_CODE = 'TIMEOUT';
+const NO_RESPONDERS_CODE = '503';
 
 const PING_INTERVAL_MS = 5_000;
 const MAX_PINGS_OUT = 2;
@@ -145,15 +147,13 @@ export class Bus {
     try {
       return await this.#connection.request(subject, payload, { timeout: timeoutMs });
     } catch (cause) {
-      if ((cause as NatsError).code === ErrorCode.Timeout) {
+      const { code } = cause as { code?: string };
+      if (code === TIMEOUT_CODE) {
         throw new MillraceError('TIMEOUT', `No answer on ${subject} within ${timeoutMs} ms.`, {
           cause,
         });
       }
-      const why =
-        (cause as NatsError).code === ErrorCode.NoResponders
-          ? `nobody listens on ${subject}`
-          : messageOf(cause);
+      const why = code === NO_RESPONDERS_CODE ? `nobody listens on ${subject}` : messageOf(cause);
       throw new MillraceError('UNAVAILABLE', `The request was not answered: ${why}.`, { cause });
     }
   }

@@ -29,11 +29,13 @@ when some handler did not end in time, or the worker could not start. A second C
     .action(async (flags: WorkerFlags) => {
       const { concurrency } = flags;
       const connect = await connectOptions(flags, concurrency === undefined ? {} : { concurrency });
-      process.exitCode = await runWorker({
+      const status = await runWorker({
         connect,
         functionsDirectory: flags.functions,
         logLevel: flags.logLevel,
         version: PACKAGE_VERSION,
       });
+      // Timers and sockets of user code, and the channel to a parent, would keep the process alive.
+      process.exit(status);
     });
 }

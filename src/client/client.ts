@@ -5,7 +5,7 @@ import { Bus } from '../bus/connection.ts';
 import { FRAME_OVERHEAD_BYTES } from '../bus/frame.ts';
 import { invokeThrough, type InvokeOptions } from '../bus/invoke.ts';
 import { Publisher, type PublishOptions, type PublishReceipt } from '../bus/publisher.ts';
-import { MillraceError } from '../core/errors.ts';
+import type { MillraceError } from '../core/errors.ts';
 import { parseSettings, type Settings, type SettingsInput } from '../core/settings.ts';
 import {
   nameOf,

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { MillraceError } from '../core/errors.ts';
 import type { FromWorker, ToWorker } from '../worker/supervision.ts';
 
-const MAIN = fileURLToPath(new URL('../cli/main.js', import.meta.url));
+const THIS_MAIN = fileURLToPath(new URL('../cli/main.js', import.meta.url));
 /** Beyond the worker's own drain: then it is killed. */
 const STOP_TIMEOUT_MS = 35_000;
 const RELOAD_TIMEOUT_MS = 30_000;
@@ -20,8 +20,9 @@ export class WorkerProcess {
   #onReload: ((outcome: ReloadOutcome) => void) | undefined;
   wasReady = false;
 
-  constructor(commandLine: readonly string[]) {
-    this.#child = spawn(process.execPath, [...process.execArgv, MAIN, ...commandLine], {
+  /** `main` is the file of the `millrace` command that is run. */
+  constructor(commandLine: readonly string[], main = THIS_MAIN) {
+    this.#child = spawn(process.execPath, [main, ...commandLine], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       detached: true,
     });

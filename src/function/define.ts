@@ -1,13 +1,7 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { MillraceError } from '../core/errors.ts';
 import { assertFunctionName, quote } from '../core/names.ts';
-import type {
-  CallDataOf,
-  FunctionDefinition,
-  FunctionOptions,
-  ResultOf,
-  ReturnOf,
-} from './definition.ts';
+import type { CallDataOf, ReturnOf, FunctionDefinition, FunctionOptions } from './definition.ts';
 import { checkOptions, DEFAULT_TIMEOUT_MS } from './options.ts';
 import { FUNCTION_BRAND, isFunctionReference, type FunctionSlot } from './reference.ts';
 import { callerOf } from './stack.ts';
@@ -22,19 +16,34 @@ import { callerOf } from './stack.ts';
  * depends on the namespace and is found when the function is loaded.
  */
 export function defineFunction<
+  Output extends StandardSchemaV1,
+  const Returned extends ReturnOf<Output>,
   Input extends StandardSchemaV1 | undefined = undefined,
-  Output extends StandardSchemaV1 | undefined = undefined,
-  Returned extends ReturnOf<Output> = ReturnOf<Output>,
 >(
-  definition: FunctionOptions<Input, Output, Returned>,
-): FunctionDefinition<CallDataOf<Input>, ResultOf<Output, Returned>> {
+  definition: FunctionOptions<Input, Output, Returned | Promise<Returned>> & { output: Output },
+): FunctionDefinition<CallDataOf<Input>, StandardSchemaV1.InferOutput<Output>>;
+// Apart from the first, where literals that the handler returns are to stay as they are written.
+export function defineFunction<Returned, Input extends StandardSchemaV1 | undefined = undefined>(
+  definition: FunctionOptions<Input, undefined, Returned>,
+): FunctionDefinition<CallDataOf<Input>, Awaited<Returned>>;
+// Takes nothing that the first two refuse: the compiler explains a mistake by the last one, and here it does so well.
+export function defineFunction<
+  Output extends StandardSchemaV1,
+  const Returned extends ReturnOf<Output>,
+  Input extends StandardSchemaV1 | undefined = undefined,
+>(
+  definition: FunctionOptions<Input, Output, Returned | Promise<Returned>>,
+): FunctionDefinition<CallDataOf<Input>, StandardSchemaV1.InferOutput<Output>>;
+export function defineFunction(
+  definition: FunctionOptions<StandardSchemaV1 | undefined, StandardSchemaV1 | undefined, unknown>,
+): FunctionDefinition {
   // Copied first: what was checked is what is used, even if the object has getters or changes later.
   const copy: unknown =
     typeof definition === 'object' && definition !== null && !Array.isArray(definition)
       ? { ...definition }
       : definition;
   checkOptions(copy);
-  const options = copy as unknown as FunctionOptions<Input, Output, Returned>;
+  const options = copy as unknown as typeof definition;
   const { on = [], key, handler } = options;
 
   const slot = nameSlot(options.name);
@@ -58,7 +67,7 @@ export function defineFunction<
     timeoutMs: options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
     handler: handler as FunctionDefinition['handler'],
   };
-  return Object.freeze(made) as FunctionDefinition<CallDataOf<Input>, ResultOf<Output, Returned>>;
+  return Object.freeze(made);
 }
 
 /** The one thing about a definition that is not known when it is made. */

@@ -14,20 +14,22 @@ type Schema = StandardSchemaV1;
 export type DataOf<Input> = Input extends Schema ? StandardSchemaV1.InferOutput<Input> : unknown;
 /** What a caller passes. */
 export type CallDataOf<Input> = Input extends Schema ? StandardSchemaV1.InferInput<Input> : unknown;
-/** What a handler may return: what the `output` schema takes, anything without one. */
+/** The same with all its lists and fields read-only; functions and unknown are left as they are. */
+type DeepReadonly<T> = T extends (...values: never[]) => unknown
+  ? T
+  : T extends object
+    ? { readonly [K in keyof T]: DeepReadonly<T[K]> }
+    : T;
+/** What a handler may return when its result is to fit the schema: the schema only reads it. */
 export type ReturnOf<Output> = Output extends Schema
-  ? StandardSchemaV1.InferInput<Output> | Promise<StandardSchemaV1.InferInput<Output>>
+  ? DeepReadonly<StandardSchemaV1.InferInput<Output>>
   : unknown;
-/** What a caller gets. */
-export type ResultOf<Output, Returned> = Output extends Schema
-  ? StandardSchemaV1.InferOutput<Output>
-  : Awaited<Returned>;
 
 /** What `defineFunction` takes. */
 export interface FunctionOptions<
   Input extends Schema | undefined,
   Output extends Schema | undefined,
-  Returned extends ReturnOf<Output>,
+  Returned,
 > {
   /** 1 to 64 of `A-Z a-z 0-9 _ -`. Default: the file's name without its extension. */
   name?: string;

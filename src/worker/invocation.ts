@@ -91,7 +91,7 @@ export class InvocationContext {
   }
 }
 
-export function eventOf(incoming: Incoming, data: unknown): FunctionEvent<unknown> {
+export function eventOf(incoming: Incoming, data: unknown): FunctionEvent {
   const { eventId: id, subject, headers, attempt } = incoming;
   return { id, subject, data, headers, time: new Date(), attempt };
 }

@@ -3,7 +3,7 @@ import { headers as newHeaders, type Msg } from 'nats';
 import { derivedEventId } from '../bus/caller.ts';
 import type { Bus } from '../bus/connection.ts';
 import { decodeCalls, type IncomingCall } from '../bus/frame.ts';
-import { MillraceError } from '../core/errors.ts';
+import type { MillraceError } from '../core/errors.ts';
 import {
   CONTENT_TYPE_HEADER,
   ContentType,

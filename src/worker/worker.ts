@@ -18,7 +18,7 @@ import type { FunctionReport, WorkerReport } from '../core/report.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import type { LoadedFunction } from '../function/load.ts';
-import { nameOf, type FunctionReference } from '../function/reference.ts';
+import { nameOf } from '../function/reference.ts';
 import { Announcer } from './announcer.ts';
 import { Discovery, type DiscoveredFunction } from './discovery.ts';
 import { Inspector } from './inspect.ts';
@@ -155,7 +155,7 @@ export class Worker {
       invoke: async (invocation, target, data, options = {}) => {
         const leftMs = Math.max(1, invocation.deadlineMs - performance.now());
         const timeoutMs = Math.min(options.timeoutMs ?? this.#settings.callTimeoutMs, leftMs);
-        const name = typeof target === 'string' ? target : nameOf(target as FunctionReference);
+        const name = typeof target === 'string' ? target : nameOf(target);
         return invokeThrough(this.#caller, this.#settings, name, data, {
           ...traced(invocation, options),
           timeoutMs,
@@ -176,7 +176,7 @@ export class Worker {
   #onFrame(message: Msg): void {
     const received = receiveFrame(message, {
       replies: this.#replies,
-      subjectOf: this.#subjects.fn,
+      subjectOf: (name) => this.#subjects.fn(name),
       deliver: (name, incoming) => this.#deliver(name, incoming),
     });
     if (received) return;

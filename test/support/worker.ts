@@ -25,10 +25,7 @@ export async function startTestWorker(
     { write: (line: string) => void logs.push(JSON.parse(line) as Record<string, unknown>) },
   );
   const worker = new Worker({ ...opened, log, version: '0.0.0' });
-  const offer = (
-    definitions: readonly FunctionDefinition[],
-    version = 'v1',
-  ): Promise<void> =>
+  const offer = (definitions: readonly FunctionDefinition[], version = 'v1'): Promise<void> =>
     worker.offer(
       definitions.map((definition) => ({
         definition,
