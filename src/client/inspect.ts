@@ -1,3 +1,4 @@
+import type { Msg } from 'nats';
 import type { Bus } from '../bus/connection.ts';
 import { MillraceError, isErrorCode } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
@@ -5,7 +6,9 @@ import { subjectsOf } from '../core/subjects.ts';
 import type { Inspection } from './client.ts';
 
 /** Beside the worker's own wait for silent workers: the way there and back. */
-const MARGIN_MS = 2_000;
+const MARGIN_MS = 700;
+/** A worker that dies with the question is not noticed by the broker at once; asking again does no harm. */
+const ATTEMPTS = 3;
 
 /** Asks `<namespace>.inspect.<what>`; rejects with the answered error, UNAVAILABLE or TIMEOUT. */
 export async function inspect(
@@ -15,21 +18,28 @@ export async function inspect(
   question?: object,
 ): Promise<unknown> {
   const payload = question === undefined ? '' : JSON.stringify(question);
-  const message = await bus
-    .request(
-      subjectsOf(settings.namespace).inspect(what),
-      Buffer.from(payload),
-      settings.inspectTimeoutMs + MARGIN_MS,
-    )
-    .catch((cause: unknown) => {
+  const subject = subjectsOf(settings.namespace).inspect(what);
+  const timeoutMs = settings.inspectTimeoutMs + MARGIN_MS;
+  const message = await askAgain(() => bus.request(subject, Buffer.from(payload), timeoutMs)).catch(
+    (cause: unknown) => {
       throw nobodyAnswers(settings.namespace, cause as MillraceError);
-    });
+    },
+  );
   const answer = message.json<{ error?: { code: string; message: string } }>();
   if (message.headers?.get('Nats-Service-Error-Code') && answer.error !== undefined) {
     const { code, message: text } = answer.error;
     throw new MillraceError(isErrorCode(code) ? code : 'UNAVAILABLE', text);
   }
   return answer;
+}
+
+async function askAgain(ask: () => Promise<Msg>, attempt = 1): Promise<Msg> {
+  try {
+    return await ask();
+  } catch (error) {
+    if ((error as MillraceError).code !== 'TIMEOUT' || attempt >= ATTEMPTS) throw error;
+    return askAgain(ask, attempt + 1);
+  }
 }
 
 function nobodyAnswers(namespace: string, cause: MillraceError): MillraceError {

@@ -22,7 +22,7 @@ export function defineFunction<
 >(
   definition: FunctionOptions<Input, Output, Returned | Promise<Returned>> & { output: Output },
 ): FunctionDefinition<CallDataOf<Input>, StandardSchemaV1.InferOutput<Output>>;
-// Apart from the first, where literals that the handler returns are to stay as they are written.
+// Apart from the first: there `const` keeps the literals that a handler returns, so that they fit the schema's.
 export function defineFunction<Returned, Input extends StandardSchemaV1 | undefined = undefined>(
   definition: FunctionOptions<Input, undefined, Returned>,
 ): FunctionDefinition<CallDataOf<Input>, Awaited<Returned>>;
@@ -61,11 +61,10 @@ export function defineFunction(
     delivery: options.delivery ?? 'durable',
     input: options.input,
     output: options.output,
-    // The types of `data` end here: from now on "validated by `input`" is a duty of whoever calls.
-    key: key as FunctionDefinition['key'],
+    key,
     balance: options.balance ?? 'random',
     timeoutMs: options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
-    handler: handler as FunctionDefinition['handler'],
+    handler,
   };
   return Object.freeze(made);
 }

@@ -36,7 +36,7 @@ expectTypeOf<InputOf<typeof plain>>().toBeUnknown();
 expectTypeOf<OutputOf<typeof plain>>().toEqualTypeOf<'done'>();
 
 const text = defineFunction({ handler: async () => ({ state: 'done' }) });
-expectTypeOf<OutputOf<typeof text>>().toEqualTypeOf<{ state: string }>();
+expectTypeOf<OutputOf<typeof text>>().toExtend<{ readonly state: string }>();
 
 const silent = defineFunction({ async handler() {} });
 expectTypeOf<OutputOf<typeof silent>>().toEqualTypeOf<void>();

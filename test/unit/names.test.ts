@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
   assertFunctionName,
@@ -128,7 +128,6 @@ describe('matching', () => {
   });
 
   const token = fc.constantFrom('a', 'b', 'c');
-  const subject = fc.array(token, { minLength: 1, maxLength: 4 }).map((tokens) => tokens.join('.'));
   const pattern = fc
     .tuple(
       fc.array(fc.oneof(token, fc.constant('*')), { maxLength: 3 }),
@@ -136,16 +135,7 @@ describe('matching', () => {
     )
     .map(([tokens, last]) => [...tokens, last].join('.'));
 
-  it('every subject that two patterns match makes them overlap', () => {
-    fc.assert(
-      fc.property(pattern, pattern, subject, (a, b, given) => {
-        if (subjectMatches(a, given) && subjectMatches(b, given))
-          expect(subjectsOverlap(a, b)).toBe(true);
-      }),
-    );
-  });
-
-  it('two patterns that overlap have a subject in common', () => {
+  it('two patterns overlap exactly when there is a subject that both match', () => {
     // The subjects over three tokens, of up to four: enough to hold a common one of any two patterns made above.
     const all = ['a', 'b', 'c'];
     for (let from = 0, depth = 1; depth < 5; depth += 1) {

@@ -1,0 +1,244 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { findBroker } from '../../src/broker/index.ts';
+import { freePort } from '../../src/broker/port.ts';
+import { startTestBroker, type TestBroker } from '../support/broker.ts';
+import { Command, millrace } from '../support/cli.ts';
+import { until } from '../support/wait.ts';
+
+let scratch: string;
+beforeAll(async () => {
+  scratch = await mkdtemp(join(tmpdir(), 'millrace-cli-'));
+});
+afterAll(async () => {
+  await rm(scratch, { recursive: true, force: true });
+});
+
+describe('the command line', () => {
+  let broker: TestBroker;
+  let worker: Command;
+  beforeAll(async () => {
+    broker = await startTestBroker();
+    worker = new Command(['worker', '--server', broker.url]);
+    await worker.says('is ready');
+  });
+  afterAll(async () => {
+    await worker.end();
+    await broker.stop();
+  });
+  const run = (...commandLine: string[]): ReturnType<typeof millrace> =>
+    millrace(...commandLine, '--server', broker.url);
+
+  it('invokes a function and prints its result', async () => {
+    const { status, stdout, stderr } = await run('invoke', 'sum', '{"num1":1,"num2":2}');
+    expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: '3\n', stderr: '' });
+  });
+
+  it('reads data from standard input', async () => {
+    const command = new Command(['invoke', 'sum', '-', '--server', broker.url], {
+      stdin: '{"num1":20,"num2":22}',
+    });
+    expect(await command.finished).toMatchObject({ status: 0, stdout: '42\n' });
+  });
+
+  it('takes the server from NATS_URL', async () => {
+    const command = new Command(['invoke', 'sum', '{"num1":1,"num2":1}'], {
+      env: { NATS_URL: broker.url },
+    });
+    expect(await command.finished).toMatchObject({ status: 0, stdout: '2\n' });
+  });
+
+  it('publishes an event that runs a function', async () => {
+    const { status, stdout } = await run(
+      'publish',
+      'calc.sum',
+      '{"num1":5,"num2":5}',
+      '--id',
+      'e1',
+    );
+    expect({ status, stdout }).toEqual({ status: 0, stdout: 'published e1 on calc.sum\n' });
+    await until('it has run', async () => {
+      const { stdout: json } = await run('inspect', 'functions', '--json');
+      const { functions } = JSON.parse(json) as {
+        functions: { name: string; subjects: Record<string, number> }[];
+      };
+      return functions.find(({ name }) => name === 'sum')?.subjects['calc.sum'] === 1;
+    });
+  });
+
+  it('shows workers and functions as tables, and as JSON on demand', async () => {
+    const workers = await run('inspect', 'workers');
+    expect(workers.stdout).toMatch(/^WORKER +STATE +PID/);
+    expect(workers.stdout).toContain(String(worker.child.pid));
+    const json = JSON.parse((await run('inspect', 'workers', '--json')).stdout) as object;
+    expect(json).toMatchObject({
+      workers: [
+        {
+          pid: worker.child.pid,
+          state: 'running',
+          functions: ['calculator', 'sum', 'github-tally', 'github-webhook'],
+          partitions: [],
+        },
+      ],
+    });
+    expect((await run('inspect', 'functions')).stdout).toMatch(/sum +[0-9a-f]{12} +calc\.sum/);
+  });
+
+  it('measures a function', async () => {
+    const { status, stdout } = await run(
+      'bench',
+      'sum',
+      '{"num1":1,"num2":2}',
+      '--seconds',
+      '1',
+      '--json',
+    );
+    expect(status).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ function: 'sum', concurrency: 64, errors: 0 });
+  });
+
+  it('ends with status 1 and one sentence with the code for a failure', async () => {
+    const { status, stdout, stderr } = await run('invoke', 'sum', '{"num1":"x","num2":2}');
+    expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
+    expect(stderr).toMatch(/^millrace: .*num1.* \[INVALID_INPUT\]\n$/);
+    const verbose = await run('invoke', 'sum', '{"num1":"x","num2":2}', '--verbose');
+    expect(verbose.stderr).toMatch(/\n\s+at /);
+  });
+
+  const wrong: [string, string[]][] = [
+    ['an unknown command', ['nonsense']],
+    ['an unknown flag', ['invoke', 'sum', '--nonsense']],
+    ['a missing argument', ['invoke']],
+    ['data that is not JSON', ['invoke', 'sum', '{']],
+    ['something that cannot be inspected', ['inspect', 'nonsense']],
+    ['a number out of range', ['worker', '--concurrency', '0']],
+    ['a log level that does not exist', ['worker', '--log-level', 'loud']],
+    ['a settings file that is not there', ['invoke', 'sum', '--config', 'nowhere.json']],
+  ];
+  it.each(wrong)('ends with status 2 for %s', async (_, commandLine) => {
+    const { status, stdout, stderr } = await millrace(...commandLine);
+    expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
+    expect(stderr).not.toMatch(/^\s+at /m);
+    expect(stderr).not.toBe('');
+  });
+
+  it('explains itself', async () => {
+    for (const commandLine of [['--help'], ['worker', '--help'], ['dev', '--help']]) {
+      const { status, stdout } = await millrace(...commandLine);
+      expect(status).toBe(0);
+      expect(stdout).toContain('Usage: millrace');
+    }
+  });
+});
+
+describe('millrace dev', () => {
+  const hello = (text: string): string =>
+    `import { defineFunction } from 'millrace';\nexport default defineFunction({ name: 'hello', handler: () => '${text}' });\n`;
+
+  async function startDev(): Promise<{ dev: Command; url: string; file: string; store: string }> {
+    const folder = await mkdtemp(join(scratch, 'functions-'));
+    const file = join(folder, 'hello.ts');
+    await writeFile(file, hello('one'));
+    const port = await freePort(0);
+    const store = await mkdtemp(join(scratch, 'store-'));
+    const flags = ['--port', String(port), '--store', store, '--functions', folder];
+    const dev = new Command(['dev', ...flags]);
+    await dev.says('millrace listens at');
+    return { dev, url: `nats://127.0.0.1:${port}`, file, store };
+  }
+  const ask = async (url: string): Promise<string> =>
+    (await millrace('invoke', 'hello', '--server', url)).stdout.trim();
+
+  it('runs functions, reloads an edit, keeps the old version at a broken one, and stops all at Ctrl-C', async () => {
+    const { dev, url, file, store } = await startDev();
+    expect(await ask(url)).toBe('"one"');
+
+    await writeFile(file, hello('two'));
+    await dev.says('reloaded: hello');
+    expect(await ask(url)).toBe('"two"');
+
+    await writeFile(file, 'export default {\n');
+    await dev.says('not reloaded, the old version keeps running');
+    expect(dev.stderr).toMatch(/hello\.ts:\d+: /);
+    expect(await ask(url)).toBe('"two"');
+
+    await writeFile(file, hello('three'));
+    await until('the mended file is loaded', async () => (await ask(url)) === '"three"');
+
+    const workers = JSON.parse(
+      (await millrace('inspect', 'workers', '--json', '--server', url)).stdout,
+    ) as {
+      workers: { pid: number }[];
+    };
+    const pids = workers.workers.map(({ pid }) => pid);
+    expect(pids).toHaveLength(2);
+    const brokerPid = Number.parseInt(
+      await readFile(join(store, 'broker.pid'), 'utf8').then(pidIn),
+      10,
+    );
+    expect((await dev.end('SIGINT')).status).toBe(0);
+    for (const pid of [...pids, brokerPid]) {
+      await until(`process ${pid} is gone`, () => !isAlive(pid));
+    }
+  });
+
+  it('starts a killed worker again, and ends all of them when it is killed itself', async () => {
+    const { dev, url } = await startDev();
+    const list = async (): Promise<number[]> => {
+      const { stdout } = await millrace('inspect', 'workers', '--json', '--server', url);
+      const { workers } = JSON.parse(stdout || '{"workers":[]}') as { workers: { pid: number }[] };
+      return workers.map(({ pid }) => pid);
+    };
+    const [victim = 0] = await list();
+    process.kill(victim, 'SIGKILL');
+    const pids = await until('two others run', async () => {
+      const now = await list();
+      return now.length === 2 && !now.includes(victim) && now;
+    });
+    await dev.end('SIGKILL');
+    for (const pid of pids) await until(`worker ${pid} is gone`, () => !isAlive(pid));
+  });
+
+  it('refuses a port that is in use', async () => {
+    const broker = await startTestBroker();
+    const store = await mkdtemp(join(scratch, 'store-'));
+    const { status, stderr } = await millrace(
+      'dev',
+      '--port',
+      String(broker.port),
+      '--store',
+      store,
+    );
+    expect(stderr).toMatch(/^millrace: .*\[BROKER_PORT_BUSY\]\n$/);
+    expect(status).toBe(1);
+    await broker.stop();
+  });
+
+  it('starts no broker where a server is given', async () => {
+    const broker = await startTestBroker();
+    const dev = new Command(['dev', '--server', broker.url, '--workers', '1']);
+    await dev.says(`millrace listens at ${broker.url}`);
+    expect(dev.stdout).not.toContain('nats-server');
+    expect((await dev.end('SIGINT')).status).toBe(0);
+    await broker.stop();
+  });
+});
+
+function pidIn(lock: string): string {
+  return /\d+/.exec(lock)?.[0] ?? '';
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+it('the tests use the nats-server that users get', async () => {
+  expect((await findBroker({})).version).toMatch(/^2\.(1[4-9]|[2-9]\d)\./);
+});

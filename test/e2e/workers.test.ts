@@ -1,0 +1,217 @@
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { connect, MillraceError, type Mill } from 'millrace';
+import { startTestBroker, type TestBroker } from '../support/broker.ts';
+import { Command, millrace } from '../support/cli.ts';
+import { until } from '../support/wait.ts';
+
+let broker: TestBroker;
+let mill: Mill;
+let scratch: string;
+const commands: Command[] = [];
+const callers: (() => Promise<unknown>)[] = [];
+
+beforeAll(async () => {
+  broker = await startTestBroker();
+  mill = await connect({ servers: broker.url });
+  scratch = await mkdtemp(join(tmpdir(), 'millrace-e2e-'));
+});
+
+afterEach(async () => {
+  await Promise.all(callers.splice(0).map((stop) => stop()));
+  await Promise.all(commands.splice(0).map((command) => command.end('SIGKILL')));
+  await until('no worker is left', async () => (await workerCount()) === 0);
+});
+
+afterAll(async () => {
+  await mill.close();
+  await broker.stop();
+  await rm(scratch, { recursive: true, force: true });
+});
+
+async function workerCount(): Promise<number> {
+  try {
+    return (await mill.inspect.workers()).length;
+  } catch (error) {
+    if (error instanceof MillraceError && error.code === 'UNAVAILABLE') return 0;
+    throw error;
+  }
+}
+
+async function startWorker(...flags: string[]): Promise<Command> {
+  const command = new Command(['worker', '--server', broker.url, ...flags]);
+  commands.push(command);
+  await command.says('is ready');
+  return command;
+}
+
+async function functionsFolder(files: Record<string, string>): Promise<string> {
+  const folder = await mkdtemp(join(scratch, 'functions-'));
+  for (const [name, text] of Object.entries(files)) {
+    await mkdir(join(folder, name, '..'), { recursive: true });
+    await writeFile(join(folder, name), text);
+  }
+  return folder;
+}
+
+/** Enough failures to give up at. */
+const MANY = 100;
+
+/** Calls without a pause, `lanes` at once, until told to stop; gives how many were answered and what failed. */
+function keepCalling(lanes: number): () => Promise<{ answered: number; failed: unknown[] }> {
+  let stopped = false;
+  let answered = 0;
+  const failed: unknown[] = [];
+  const lane = async (): Promise<void> => {
+    while (!stopped && failed.length < MANY) {
+      try {
+        const { sum } = (await mill.invoke('calculator', { left: answered, right: 1 })) as {
+          sum: number;
+        };
+        answered += Number.isInteger(sum) ? 1 : 0;
+      } catch (error) {
+        failed.push(error);
+      }
+    }
+  };
+  const running = Promise.all(Array.from({ length: lanes }, lane));
+  const stop = async (): Promise<{ answered: number; failed: unknown[] }> => {
+    stopped = true;
+    await running;
+    return { answered, failed };
+  };
+  callers.push(stop);
+  return stop;
+}
+
+describe('workers as processes', () => {
+  it('share the work; one that is killed is not noticed by callers', async () => {
+    const [victim] = [await startWorker(), await startWorker()];
+    await startWorker();
+    await until('three workers are known', async () => (await workerCount()) === 3);
+    const stop = keepCalling(64);
+    await until('all of them have worked', async () => {
+      const [calculator] = await mill.inspect.functions();
+      return (calculator?.calls ?? 0) > 1_000;
+    });
+    victim.child.kill('SIGKILL');
+    await until('inspect knows that it is gone', async () => (await workerCount()) === 2);
+    const { answered, failed } = await stop();
+    expect(failed).toEqual([]);
+    expect(answered).toBeGreaterThan(1_000);
+  });
+
+  it('drain on SIGTERM without a failed call, and exit with status 0', async () => {
+    const first = await startWorker();
+    await startWorker();
+    await until('two workers are known', async () => (await workerCount()) === 2);
+    const stop = keepCalling(64);
+    const ended = await first.end('SIGTERM');
+    const added = await startWorker();
+    await until('two workers are known again', async () => (await workerCount()) === 2);
+    const { failed } = await stop();
+    expect(failed).toEqual([]);
+    expect(ended).toMatchObject({ status: 0, stderr: '' });
+    expect(added.ended).toBe(false);
+  });
+
+  it('finish a slow invocation before they leave', async () => {
+    const folder = await functionsFolder({
+      'slow.ts': `import { defineFunction } from 'millrace';
+        export default defineFunction({ handler: async (_, ctx) => {
+          await ctx.emit('slow.started', 1);
+          await new Promise((resolve) => setTimeout(resolve, 500));
+          return 'finished';
+        } });`,
+    });
+    const worker = await startWorker('--functions', folder);
+    const call = mill.invoke('slow', 1, { retry: false });
+    await until('it runs', async () => (await mill.inspect.functions())[0]?.pending === 1);
+    expect((await worker.end('SIGTERM')).status).toBe(0);
+    expect(await call).toBe('finished');
+  });
+
+  it('survive what user code does wrong outside of its handler', async () => {
+    const folder = await functionsFolder({
+      'careless.ts': `import { defineFunction } from 'millrace';
+        export default defineFunction({ handler: () => {
+          void Promise.reject(new Error('nobody handles this'));
+          return 'answered';
+        } });`,
+    });
+    const worker = await startWorker('--functions', folder);
+    expect(await mill.invoke('careless')).toBe('answered');
+    await worker.says('nobody handles this');
+    expect(await mill.invoke('careless')).toBe('answered');
+  });
+
+  it('answer again after the broker was restarted, and no call in between fails', async () => {
+    const worker = await startWorker();
+    const stop = keepCalling(16);
+    await until('it works', async () => ((await mill.inspect.functions())[0]?.calls ?? 0) > 50);
+    await broker.restart();
+    expect(await mill.invoke('sum', { num1: 1, num2: 2 })).toBe(3);
+    const { failed } = await stop();
+    expect(failed).toEqual([]);
+    expect(worker.ended).toBe(false);
+  });
+});
+
+describe('a worker refuses to start, with status 1 and one sentence,', () => {
+  const define = (options: string): string =>
+    `import { defineFunction } from 'millrace';\n\nexport default defineFunction({\n${options}\n});\n`;
+  const cases: [string, Record<string, string>, RegExp][] = [
+    ['a syntax error', { 'a.ts': 'export default {\n  x: \n};' }, /a\.ts:3: /],
+    ['an import that is not there', { 'a.ts': "import './nope.ts';" }, /a\.ts:1: .*nope/],
+    ['code that throws', { 'a.ts': "\nthrow new Error('at load');" }, /a\.ts:2: .*at load/],
+    [
+      'a name that is not legal',
+      { 'a.ts': define("  name: 'a b', handler: () => 1") },
+      /a\.ts:3: .*a b/,
+    ],
+    [
+      'a subject that is not legal',
+      { 'a.ts': define("  on: 'a..b', handler: () => 1") },
+      /a\.ts:3: /,
+    ],
+    [
+      'a subject of the platform',
+      { 'a.ts': define("  on: 'millrace.fn.x', handler: () => 1") },
+      /millrace\.fn\.x/,
+    ],
+    [
+      'durable delivery, not built yet',
+      { 'a.ts': define("  on: 'a.b', handler: () => 1") },
+      /a\.ts.*NOT_SUPPORTED/,
+    ],
+    [
+      'two functions of one name',
+      { 'a/same.ts': define('  handler: () => 1'), 'b/same.ts': define('  handler: () => 2') },
+      /b\/same\.ts.*a\/same\.ts|a\/same\.ts.*b\/same\.ts/s,
+    ],
+    ['an empty folder', {}, /no function/i],
+  ];
+  it.each(cases)('at %s', async (_, files, expected) => {
+    const folder = await functionsFolder(files);
+    const { status, stderr } = await millrace(
+      'worker',
+      '--server',
+      broker.url,
+      '--functions',
+      folder,
+    );
+    expect(stderr).toMatch(expected);
+    expect(stderr).not.toMatch(/^\s+at /m);
+    expect(status).toBe(1);
+  });
+
+  it('at a server that does not answer', async () => {
+    const { status, stderr } = await millrace('worker', '--server', 'nats://127.0.0.1:1');
+    expect(stderr).toMatch(
+      /No NATS server answers at nats:\/\/127\.0\.0\.1:1.*\[CONNECTION_FAILED\]/,
+    );
+    expect(status).toBe(1);
+  });
+});
