@@ -1,11 +1,16 @@
 /** Why a call did not get its result: one function for each reason, so that the words stand in one place. */
 import { CallError, isErrorCode, messageOf, MillraceError } from '../core/errors.ts';
-import { ContentType, decodePayload, type PayloadLimits } from '../core/payload.ts';
+import {
+  ContentType,
+  decodePayload,
+  type EncodedBody,
+  type PayloadLimits,
+} from '../core/payload.ts';
 
 /** Reads the body of a failed answer; one that can't be read is FUNCTION_FAILED. */
 export function answeredError(
   functionName: string,
-  body: Uint8Array,
+  body: EncodedBody,
   limits: PayloadLimits,
 ): CallError {
   try {

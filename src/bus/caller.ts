@@ -14,7 +14,7 @@
  */
 import type { Msg, Subscription } from 'nats';
 import type { MillraceError } from '../core/errors.ts';
-import type { ContentType, Encoded } from '../core/payload.ts';
+import type { ContentType, Encoded, EncodedBody } from '../core/payload.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import {
@@ -54,13 +54,14 @@ export interface CallRequest {
 
 export interface CallAnswer {
   type: ContentType;
-  body: Uint8Array;
+  body: EncodedBody;
 }
 
 interface Call extends OutgoingCall {
   readonly deadlineMs: number;
   readonly retry: boolean;
-  readonly resolve: (answer: CallAnswer) => void;
+  readonly read: (answer: CallAnswer) => unknown;
+  readonly resolve: (result: unknown) => void;
   readonly reject: (error: MillraceError) => void;
   /** The number under which it was sent last; 0 before. */
   wireId: number;
@@ -120,8 +121,11 @@ export class Caller {
     return this.#unsettled;
   }
 
-  /** Rejects with a MillraceError, never later than the deadline plus a sweep interval (C1). */
-  call(request: CallRequest): Promise<CallAnswer> {
+  /**
+   * Resolves with what `read` makes of the answer, read at once: a further promise for each call would cost as much as
+   * its share of the frame. Rejects with a MillraceError, at the latest a sweep interval after the deadline (C1).
+   */
+  call<Result>(request: CallRequest, read: (answer: CallAnswer) => Result): Promise<Result> {
     return new Promise((resolve, reject) => {
       const refusal = this.#refusal(request);
       if (refusal !== undefined) {
@@ -137,7 +141,8 @@ export class Caller {
         headers: request.headers,
         deadlineMs: performance.now() + request.timeoutMs,
         retry: request.retry,
-        resolve,
+        read,
+        resolve: resolve as (result: unknown) => void,
         reject,
         wireId: 0,
         workerId: '',
@@ -279,7 +284,7 @@ export class Caller {
       }
       if (reply.status === ReplyStatus.ok) {
         this.#settle(call);
-        call.resolve(reply);
+        deliver(call, reply);
       } else {
         this.#fail(call, answeredError(call.functionName, reply.body, this.#settings));
       }
@@ -344,7 +349,7 @@ export class Caller {
     if (!call.retry || call.attempt >= this.#settings.maxCallAttempts) return false;
     this.#sent.delete(call.wireId);
     // From here on the id is explicit: derived from the number of the first sending, the same in every attempt.
-    if (call.eventId === '') call.eventId = derivedEventId(this.#bus.inbox, call.wireId);
+    if (call.eventId === '') call.eventId = `${inboxToken(this.#bus.inbox)}-${call.wireId}`;
     call.attempt += 1;
     this.#route(call, call.workerId);
     return true;
@@ -428,7 +433,15 @@ export class Caller {
   }
 }
 
-/** The id of an event that its caller gave none: where it came from and the number of its call. */
-export function derivedEventId(inbox: string, callId: number): string {
-  return `${inbox.slice(inbox.lastIndexOf('.') + 1)}-${callId}`;
+function deliver(call: Call, answer: CallAnswer): void {
+  try {
+    call.resolve(call.read(answer));
+  } catch (error) {
+    call.reject(error as MillraceError);
+  }
+}
+
+/** What names this caller: an event without an id is called `<token>-<number of its call>` on both sides. */
+export function inboxToken(inbox: string): string {
+  return inbox.slice(inbox.lastIndexOf('.') + 1);
 }

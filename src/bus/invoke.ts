@@ -2,7 +2,7 @@
 import { CallError, MillraceError } from '../core/errors.ts';
 import { ContentType, decodePayload, encodePayload } from '../core/payload.ts';
 import type { Settings } from '../core/settings.ts';
-import type { Caller, CallAnswer } from './caller.ts';
+import type { CallAnswer, Caller, CallRequest } from './caller.ts';
 import { MAX_HEADERS_BYTES, MAX_ID_BYTES } from './frame.ts';
 
 export interface InvokeOptions {
@@ -21,17 +21,33 @@ export interface InvokeOptions {
   retry?: boolean;
 }
 
-export async function invokeThrough(
+/** Everything that is wrong with the arguments rejects, too; nothing is thrown. */
+export function invokeThrough(
   caller: Caller,
   settings: Settings,
   functionName: string,
   data: unknown,
   options: InvokeOptions = {},
 ): Promise<unknown> {
+  let request: CallRequest;
+  try {
+    request = callRequest(settings, functionName, data, options);
+  } catch (error) {
+    return Promise.reject(error as MillraceError);
+  }
+  return caller.call(request, (answer) => decodeAnswer(functionName, answer, settings));
+}
+
+function callRequest(
+  settings: Settings,
+  functionName: string,
+  data: unknown,
+  options: InvokeOptions,
+): CallRequest {
   const { timeoutMs = settings.callTimeoutMs, id = '', retry = true, signal } = options;
   checkTimeout(timeoutMs);
   if (id !== '') checkId(id);
-  const answer = await caller.call({
+  return {
     functionName,
     encoded: encodePayload(data, ContentType.json, settings),
     eventId: id,
@@ -39,8 +55,7 @@ export async function invokeThrough(
     timeoutMs,
     retry,
     signal,
-  });
-  return decodeAnswer(functionName, answer, settings);
+  };
 }
 
 function decodeAnswer(functionName: string, answer: CallAnswer, settings: Settings): unknown {

@@ -71,12 +71,18 @@ export class Mill implements AsyncDisposable {
     options?: InvokeOptions,
   ): Promise<OutputOf<F>>;
   invoke(target: string, data?: unknown, options?: InvokeOptions): Promise<unknown>;
-  async invoke(
+  invoke(
     target: string | FunctionReference,
     data?: unknown,
     options?: InvokeOptions,
   ): Promise<unknown> {
-    return invokeThrough(this.#caller, this.#settings, nameOf(target), data, options);
+    let name: string;
+    try {
+      name = nameOf(target);
+    } catch (error) {
+      return Promise.reject(error as MillraceError);
+    }
+    return invokeThrough(this.#caller, this.#settings, name, data, options);
   }
 
   /** Calls that are still in flight are refused as UNAVAILABLE. */

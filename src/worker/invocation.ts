@@ -2,14 +2,14 @@
 import type { Logger } from 'pino';
 import type { PreparedEvent } from '../bus/publisher.ts';
 import type { MillraceError } from '../core/errors.ts';
-import type { ContentType, Encoded } from '../core/payload.ts';
+import type { ContentType, Encoded, EncodedBody } from '../core/payload.ts';
 import type { Context, FunctionEvent, InvocationInfo } from '../function/context.ts';
 
 /** What a transport brings in; `answer` and `fail` are called at most once together. */
 export interface Incoming {
   subject: string;
   type: ContentType;
-  body: Uint8Array;
+  body: EncodedBody;
   headers: Readonly<Record<string, string>>;
   eventId: string;
   attempt: number;

@@ -1,6 +1,6 @@
 /** The ways an invocation comes in: a frame of calls from our own client, or a plain NATS message. */
 import { headers as newHeaders, type Msg } from 'nats';
-import { derivedEventId } from '../bus/caller.ts';
+import { inboxToken } from '../bus/caller.ts';
 import type { Bus } from '../bus/connection.ts';
 import { decodeCalls, type IncomingCall } from '../bus/frame.ts';
 import type { MillraceError } from '../core/errors.ts';
@@ -31,20 +31,26 @@ export function receiveFrame(message: Msg, target: FrameTarget): boolean {
   const calls = end > 0 ? decodeCalls(message.data) : undefined;
   if (calls === undefined) return false;
   const caller = reply.slice(0, end);
+  const token = inboxToken(caller);
   for (const call of calls) {
-    target.deliver(call.functionName, fromCall(caller, call, target));
+    target.deliver(call.functionName, fromCall(caller, token, call, target));
   }
   return true;
 }
 
-function fromCall(caller: string, call: IncomingCall, target: FrameTarget): Incoming {
+function fromCall(
+  caller: string,
+  token: string,
+  call: IncomingCall,
+  target: FrameTarget,
+): Incoming {
   const { replies } = target;
   return {
     subject: target.subjectOf(call.functionName),
     type: call.type,
     body: call.body,
     headers: call.headers === '' ? NO_HEADERS : readHeaders(call.headers),
-    eventId: call.eventId === '' ? derivedEventId(caller, call.callId) : call.eventId,
+    eventId: call.eventId === '' ? `${token}-${call.callId}` : call.eventId,
     attempt: call.attempt,
     timeoutMs: call.timeoutMs,
     answer: (encoded) => replies.answer(caller, call.callId, encoded),
