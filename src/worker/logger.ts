@@ -12,6 +12,7 @@ export function createLogger(level: string): Logger {
     ignore: 'pid,hostname,worker',
     translateTime: 'HH:MM:ss',
     sync: true,
+    singleLine: true,
   });
   return pino({ level }, pretty);
 }

@@ -8,6 +8,7 @@ import { resolve } from 'node:path';
 import type { Logger } from 'pino';
 import { openBus, type ConnectOptions } from '../client/client.ts';
 import { MillraceError } from '../core/errors.ts';
+import { releaseBundler } from '../function/bundle.ts';
 import { loadFunctions, type LoadedFunctions } from '../function/load.ts';
 import { createLogger } from './logger.ts';
 import type { FromWorker, ToWorker } from './supervision.ts';
@@ -38,8 +39,9 @@ export async function runWorker(options: WorkerProcessOptions): Promise<number> 
     'millrace-worker',
   );
   try {
+    // One load at a time: the parent's wishes to reload are queued.
     const load = (): Promise<LoadedFunctions> =>
-      loadChecked(options.functionsDirectory, settings.namespace);
+      loadChecked(options.functionsDirectory, settings.namespace).finally(releaseBundler);
     const loaded = await load();
     const worker = new Worker({ bus, settings, log, version: options.version });
     await worker.offer(loaded.functions);
