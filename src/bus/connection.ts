@@ -217,6 +217,8 @@ async function connectionOptions(
     timeout: CONNECT_TIMEOUT_MS,
     // The client builds a stack for every request, in case it fails: most of the time of a request goes there.
     noAsyncTraces: true,
+    // Credentials are exchanged while workers run: a refusal is tried again like any other.
+    ignoreAuthErrorAbort: true,
     ...(await credentialsFrom(servers, options.credentials)),
   };
 }

@@ -33,7 +33,7 @@ export function invokeThrough(
   try {
     request = callRequest(settings, functionName, data, options);
   } catch (error) {
-    return Promise.reject(error as MillraceError);
+    return Promise.reject(error);
   }
   return caller.call(request, (answer) => decodeAnswer(functionName, answer, settings));
 }

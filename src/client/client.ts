@@ -80,7 +80,7 @@ export class Mill implements AsyncDisposable {
     try {
       name = nameOf(target);
     } catch (error) {
-      return Promise.reject(error as MillraceError);
+      return Promise.reject(error);
     }
     return invokeThrough(this.#caller, this.#settings, name, data, options);
   }

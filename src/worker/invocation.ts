@@ -57,7 +57,7 @@ export class Invocation {
 /** What the context needs of its worker. */
 export interface InvocationHost {
   readonly log: Logger;
-  prepareEvent: (...emit: Parameters<Context['emit']>) => PreparedEvent;
+  prepareEvent: (invocation: Invocation, ...emit: Parameters<Context['emit']>) => PreparedEvent;
   invoke: (invocation: Invocation, ...call: Parameters<Context['invoke']>) => Promise<unknown>;
 }
 
@@ -76,7 +76,7 @@ export class InvocationContext {
     this.invocation = info;
     this.invoke = (...call) => host.invoke(run, ...call);
     this.emit = async (subject, data, options) => {
-      run.emits.push(host.prepareEvent(subject, data, options));
+      run.emits.push(host.prepareEvent(run, subject, data, options));
     };
   }
 

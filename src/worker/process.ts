@@ -40,8 +40,13 @@ export async function runWorker(options: WorkerProcessOptions): Promise<number> 
   );
   try {
     // One load at a time: the parent's wishes to reload are queued.
-    const load = (): Promise<LoadedFunctions> =>
-      loadChecked(options.functionsDirectory, settings.namespace).finally(releaseBundler);
+    const load = async (): Promise<LoadedFunctions> => {
+      try {
+        return await loadChecked(options.functionsDirectory, settings.namespace);
+      } finally {
+        await releaseBundler();
+      }
+    };
     const loaded = await load();
     const worker = new Worker({ bus, settings, log, version: options.version });
     await worker.offer(loaded.functions);

@@ -7,11 +7,11 @@
  *       only then the worker leaves.
  */
 import { hostname } from 'node:os';
-import { nuid, type Msg } from 'nats';
+import { nuid, type Msg, type Subscription } from 'nats';
 import type { Logger } from 'pino';
 import { Caller } from '../bus/caller.ts';
 import type { Bus } from '../bus/connection.ts';
-import { invokeThrough, type InvokeOptions } from '../bus/invoke.ts';
+import { invokeThrough } from '../bus/invoke.ts';
 import { Publisher } from '../bus/publisher.ts';
 import { MillraceError } from '../core/errors.ts';
 import type { FunctionReport, WorkerReport } from '../core/report.ts';
@@ -58,6 +58,7 @@ export class Worker {
   readonly #inspector: Inspector;
   readonly #discovery: Discovery;
   readonly #subscriptions: FunctionSubscriptions;
+  readonly #calls: Subscription;
   readonly #host: RunnerHost;
   readonly #live = new Map<Invocation, FunctionRunner>();
   readonly #stats = new Map<string, FunctionStats>();
@@ -77,7 +78,9 @@ export class Worker {
     this.#subscriptions = new FunctionSubscriptions(bus, this.#subjects, (name, message) =>
       this.#onPlain(name, message),
     );
-    bus.subscribe(this.#subjects.workerCall(this.id), (message) => this.#onFrame(message));
+    this.#calls = bus.subscribe(this.#subjects.workerCall(this.id), (message) =>
+      this.#onFrame(message),
+    );
     this.#announcer = new Announcer(bus, settings, this.id);
     const { members } = this.#caller;
     this.#inspector = new Inspector(bus, settings, members, this.id, () => this.#report());
@@ -122,10 +125,10 @@ export class Worker {
     this.#announcer.draining();
     this.#inspector.close();
     this.#discovery.close();
-    // A connection that is down must not hold up the end.
-    const closed = this.#subscriptions.set([]).catch(() => {});
-    await Promise.race([closed, delay(UNSUBSCRIBE_TIMEOUT_MS)]);
+    await unlessDown(this.#subscriptions.set([]));
     await delay(DRAIN_GRACE_MS);
+    // From here on the broker tells callers that their frame reached nobody, and they go elsewhere.
+    await unlessDown(this.#calls.drain());
     const deadlineMs = performance.now() + this.#settings.drainTimeoutMs;
     while (this.#live.size > 0 && performance.now() < deadlineMs) await delay(DRAIN_POLL_MS);
     const clean = this.#live.size === 0;
@@ -135,8 +138,7 @@ export class Worker {
     clearInterval(this.#sweep);
     this.#replies.flush();
     this.#announcer.leave();
-    const flushed = this.#bus.flush().catch(() => {});
-    await Promise.race([flushed, delay(UNSUBSCRIBE_TIMEOUT_MS)]);
+    await unlessDown(this.#bus.flush());
     this.#replies.close();
     this.#caller.close();
     this.#publisher.close();
@@ -148,7 +150,8 @@ export class Worker {
       log: this.#log,
       workerId: this.id,
       live: this.#live,
-      prepareEvent: (subject, data, options) => this.#publisher.prepare(subject, data, options),
+      prepareEvent: (invocation, subject, data, options = {}) =>
+        this.#publisher.prepare(subject, data, traced(invocation, options)),
       publishAll: async (events) => {
         await Promise.all(events.map((event) => this.#publisher.send(event)));
       },
@@ -270,13 +273,21 @@ export class Worker {
 
 const TRACE_HEADERS = ['traceparent', 'tracestate'];
 
-/** A trace that came with the event goes on with the calls it causes. */
-function traced(invocation: Invocation, options: InvokeOptions): InvokeOptions {
+/** A trace that came with the event goes on with the calls and events it causes. */
+function traced<Options extends { headers?: Readonly<Record<string, string>> }>(
+  invocation: Invocation,
+  options: Options,
+): Options {
   const { headers } = invocation.incoming;
   const carried = TRACE_HEADERS.filter((name) => headers[name] !== undefined);
   if (carried.length === 0) return options;
   const trace = Object.fromEntries(carried.map((name) => [name, headers[name] ?? '']));
   return { ...options, headers: { ...trace, ...options.headers } };
+}
+
+/** A connection that is down must not hold up the end. */
+async function unlessDown(done: Promise<void>): Promise<void> {
+  await Promise.race([done.catch(() => {}), delay(UNSUBSCRIBE_TIMEOUT_MS)]);
 }
 
 function delay(milliseconds: number): Promise<void> {

@@ -191,7 +191,8 @@ describe('millrace dev', () => {
       const { workers } = JSON.parse(stdout || '{"workers":[]}') as { workers: { pid: number }[] };
       return workers.map(({ pid }) => pid);
     };
-    const [victim = 0] = await list();
+    const [victim = 0, ...rest] = await list();
+    expect(rest).toHaveLength(1);
     process.kill(victim, 'SIGKILL');
     const pids = await until('two others run', async () => {
       const now = await list();

@@ -61,11 +61,11 @@ const MANY = 100;
 
 /** Calls without a pause, `lanes` at once, until told to stop; gives how many were answered and what failed. */
 function keepCalling(lanes: number): () => Promise<{ answered: number; failed: unknown[] }> {
-  let stopped = false;
+  const run = { stopped: false };
   let answered = 0;
   const failed: unknown[] = [];
   const lane = async (): Promise<void> => {
-    while (!stopped && failed.length < MANY) {
+    while (!run.stopped && failed.length < MANY) {
       try {
         const { sum } = (await mill.invoke('calculator', { left: answered, right: 1 })) as {
           sum: number;
@@ -78,7 +78,7 @@ function keepCalling(lanes: number): () => Promise<{ answered: number; failed: u
   };
   const running = Promise.all(Array.from({ length: lanes }, lane));
   const stop = async (): Promise<{ answered: number; failed: unknown[] }> => {
-    stopped = true;
+    run.stopped = true;
     await running;
     return { answered, failed };
   };

@@ -418,3 +418,52 @@ describe('an event', () => {
     expect(await mill.publish('orders.new', 1, { id: 'a' })).toMatchObject({ duplicate: true });
   });
 });
+
+describe('a trace', () => {
+  it('goes on with the calls and events that an event causes', async () => {
+    const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+    const seen: (string | undefined)[] = [];
+    const note = defineFunction({
+      name: 'note',
+      on: 'trace.noted',
+      delivery: 'ephemeral',
+      handler: ({ headers: given }) => void seen.push(given['traceparent']),
+    });
+    const start_ = defineFunction({
+      name: 'start',
+      on: 'trace.start',
+      delivery: 'ephemeral',
+      handler: async (_event, ctx) => {
+        await ctx.invoke('note', 1);
+        await ctx.emit('trace.noted', 1);
+      },
+    });
+    await start([note, start_]);
+    const given = headers();
+    given.set('traceparent', traceparent);
+    await nats.request('trace.start', '1', { headers: given, timeout: 5_000 });
+    await until('both arrived', () => seen.length === 2);
+    expect(seen).toEqual([traceparent, traceparent]);
+  });
+});
+
+describe('a worker that leaves', () => {
+  it('loses no call that was sent to it meanwhile, not even with retry: false', async () => {
+    await start([echo]);
+    await mill.invoke('echo', 1);
+    for (let round = 0; round < 5; round += 1) {
+      const leaving = await startTestWorker(broker.url, [echo]);
+      await until('both are known', async () => (await mill.inspect.workers()).length === 2);
+      const calls: Promise<unknown>[] = [];
+      const left = leaving.stop();
+      let gone = false;
+      void left.then(() => (gone = true));
+      while (!gone) {
+        calls.push(mill.invoke('echo', calls.length, { retry: false }));
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      expect(await Promise.all(calls)).toEqual(calls.map((_, index) => index));
+      expect(await left).toBe(true);
+    }
+  });
+});

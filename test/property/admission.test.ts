@@ -58,10 +58,13 @@ it('admission behaves as a counter and a first-in first-out list', () => {
     fc.property(
       fc.integer({ min: 1, max: 5 }),
       fc.integer({ min: 0, max: 8 }),
-      fc.commands([fc.constant(new Offer()), fc.constant(new Offer()), fc.constant(new Release())], {
-        maxCommands: 120,
-        size: 'max',
-      }),
+      fc.commands(
+        [fc.constant(new Offer()), fc.constant(new Offer()), fc.constant(new Release())],
+        {
+          maxCommands: 120,
+          size: 'max',
+        },
+      ),
       (concurrency, maxQueued, commands) => {
         fc.modelRun(
           () => ({

@@ -53,7 +53,8 @@ const imports = files.flatMap(importsOf);
 const relatives = imports.filter(({ specifier }) => specifier.startsWith('.'));
 const targetOf = ({ from, specifier }: Import): string =>
   posix.normalize(posix.join(posix.dirname(from), specifier));
-const roomOf = (file: string): string => (file.includes('/') ? file.slice(0, file.indexOf('/')) : '');
+const roomOf = (file: string): string =>
+  file.includes('/') ? file.slice(0, file.indexOf('/')) : '';
 const shown = (one: Import): string =>
   `${one.from} imports ${one.typeOnly ? 'types' : 'values'} of ${targetOf(one)}`;
 
