@@ -6,6 +6,7 @@ import { findBroker } from '../../src/broker/index.ts';
 import { freePort } from '../../src/broker/port.ts';
 import { startTestBroker, type TestBroker } from '../support/broker.ts';
 import { Command, millrace } from '../support/cli.ts';
+import { isAlive } from '../support/processes.ts';
 import { until } from '../support/wait.ts';
 
 let scratch: string;
@@ -229,15 +230,6 @@ describe('millrace dev', () => {
 
 function pidIn(lock: string): string {
   return /\d+/.exec(lock)?.[0] ?? '';
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 it('the tests use the nats-server that users get', async () => {

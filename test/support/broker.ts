@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { findBroker, startBroker, type Broker } from '../../src/broker/index.ts';
+import { notePid } from './processes.ts';
 
 export interface TestBroker {
   url: string;
@@ -18,6 +19,7 @@ export async function startTestBroker(): Promise<TestBroker> {
   const storeDir = await mkdtemp(join(tmpdir(), 'millrace-test-'));
   const binary = await findBroker({});
   let broker: Broker = await startBroker({ binary, port: 0, storeDir });
+  notePid(broker.pid);
   return {
     url: broker.url,
     port: broker.port,
@@ -28,6 +30,7 @@ export async function startTestBroker(): Promise<TestBroker> {
     async restart() {
       await broker.stop();
       broker = await startBroker({ binary, port: broker.port, storeDir });
+      notePid(broker.pid);
     },
     async stop() {
       await broker.stop();

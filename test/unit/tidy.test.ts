@@ -25,7 +25,8 @@ const STATEMENT = /^(?:import|export)\s+(type\s+)?([^;'"]*?)\s*from\s+['"]([^'"]
 const BARE = /^import\s+['"]([^'"]+)['"]|\bimport\(\s*['"]([^'"]+)['"]\s*\)/gm;
 
 function importsOf(file: string): Import[] {
-  const text = textOf.get(file) ?? '';
+  // Examples in comments import, too.
+  const text = codeOf(file);
   const named = [...text.matchAll(STATEMENT)].map(([, type, what = '', specifier = '']) => {
     const names = what
       .replace(/[{}]/g, '')
