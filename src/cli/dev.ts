@@ -1,7 +1,6 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { DEFAULT_SERVER } from '../client/client.ts';
-import { Dev } from '../dev/dev.ts';
 import {
   connectOptions,
   wholeNumber,
@@ -34,6 +33,8 @@ NATS_URL no broker is started. Ctrl-C stops everything.`,
     .action(async (flags: DevFlags) => {
       // Wrong settings are told here, before anything has been started.
       await connectOptions(flags);
+      // Loaded only here: the bundler and the watcher would slow every other command down.
+      const { Dev } = await import('../dev/dev.ts');
       const dev = new Dev({
         server: flags.server,
         port: flags.port,

@@ -1,5 +1,4 @@
 import type { Command } from 'commander';
-import { runWorker } from '../worker/process.ts';
 import {
   connectOptions,
   wholeNumber,
@@ -29,6 +28,8 @@ when some handler did not end in time, or the worker could not start. A second C
     .action(async (flags: WorkerFlags) => {
       const { concurrency } = flags;
       const connect = await connectOptions(flags, concurrency === undefined ? {} : { concurrency });
+      // Loaded only here: the bundler would slow every other command down.
+      const { runWorker } = await import('../worker/process.ts');
       const status = await runWorker({
         connect,
         functionsDirectory: flags.functions,

@@ -16,6 +16,8 @@ export interface Subjects {
   /** All of announce, beat and leave. */
   readonly membership: string;
   inspect(what: string): string;
+  /** Says which question is being answered: its reply subject. */
+  readonly inspecting: string;
   /** The queue group of a function's subscriptions. */
   queueGroup(functionName: string): string;
 }
@@ -32,6 +34,7 @@ export function subjectsOf(namespace: string): Subjects {
     leave: `${namespace}.members.leave`,
     membership: `${namespace}.members.*`,
     inspect: (what) => `${namespace}.inspect.${what}`,
+    inspecting: `${namespace}.inspecting`,
     queueGroup: (functionName) => `${namespace}-${functionName}`,
   };
 }

@@ -1,6 +1,10 @@
 /**
- * Answers `<namespace>.inspect.<what>`: any worker does, and asks all the others. A reply is put together from what
+ * Answers `<namespace>.inspect.<what>`: one worker does, and asks all the others. A reply is put together from what
  * each worker says between the request and the reply; a worker that is gone is left out on the broker's word.
+ *
+ * Every worker hears the question. They stand in a line that all compute alike from the question: the first answers
+ * at once and says so, the next one if nobody has said so within `TURN_MS`, and so on. In a queue group a worker that is stopped
+ * or just dying would swallow its share of the questions.
  */
 import type { Msg, Subscription } from 'nats';
 import type { Bus } from '../bus/connection.ts';
@@ -13,7 +17,10 @@ import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import { failPlain } from './transports.ts';
 
-const QUEUE_GROUP = 'inspect';
+/** How long each in the line waits for the one before it. */
+const TURN_MS = 100;
+/** Questions that wait for their turn here; beyond it they are left to the other workers. */
+const MAX_WAITING = 1_000;
 /** A worker that is younger than this may not have heard of all the others yet, and asks before it answers. */
 const YOUNG_MS = 1_000;
 const ROLL_CALL_MS = 100;
@@ -26,6 +33,8 @@ export class Inspector {
   readonly #members: Members;
   readonly #workerId: string;
   readonly #report: () => WorkerReport;
+  /** Reply subject → when it is this worker's turn. */
+  readonly #waiting = new Map<string, NodeJS.Timeout>();
   readonly #startedAtMs = performance.now();
   readonly #subscriptions: Subscription[];
   readonly #whats: Record<string, () => Promise<object>> = {
@@ -50,22 +59,45 @@ export class Inspector {
       bus.subscribe(this.#subjects.workerReport(workerId), ({ reply }) => {
         if (reply !== undefined && bus.up) bus.publish(reply, writeControl(report()));
       }),
-      bus.subscribe(
-        this.#subjects.inspect('>'),
-        (message) => void this.#answer(message),
-        QUEUE_GROUP,
-      ),
+      bus.subscribe(this.#subjects.inspect('>'), (message) => this.#onQuestion(message)),
+      bus.subscribe(this.#subjects.inspecting, (message) => this.#forget(message.string())),
     ];
   }
 
   close(): void {
+    for (const reply of this.#waiting.keys()) this.#forget(reply);
     for (const subscription of this.#subscriptions) subscription.unsubscribe();
   }
 
-  async #answer(message: Msg): Promise<void> {
-    const { reply, subject } = message;
-    if (reply === undefined || reply === '') return;
+  #onQuestion({ subject, reply = '' }: Msg): void {
+    if (reply === '' || this.#waiting.size >= MAX_WAITING) return;
+    const place = this.#placeInLine(reply);
+    if (place === 0) void this.#answer(subject, reply);
+    else {
+      const timer = setTimeout(() => {
+        this.#waiting.delete(reply);
+        void this.#answer(subject, reply);
+      }, place * TURN_MS);
+      this.#waiting.set(reply, timer);
+    }
+  }
+
+  /** Another place for each question, so that the work is spread; 0 is the first. */
+  #placeInLine(reply: string): number {
+    const ids = new Set(this.#members.directory.workers().map(({ id }) => id));
+    const line = [...ids.add(this.#workerId)].sort();
+    const first = Buffer.from(reply).reduce((sum, byte) => sum + byte, 0) % line.length;
+    return (line.indexOf(this.#workerId) - first + line.length) % line.length;
+  }
+
+  #forget(reply: string): void {
+    clearTimeout(this.#waiting.get(reply));
+    this.#waiting.delete(reply);
+  }
+
+  async #answer(subject: string, reply: string): Promise<void> {
     try {
+      this.#bus.publish(this.#subjects.inspecting, Buffer.from(reply));
       const what = subject.slice(this.#subjects.inspect('').length);
       if (!Object.hasOwn(this.#whats, what)) throw this.#unknown(what);
       const answer = await (this.#whats[what] as () => Promise<object>)();

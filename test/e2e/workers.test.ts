@@ -159,6 +159,61 @@ describe('workers as processes', () => {
   });
 });
 
+describe('a worker that is stopped and continued', () => {
+  it('keeps the calls it has, and gets no new ones once it is missed', async () => {
+    const folder = await functionsFolder({
+      'who.ts': `import { defineFunction } from 'millrace';
+        export default defineFunction({ handler: ({ attempt }, ctx) =>
+          ({ attempt, worker: ctx.invocation.worker }) });`,
+    });
+    const stopped = await startWorker('--functions', folder);
+    await startWorker('--functions', folder);
+    await mill.invoke('who');
+    await until('two workers are known', async () => (await workerCount()) === 2);
+    stopped.child.kill('SIGSTOP');
+    const held = Promise.all(
+      Array.from({ length: 30 }, () => mill.invoke('who', 1, { timeoutMs: 20_000 })),
+    );
+    // Looked at below; a failure before that must not count as one that nobody handled.
+    held.catch(() => {});
+    await until('the stopped one is shown as such', async () =>
+      (await mill.inspect.workers()).some(({ state }) => state === 'unresponsive'),
+    );
+    await until('it is missed', async () => (await mill.inspect.workers()).length === 1);
+    const [other] = await mill.inspect.workers();
+    for (let call = 0; call < 20; call += 1) {
+      expect(await mill.invoke('who')).toEqual({ attempt: 1, worker: other?.id });
+    }
+    stopped.child.kill('SIGCONT');
+    const answers = (await held) as { attempt: number; worker: string }[];
+    expect(answers.map(({ attempt }) => attempt)).toEqual(answers.map(() => 1));
+    // One chance in 2^30 that none of them went to the stopped one.
+    expect(new Set(answers.map(({ worker }) => worker)).size).toBe(2);
+    await until('it is known again', async () => (await mill.inspect.workers()).length === 2);
+  });
+});
+
+describe('a broker that is killed', () => {
+  it('and started again brings back every call, and nobody has to be started again', async () => {
+    const own = await startTestBroker();
+    const worker = new Command(['worker', '--server', own.url]);
+    commands.push(worker);
+    await worker.says('is ready');
+    await using client = await connect({ servers: own.url });
+    const call = (): Promise<unknown> => client.invoke('calculator', { left: 1, right: 1 });
+    await call();
+    const before = Array.from({ length: 500 }, call);
+    process.kill(own.pid, 'SIGKILL');
+    const during = Array.from({ length: 500 }, call);
+    await own.restart();
+    const answers = await Promise.all([...before, ...during]);
+    expect(answers.every((answer) => (answer as { sum: number }).sum === 2)).toBe(true);
+    expect(worker.ended).toBe(false);
+    expect((await worker.end('SIGTERM')).status).toBe(0);
+    await own.stop();
+  });
+});
+
 describe('a worker refuses to start, with status 1 and one sentence,', () => {
   const define = (options: string): string =>
     `import { defineFunction } from 'millrace';\n\nexport default defineFunction({\n${options}\n});\n`;
