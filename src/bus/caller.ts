@@ -189,6 +189,7 @@ export class Caller {
       return;
     }
     call.workerId = workerId;
+    call.heldUntilMs = 0;
     const outbox = this.#outboxes.get(workerId);
     if (outbox === undefined) this.#outboxes.set(workerId, { calls: [call] });
     else outbox.calls.push(call);
@@ -293,9 +294,11 @@ export class Caller {
 
   /** C2: no responders on a worker's call subject, so none of the frame's calls reached anybody. */
   #onFrameRefused(message: Msg): void {
-    const [first = '', count = ''] = message.subject.split('.').slice(-2);
+    const [first = 0, count = 0] = message.subject.split('.').slice(-2).map(Number);
+    // Anybody who knows our inbox could name any numbers.
+    if (!Number.isSafeInteger(first) || !(count <= this.#settings.frameMaxCalls)) return;
     const calls: Call[] = [];
-    for (let id = Number(first); id < Number(first) + Number(count); id += 1) {
+    for (let id = first; id < first + count; id += 1) {
       const call = this.#sent.get(id);
       if (call !== undefined) calls.push(call);
     }

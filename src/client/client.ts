@@ -123,6 +123,10 @@ export async function openBus(
   const roomBytes = bus.maxMessageBytes - FRAME_OVERHEAD_BYTES;
   return {
     bus,
-    settings: { ...settings, maxPayloadBytes: Math.min(settings.maxPayloadBytes, roomBytes) },
+    settings: {
+      ...settings,
+      maxPayloadBytes: Math.min(settings.maxPayloadBytes, roomBytes),
+      frameMaxBytes: Math.min(settings.frameMaxBytes, roomBytes),
+    },
   };
 }

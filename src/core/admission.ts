@@ -5,6 +5,7 @@
 export type Admitted = 'run' | 'wait' | 'refused';
 
 export class Admission<Item> {
+  private readonly isGone: (item: Item) => boolean;
   private readonly concurrency: number;
   private readonly maxQueued: number;
   private waiting: (Item | undefined)[] = [];
@@ -12,8 +13,17 @@ export class Admission<Item> {
   private front = 0;
   private active = 0;
 
-  constructor(concurrency: number, maxQueued: number) {
+  /** How many of those that wait are gone, and only hold a place in the array. */
+  private gone = 0;
+
+  /** `isGone` tells of an item whether `forget` was called for it while it waited. */
+  constructor(
+    concurrency: number,
+    maxQueued: number,
+    isGone: (item: Item) => boolean = () => false,
+  ) {
     this.concurrency = concurrency;
+    this.isGone = isGone;
     this.maxQueued = maxQueued;
   }
 
@@ -22,7 +32,7 @@ export class Admission<Item> {
   }
 
   get queued(): number {
-    return this.waiting.length - this.front;
+    return this.waiting.length - this.front - this.gone;
   }
 
   offer(item: Item): Admitted {
@@ -42,15 +52,28 @@ export class Admission<Item> {
     return next;
   }
 
+  /** One that waits will not run: its place is free from now on. */
+  forget(): void {
+    this.gone += 1;
+    if (this.gone <= this.maxQueued) return;
+    const left = this.waiting.slice(this.front).filter((item) => !this.isGone(item as Item));
+    this.waiting = left;
+    this.front = 0;
+    this.gone = 0;
+  }
+
   private take(): Item | undefined {
-    if (this.queued === 0) return undefined;
-    const item = this.waiting[this.front];
-    this.waiting[this.front] = undefined;
-    this.front += 1;
-    if (this.front * 2 > this.waiting.length) {
-      this.waiting = this.waiting.slice(this.front);
-      this.front = 0;
+    while (this.front < this.waiting.length) {
+      const item = this.waiting[this.front] as Item;
+      this.waiting[this.front] = undefined;
+      this.front += 1;
+      if (this.front * 2 > this.waiting.length) {
+        this.waiting = this.waiting.slice(this.front);
+        this.front = 0;
+      }
+      if (!this.isGone(item)) return item;
+      this.gone -= 1;
     }
-    return item;
+    return undefined;
   }
 }

@@ -78,13 +78,14 @@ export class Directory {
     return missed;
   }
 
-  /** A running worker that has the function, each equally likely; `random` gives [0, 1). */
+  /** A running worker that has the function, each equally likely, `except` only if there is no other; `random` gives [0, 1). */
   pick(functionName: string, random: () => number, except?: string): string | undefined {
     const ids = this.candidatesFor(functionName);
     if (ids.length === 0) return undefined;
-    const first = Math.floor(random() * ids.length);
-    const chosen = ids[first];
-    return chosen === except ? ids[(first + 1) % ids.length] : chosen;
+    const left = except === undefined || ids.length === 1 ? -1 : ids.indexOf(except);
+    if (left < 0) return ids[Math.floor(random() * ids.length)];
+    const chosen = Math.floor(random() * (ids.length - 1));
+    return ids[chosen < left ? chosen : chosen + 1];
   }
 
   private candidatesFor(functionName: string): readonly string[] {

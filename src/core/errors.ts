@@ -85,11 +85,14 @@ export function isErrorCode(code: unknown): code is ErrorCode {
   return typeof code === 'string' && Object.hasOwn(ERROR_REGISTRY, code);
 }
 
-/** The text of anything that was thrown, an Error or not. */
+/** Characters of a message that came from anywhere else: it travels in answers and headers. */
+const MAX_MESSAGE_LENGTH = 2_000;
+
+/** The text of anything that was thrown, an Error or not; never throws itself, whatever its getters do. */
 export function messageOf(thrown: unknown): string {
-  if (thrown instanceof Error) return thrown.message;
   try {
-    return String(thrown);
+    const text = thrown instanceof Error ? String(thrown.message) : String(thrown);
+    return text.length <= MAX_MESSAGE_LENGTH ? text : `${text.slice(0, MAX_MESSAGE_LENGTH)}…`;
   } catch {
     return 'a value that cannot be shown as text was thrown';
   }

@@ -45,8 +45,10 @@ export function scanMsgpack(bytes: Uint8Array, limits: ScanLimits): string | und
     if (offset + header.size > length) return 'it ends too early';
 
     const count = header.lengthBytes === 0 ? header.inline : readLength(view, offset + 1, header);
+    if (isKey && header.kind !== 'text' && header.kind !== 'scalar') {
+      return 'a map has a key that is not text or a number';
+    }
     if (header.kind === 'array' || header.kind === 'map') {
-      if (isKey) return 'a map has a key that is not text or a number';
       if (level >= limits.maxDepth) return `nested deeper than ${limits.maxDepth} levels`;
       remaining.push(header.kind === 'map' ? count * 2 : count);
       isMap.push(header.kind === 'map');

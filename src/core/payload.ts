@@ -103,8 +103,8 @@ function encode(value: unknown, wanted: ContentType): Encoded {
     const text = JSON.stringify(value) as string | undefined;
     return { type: ContentType.json, body: text ?? 'null' };
   } catch (cause) {
-    const reason =
-      cause instanceof RangeError ? 'it refers to itself or nests too deep' : undefined;
+    const tooDeep = cause instanceof RangeError && cause.message.includes('call stack');
+    const reason = tooDeep ? 'it refers to itself or nests too deep' : undefined;
     const format = wanted === ContentType.msgpack ? 'MessagePack' : 'JSON';
     throw new MillraceError(
       'INVALID_INPUT',

@@ -13,7 +13,7 @@ const MiB = 1024 * KiB;
 const MINUTE_MS = 60_000;
 const DAY_MS = 24 * 60 * MINUTE_MS;
 
-const settingsSchema = z.strictObject({
+const shape = z.strictObject({
   namespace: z
     .string()
     .regex(/^[A-Za-z0-9_-]{1,32}$/, 'must be 1 to 32 of A-Z a-z 0-9 _ -')
@@ -24,7 +24,8 @@ const settingsSchema = z.strictObject({
   callTimeoutMs: integer(1, DAY_MS, 30_000),
   maxCallsInFlight: integer(1, 1_000_000, 65_536),
   maxCallAttempts: integer(1, 100, 5),
-  frameMaxCalls: integer(1, 1_024, 64),
+  // A frame counts its functions' names in one byte.
+  frameMaxCalls: integer(1, 255, 64),
   frameMaxBytes: integer(KiB, MiB, 64 * KiB),
   probeAfterMs: integer(10, MINUTE_MS, 250),
   discoveryWaitMs: integer(50, MINUTE_MS, 1_000),
@@ -39,11 +40,16 @@ const settingsSchema = z.strictObject({
   inspectTimeoutMs: integer(50, MINUTE_MS, 500),
 });
 
+const settingsSchema = shape.refine(
+  ({ missedAfterMs, heartbeatIntervalMs }) => missedAfterMs >= 2 * heartbeatIntervalMs,
+  { path: ['missedAfterMs'], message: 'must be at least twice heartbeatIntervalMs' },
+);
+
 export type Settings = Readonly<z.infer<typeof settingsSchema>>;
 /** What a user may give: any of the settings, the rest are defaults. */
 export type SettingsInput = z.input<typeof settingsSchema>;
 
-export const SETTING_NAMES = Object.keys(settingsSchema.shape) as (keyof Settings)[];
+export const SETTING_NAMES = Object.keys(shape.shape) as (keyof Settings)[];
 
 /** Throws USAGE naming the setting and what it must be. `source` says where the values came from, e.g. a file's path. */
 export function parseSettings(given: unknown = {}, source = 'the settings'): Settings {

@@ -40,7 +40,11 @@ export class Replies {
     if (!this.#bus.up) return;
     for (const [caller, replies] of this.#byCaller) {
       this.#byCaller.delete(caller);
-      this.#send(caller, replies);
+      try {
+        this.#send(caller, replies);
+      } catch {
+        // The connection ended in this very turn: the callers notice, and ask again as their calls allow.
+      }
     }
   }
 
@@ -77,13 +81,19 @@ export class Replies {
   }
 }
 
-/** The body of every failed answer: `{"error":{…}}`. Details that JSON can't hold are left out. */
+/** Beyond this the details of an error are left out, and its message is cut. */
+const MAX_ERROR_BYTES = 32 * 1024;
+
+/** The body of every failed answer: `{"error":{…}}`. Details that JSON can't hold, or too large ones, are left out. */
 export function encodeError(error: MillraceError): string {
-  const body = error.toBody();
+  const { code, message, retryable, details } = error;
   try {
-    return JSON.stringify({ error: body });
+    const text = JSON.stringify({ error: { code, message, retryable, details } });
+    if (text.length <= MAX_ERROR_BYTES) return text;
   } catch {
-    const { code, message, retryable } = body;
-    return JSON.stringify({ error: { code, message, retryable } });
+    // Said without the details, below.
   }
+  return JSON.stringify({
+    error: { code, message: message.slice(0, MAX_ERROR_BYTES / 8), retryable },
+  });
 }

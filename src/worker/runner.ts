@@ -46,7 +46,11 @@ export class FunctionRunner {
     this.#stats = stats;
     this.#settings = settings;
     this.#host = host;
-    this.#admission = new Admission(settings.concurrency, settings.maxQueued);
+    this.#admission = new Admission(
+      settings.concurrency,
+      settings.maxQueued,
+      (invocation) => invocation.settled,
+    );
   }
 
   get running(): number {
@@ -85,7 +89,10 @@ export class FunctionRunner {
   giveUp(invocation: Invocation, error: MillraceError): void {
     invocation.abort(error);
     this.#fail(invocation, error);
-    if (!invocation.running) return;
+    if (!invocation.running) {
+      this.#admission.forget();
+      return;
+    }
     invocation.expired = true;
     this.#stats.abandoned += 1;
     this.#slotFreed();
@@ -191,7 +198,8 @@ export class FunctionRunner {
       next(value);
       return;
     }
-    value.then(
+    // A foreign thenable may call back twice, or throw: a real promise does neither.
+    Promise.resolve(value).then(
       (resolved) => {
         try {
           next(resolved);
@@ -206,7 +214,7 @@ export class FunctionRunner {
   #succeed(invocation: Invocation, encoded: Encoded): void {
     if (!invocation.settled) {
       this.#settle(invocation);
-      invocation.incoming.answer(encoded);
+      this.#deliver(() => invocation.incoming.answer(encoded));
     }
     this.#ended(invocation);
   }
@@ -229,7 +237,16 @@ export class FunctionRunner {
   #fail(invocation: Invocation, error: MillraceError): void {
     this.#settle(invocation);
     this.#stats.failed(error.message);
-    invocation.incoming.fail(error);
+    this.#deliver(() => invocation.incoming.fail(error));
+  }
+
+  /** R4: an answer that cannot leave must not leave its slot taken. */
+  #deliver(answer: () => void): void {
+    try {
+      answer();
+    } catch (thrown) {
+      this.#host.log.warn({ function: this.loaded.name, err: thrown }, 'an answer was not sent');
+    }
   }
 
   #settle(invocation: Invocation): void {
@@ -242,6 +259,8 @@ export class FunctionRunner {
 
   /** The handler has really ended: its slot is free, unless its timeout has given the slot away already. */
   #ended(invocation: Invocation): void {
+    if (!invocation.running) return;
+    invocation.running = false;
     if (invocation.expired) this.#stats.abandoned -= 1;
     else this.#slotFreed();
   }
@@ -253,9 +272,7 @@ export class FunctionRunner {
     this.#starting = true;
     while (this.#freedSlots > 0) {
       this.#freedSlots -= 1;
-      let next = this.#admission.release();
-      // Those that were answered while they waited only free the slot again.
-      while (next?.settled === true) next = this.#admission.release();
+      const next = this.#admission.release();
       if (next !== undefined) this.#start(next);
     }
     this.#starting = false;
@@ -293,6 +310,9 @@ export class FunctionRunner {
   }
 }
 
+/** Characters of a thrown error's name or code that travel in the answer. */
+const MAX_FACT_LENGTH = 100;
+
 function isPromiseLike<Value>(value: Value | PromiseLike<Value>): value is PromiseLike<Value> {
   return typeof (value as PromiseLike<Value> | null | undefined)?.then === 'function';
 }
@@ -305,16 +325,17 @@ function thrownFacts(thrown: unknown): {
   if (typeof thrown !== 'object' || thrown === null) {
     return { name: typeof thrown, code: undefined, retryable: false };
   }
-  const { name, code, retryable } = thrown as {
-    name?: unknown;
-    code?: unknown;
-    retryable?: unknown;
-  };
-  return {
-    name: typeof name === 'string' ? name : 'Error',
-    code: typeof code === 'string' ? code : undefined,
-    retryable: retryable === true,
-  };
+  try {
+    const { name, code, retryable } = thrown as Record<string, unknown>;
+    return {
+      name: typeof name === 'string' ? name.slice(0, MAX_FACT_LENGTH) : 'Error',
+      code: typeof code === 'string' ? code.slice(0, MAX_FACT_LENGTH) : undefined,
+      retryable: retryable === true,
+    };
+  } catch {
+    // Its own getters throw.
+    return { name: 'Error', code: undefined, retryable: false };
+  }
 }
 
 function describe(

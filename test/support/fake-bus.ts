@@ -65,7 +65,7 @@ export class FakeBus {
 
   /** Nobody listens on the message's subject: an empty message with status 503 comes back to its reply subject. */
   refuse(message: Published): void {
-    this.deliver(message.reply, new Uint8Array(), newHeaders(503));
+    this.deliver(message.reply, new Uint8Array(), newHeaders(503, 'No Responders'));
   }
 
   lose(): void {

@@ -15,7 +15,7 @@ it('docs/errors.md and the registry have the same codes, statuses and defaults',
     code,
     { status: status === 0 ? '–' : String(status), retryable: retryable ? 'yes' : 'no' },
   ]);
-  expect(rows.map(([code]) => code).sort()).toEqual(wanted.map(([code]) => code).sort());
+  expect(rows).toHaveLength(wanted.length);
   expect(Object.fromEntries(rows)).toEqual(Object.fromEntries(wanted));
 });
 

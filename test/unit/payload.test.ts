@@ -108,11 +108,11 @@ describe('values', () => {
     expect(roundTrip({ toJSON: () => undefined }, json)).toBeNull();
   });
 
-  const cycle: { self?: unknown } = {};
-  cycle.self = cycle;
+  const cycle: Record<string, unknown> = {};
+  cycle['self'] = cycle;
   it.each([
-    ['a function', () => 1, json],
-    ['a function', () => 1, msgpack],
+    ['a function', (): number => 1, json],
+    ['a function', (): number => 1, msgpack],
     ['a symbol', Symbol('s'), json],
     ['a symbol', Symbol('s'), msgpack],
     ['a symbol in an object', { s: Symbol('s') }, msgpack],
@@ -135,9 +135,7 @@ describe('values', () => {
     // A failure leaves nothing behind for the next value.
     expect(roundTrip({ next: ['x'] }, type)).toEqual({ next: ['x'] });
   });
-
-  // BUG: msgpackr's RangeError for a large BigInt is taken for a stack that overflowed.
-  it.fails('that are BigInts of more than 64 bits are not said to refer to themselves', () => {
+  it('that are BigInts of more than 64 bits are not said to refer to themselves', () => {
     const { message } = refusal(() => encodePayload(2n ** 64n, msgpack, LIMITS));
     expect(message).not.toContain('refers to itself');
   });
@@ -369,13 +367,7 @@ describe('MessagePack', () => {
       ...textBytes('polluted'),
       1,
     ];
-    let value: unknown;
-    try {
-      value = decodeMsgpack(data);
-    } catch (error) {
-      expect((error as MillraceError).code).toBe('INVALID_INPUT');
-      return;
-    }
+    const value = decodeMsgpack(data);
     expect(Object.getPrototypeOf(value)).toBe(Object.prototype);
     expect((value as { polluted?: unknown }).polluted).toBeUndefined();
   });

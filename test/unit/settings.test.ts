@@ -44,7 +44,7 @@ describe('settings', () => {
 
   it.each([
     ['sweepIntervalMs', 5, 1_000],
-    ['frameMaxCalls', 1, 1_024],
+    ['frameMaxCalls', 1, 255],
     ['maxPayloadBytes', 1_024, 8_388_608],
     ['maxQueued', 0, 1_000_000],
   ])('take %s from %d to %d and nothing beyond', (name, lowest, highest) => {

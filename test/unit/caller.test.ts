@@ -1,0 +1,346 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { Caller } from '../../src/bus/caller.ts';
+import { decodeCalls, encodeReplies, replySizeBytes, ReplyStatus } from '../../src/bus/frame.ts';
+import { writeControl } from '../../src/bus/messages.ts';
+import type { MillraceError } from '../../src/core/errors.ts';
+import { ContentType } from '../../src/core/payload.ts';
+import { parseSettings, type SettingsInput } from '../../src/core/settings.ts';
+import { FakeBus, type Published } from '../support/fake-bus.ts';
+
+const settings: SettingsInput = {
+  discoveryWaitMs: 100,
+  rerouteWaitMs: 2_000,
+  probeAfterMs: 250,
+  frameMaxCalls: 4,
+  maxCallsInFlight: 20,
+};
+
+let bus: FakeBus;
+let caller: Caller;
+
+beforeEach(() => {
+  vi.useFakeTimers({
+    toFake: [
+      'setTimeout',
+      'clearTimeout',
+      'setInterval',
+      'clearInterval',
+      'setImmediate',
+      'performance',
+    ],
+  });
+  bus = new FakeBus();
+  caller = new Caller(bus.asBus(), parseSettings(settings), () => 0);
+});
+afterEach(() => {
+  caller.close();
+  vi.useRealTimers();
+});
+
+function announce(id: string, options: { epoch?: number; state?: string } = {}): void {
+  const { epoch = 1, state = 'running' } = options;
+  const announcement = { id, connectionEpoch: epoch, state, revision: 1, functions: ['f'] };
+  bus.deliver('millrace.members.announce', writeControl(announcement));
+}
+
+interface Outcome {
+  result?: string;
+  error?: MillraceError;
+}
+
+/** Makes a call and gives an object that is filled when it is settled. */
+function call(
+  body = '1',
+  options: { retry?: boolean; signal?: AbortSignal; name?: string } = {},
+): Outcome {
+  const outcome: Outcome = {};
+  caller
+    .call(
+      {
+        functionName: options.name ?? 'f',
+        encoded: { type: ContentType.json, body },
+        eventId: '',
+        headers: '',
+        timeoutMs: 10_000,
+        retry: options.retry ?? true,
+        signal: options.signal,
+      },
+      (answer) => String(answer.body),
+    )
+    .then(
+      (result) => (outcome.result = result),
+      (error: MillraceError) => (outcome.error = error),
+    );
+  return outcome;
+}
+
+const pass = (ms: number): Promise<unknown> => vi.advanceTimersByTimeAsync(ms);
+/** The end of this turn: frames leave. */
+const turn = (): Promise<unknown> => pass(0);
+
+function frames(worker: string): Published[] {
+  return bus.take(`millrace.worker.${worker}.call`);
+}
+
+function callsIn(frame: Published | undefined): NonNullable<ReturnType<typeof decodeCalls>> {
+  const calls = decodeCalls(frame?.data ?? new Uint8Array());
+  if (calls === undefined) throw new Error('no frame of calls');
+  return calls;
+}
+
+function answer(callId: number, body: string, status: ReplyStatus = ReplyStatus.ok): void {
+  const reply = { callId, status, encoded: { type: ContentType.json, body } };
+  bus.deliver(`${bus.inbox}.c.r`, encodeReplies([reply], replySizeBytes(reply)));
+}
+
+/** The broker's word on the probe of a worker. */
+function bury(worker: string): void {
+  const [probe] = bus.take(`millrace.worker.${worker}.ping`);
+  if (probe === undefined) throw new Error(`${worker} was not probed`);
+  bus.refuse(probe);
+}
+
+describe('calls made in one turn', () => {
+  it('travel in one frame, and each gets its own answer', async () => {
+    announce('a');
+    const outcomes = [call('"x"'), call('"y"')];
+    await turn();
+    const sent = frames('a');
+    expect(sent).toHaveLength(1);
+    const calls = callsIn(sent[0]);
+    expect(calls.map(({ body }) => body)).toEqual(['"x"', '"y"']);
+    for (const { callId, body } of calls.toReversed()) answer(callId, `[${String(body)}]`);
+    await turn();
+    expect(outcomes).toEqual([{ result: '["x"]' }, { result: '["y"]' }]);
+  });
+
+  it('are split over frames by number and by size', async () => {
+    announce('a');
+    for (let n = 0; n < 10; n += 1) call();
+    await turn();
+    expect(frames('a').map((frame) => callsIn(frame).length)).toEqual([4, 4, 2]);
+    for (let n = 0; n < 3; n += 1) call(JSON.stringify('x'.repeat(15_000)));
+    await turn();
+    expect(frames('a').map((frame) => callsIn(frame).length)).toEqual([1, 1, 1]);
+  });
+});
+
+describe('a call of a function that nobody has announced', () => {
+  it('waits for an announcement, and is sent when it comes', async () => {
+    call();
+    await pass(90);
+    announce('a');
+    await turn();
+    expect(frames('a')).toHaveLength(1);
+  });
+
+  it('is UNKNOWN_FUNCTION after the discovery wait', async () => {
+    announce('a');
+    const outcome = call('1', { name: 'g' });
+    await pass(99);
+    expect(outcome).toEqual({});
+    await pass(50);
+    expect(outcome.error?.code).toBe('UNKNOWN_FUNCTION');
+  });
+
+  it('is UNKNOWN_FUNCTION at once when the broker says that there is no worker at all', async () => {
+    const outcome = call();
+    for (const hello of bus.take('millrace.hello')) bus.refuse(hello);
+    await turn();
+    expect(outcome.error?.code).toBe('UNKNOWN_FUNCTION');
+  });
+});
+
+describe('a frame that reached nobody', () => {
+  it('is sent to another worker as the same attempt, even with retry: false', async () => {
+    announce('a');
+    announce('b');
+    const outcome = call('1', { retry: false });
+    await turn();
+    const [frame] = frames('a');
+    bus.refuse(frame as Published);
+    await turn();
+    const [again] = callsIn(frames('b')[0]);
+    expect(again?.attempt).toBe(1);
+    answer(again?.callId ?? 0, '2');
+    await turn();
+    expect(outcome).toEqual({ result: '2' });
+  });
+
+  it('waits for a worker again when there is no other', async () => {
+    announce('a');
+    const outcome = call();
+    await turn();
+    bus.refuse(frames('a')[0] as Published);
+    await pass(1_900);
+    expect(outcome).toEqual({});
+    announce('a', { epoch: 2 });
+    await turn();
+    expect(frames('a')).toHaveLength(1);
+  });
+
+  it('is not believed with numbers that no frame has', async () => {
+    announce('a');
+    const outcome = call();
+    await turn();
+    for (const numbers of ['1.Infinity', 'NaN.1', '-5.1e9', 'x.y', '']) {
+      bus.refuse({ subject: '', data: new Uint8Array(), reply: `${bus.inbox}.c.f.${numbers}` });
+    }
+    await turn();
+    expect(outcome).toEqual({});
+  });
+});
+
+describe('a worker that dies', () => {
+  it('has its calls run again elsewhere, with the same id and the next attempt', async () => {
+    announce('a');
+    announce('b');
+    const outcome = call();
+    await turn();
+    const [first] = callsIn(frames('a')[0]);
+    await pass(300);
+    bury('a');
+    await turn();
+    const [second] = callsIn(frames('b')[0]);
+    expect(second?.attempt).toBe(2);
+    expect(second?.eventId).toBe(`TESTCALLER-${first?.callId}`);
+    answer(first?.callId ?? 0, '"late"');
+    await turn();
+    expect(outcome).toEqual({});
+    answer(second?.callId ?? 0, '"second"');
+    await turn();
+    expect(outcome).toEqual({ result: '"second"' });
+  });
+
+  it('leaves a call with retry: false with an unknown outcome', async () => {
+    announce('a');
+    announce('b');
+    const outcome = call('1', { retry: false });
+    await turn();
+    await pass(300);
+    bury('a');
+    await turn();
+    expect(outcome.error).toMatchObject({
+      code: 'UNAVAILABLE',
+      details: { outcome: 'unknown', attempts: 1 },
+    });
+    expect(frames('b')).toEqual([]);
+  });
+
+  it('is not given up while it is only silent', async () => {
+    announce('a');
+    announce('b');
+    const outcome = call();
+    await turn();
+    frames('a');
+    await pass(9_900);
+    expect(bus.take('millrace.worker.a.ping').length).toBeGreaterThan(5);
+    expect(outcome).toEqual({});
+    expect(frames('b')).toEqual([]);
+    await pass(150);
+    expect(outcome.error?.code).toBe('TIMEOUT');
+  });
+
+  it('is tried again at most maxCallAttempts times', async () => {
+    const outcome = call();
+    for (let attempt = 1; attempt <= 5; attempt += 1) {
+      announce(`w${attempt}`);
+      await turn();
+      expect(callsIn(frames(`w${attempt}`)[0])[0]?.attempt).toBe(attempt);
+      await pass(300);
+      bury(`w${attempt}`);
+      await turn();
+    }
+    expect(outcome.error).toMatchObject({ code: 'UNAVAILABLE', details: { attempts: 5 } });
+  });
+});
+
+describe('a connection', () => {
+  it('that comes back has calls sent that were held, and sent again that were in flight', async () => {
+    announce('a');
+    call('"flying"');
+    const once = call('"once"', { retry: false });
+    await turn();
+    frames('a');
+    bus.lose();
+    call('"held"');
+    await pass(500);
+    expect(frames('a')).toEqual([]);
+    bus.restore();
+    await turn();
+    const calls = frames('a').flatMap(callsIn);
+    expect(calls.map(({ body, attempt }) => [body, attempt]).sort()).toEqual([
+      ['"flying"', 2],
+      ['"held"', 1],
+    ]);
+    expect(once).toEqual({});
+  });
+
+  it('of the worker that was a new one has the calls sent again', async () => {
+    announce('a');
+    call();
+    await turn();
+    frames('a');
+    announce('a', { epoch: 2 });
+    await turn();
+    expect(callsIn(frames('a')[0])[0]?.attempt).toBe(2);
+  });
+});
+
+describe('a caller', () => {
+  it('settles everything when it is closed', async () => {
+    announce('a');
+    const outcomes = [call(), call('1', { name: 'g' })];
+    await turn();
+    outcomes.push(call());
+    caller.close();
+    outcomes.push(call());
+    await turn();
+    expect(outcomes.map(({ error }) => error?.code)).toEqual(Array(4).fill('UNAVAILABLE'));
+    expect(caller.inFlight).toBe(0);
+    expect(bus.subscriptions).toBe(0);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('refuses the call that would be one too many', async () => {
+    announce('a');
+    const outcomes = Array.from({ length: 21 }, () => call());
+    await turn();
+    expect(outcomes.filter(({ error }) => error?.code === 'UNAVAILABLE')).toHaveLength(1);
+    const [first] = callsIn(frames('a')[0]);
+    answer(first?.callId ?? 0, '1');
+    await turn();
+    expect(call()).toEqual({});
+  });
+
+  it('gives up a call when its signal says so, and before it is sent', async () => {
+    announce('a');
+    const abort = new AbortController();
+    const outcome = call('1', { signal: abort.signal });
+    abort.abort();
+    await turn();
+    expect(outcome.error?.code).toBe('CANCELLED');
+    expect(frames('a')).toEqual([]);
+  });
+
+  it('ignores what it cannot read, and answers to calls that it does not have', async () => {
+    announce('a');
+    const outcome = call();
+    await turn();
+    bus.deliver(`${bus.inbox}.c.r`, Buffer.from('nonsense'));
+    bus.deliver(`${bus.inbox}.c.x.y`, Buffer.from('nonsense'));
+    bus.deliver('millrace.members.announce', Buffer.from('{"id":7}'));
+    answer(999, '1');
+    await turn();
+    expect(outcome).toEqual({});
+  });
+
+  it('sends nothing to a worker that drains', async () => {
+    announce('a', { state: 'draining' });
+    announce('b');
+    call();
+    await turn();
+    expect(frames('a')).toEqual([]);
+    expect(frames('b')).toHaveLength(1);
+  });
+});

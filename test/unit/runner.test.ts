@@ -1,0 +1,203 @@
+import fc from 'fast-check';
+import pino from 'pino';
+import { describe, expect, it } from 'vitest';
+import { ContentType, type Encoded } from '../../src/core/payload.ts';
+import { MillraceError } from '../../src/core/errors.ts';
+import { parseSettings, type SettingsInput } from '../../src/core/settings.ts';
+import { defineFunction } from '../../src/function/define.ts';
+import type { Incoming, Invocation } from '../../src/worker/invocation.ts';
+import { FunctionRunner, type RunnerHost } from '../../src/worker/runner.ts';
+import { FunctionStats } from '../../src/worker/stats.ts';
+
+interface Rig {
+  runner: FunctionRunner;
+  stats: FunctionStats;
+  live: Map<Invocation, FunctionRunner>;
+  /** Makes a request and gives what it is answered with, each answer one entry. */
+  request(data: unknown): (Encoded | MillraceError)[];
+}
+
+function rig(handler: (data: unknown) => unknown, given: SettingsInput = {}): Rig {
+  const settings = parseSettings(given);
+  const stats = new FunctionStats();
+  const live: Rig['live'] = new Map();
+  const host: RunnerHost = {
+    log: pino({ level: 'silent' }),
+    workerId: 'w',
+    live,
+    invoke: () => Promise.reject(new Error('not here')),
+    prepareEvent: () => {
+      throw new Error('not here');
+    },
+    publishAll: () => Promise.resolve(),
+  };
+  const definition = defineFunction({ name: 'f', handler: ({ data }) => handler(data) });
+  const loaded = { definition, name: 'f', file: 'f.ts', version: 'v', subjects: [] };
+  const runner = new FunctionRunner(loaded, stats, settings, host);
+  const request = (data: unknown): (Encoded | MillraceError)[] => {
+    const answers: (Encoded | MillraceError)[] = [];
+    const incoming: Incoming = {
+      subject: 's',
+      type: ContentType.json,
+      body: JSON.stringify(data),
+      headers: {},
+      eventId: 'e',
+      attempt: 1,
+      timeoutMs: 10_000,
+      answer: (encoded) => answers.push(encoded),
+      fail: (error) => answers.push(error),
+    };
+    runner.accept(incoming);
+    return answers;
+  };
+  return { runner, stats, live, request };
+}
+
+const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+describe('a runner', () => {
+  it('answers every invocation once and frees every slot, whatever handlers do and deadlines cut', async () => {
+    type Kind = 'value' | 'throw' | 'promise' | 'reject' | 'late' | 'never' | 'unwritable';
+    const kind = fc.constantFrom<Kind>(
+      'value',
+      'throw',
+      'promise',
+      'reject',
+      'late',
+      'never',
+      'unwritable',
+    );
+    const step = fc.record({ kind, expire: fc.boolean(), wait: fc.boolean() });
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
+        const pending: (() => void)[] = [];
+        const handlers: Record<Kind, () => unknown> = {
+          value: () => 1,
+          throw: () => {
+            throw new Error('thrown');
+          },
+          promise: async () => 1,
+          reject: () => Promise.reject(new Error('rejected')),
+          late: () => new Promise((resolve) => pending.push(() => resolve(1))),
+          never: () => new Promise(() => {}),
+          unwritable: () => 1n,
+        };
+        const { runner, live, request, stats } = rig((data) => handlers[data as Kind](), {
+          concurrency: 2,
+          maxQueued: 3,
+        });
+        const all: (Encoded | MillraceError)[][] = [];
+        for (const { kind: wanted, expire, wait } of steps) {
+          all.push(request(wanted));
+          expect(runner.running).toBeLessThanOrEqual(2);
+          expect(runner.queued).toBeLessThanOrEqual(3);
+          if (expire) for (const [invocation] of live) runner.expire(invocation);
+          if (wait) await settle();
+          if (wait && expire) for (const resolve of pending.splice(0)) resolve();
+        }
+        await settle();
+        for (const [invocation] of live) runner.expire(invocation);
+        await settle();
+        for (const resolve of pending.splice(0)) resolve();
+        await settle();
+        expect(all.map((answers) => answers.length)).toEqual(all.map(() => 1));
+        expect({ running: runner.running, queued: runner.queued, live: live.size }).toEqual({
+          running: 0,
+          queued: 0,
+          live: 0,
+        });
+        expect(stats.calls + stats.refused).toBe(steps.length);
+        expect(stats.abandoned).toBeLessThanOrEqual(
+          steps.filter((each) => each.kind === 'never').length,
+        );
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it('goes through 10,000 invocations that wait and end at once, without a deep stack', async () => {
+    let open = (): void => {};
+    const gate = new Promise<void>((resolve) => (open = resolve));
+    const { runner, request } = rig((data) => (data === 'gate' ? gate : 1), {
+      concurrency: 1,
+      maxQueued: 10_000,
+    });
+    request('gate');
+    const answers = Array.from({ length: 10_000 }, () => request(1));
+    expect(runner.queued).toBe(10_000);
+    open();
+    await settle();
+    expect(answers.every(([answer]) => !(answer instanceof MillraceError))).toBe(true);
+    expect(runner.running).toBe(0);
+  });
+
+  it('lets a new invocation wait in the place of one whose deadline has come', () => {
+    const { runner, live, request } = rig(() => new Promise(() => {}), {
+      concurrency: 1,
+      maxQueued: 1,
+    });
+    request('runs');
+    const waits = request('waits');
+    expect(request('one too many')[0]).toMatchObject({ code: 'UNAVAILABLE' });
+    const [, waiting] = [...live.keys()];
+    runner.expire(waiting as Invocation);
+    expect(waits).toMatchObject([{ code: 'TIMEOUT' }]);
+    expect(request('waits now')).toEqual([]);
+  });
+
+  it('refuses a function too many of whose handlers never ended', () => {
+    const { runner, live, request } = rig(() => new Promise(() => {}), { maxAbandoned: 2 });
+    request(1);
+    request(2);
+    for (const [invocation] of live) runner.expire(invocation);
+    expect(request(3)).toMatchObject([{ code: 'UNAVAILABLE' }]);
+  });
+
+  it('survives what is thrown with getters that throw, and thenables that call back twice', async () => {
+    const hostile = {
+      get name(): string {
+        throw new Error('from the getter');
+      },
+      get message(): string {
+        throw new Error('from the getter');
+      },
+    };
+    const twice = {
+      // oxlint-disable-next-line unicorn/no-thenable -- a bad thenable is what is tested
+      then: (resolve: (value: number) => void) => {
+        resolve(1);
+        resolve(2);
+        throw new Error('and then this');
+      },
+    };
+    const { runner, request } = rig((data) => {
+      if (data === 'twice') return twice;
+      throw hostile;
+    });
+    expect(request('hostile')).toMatchObject([{ code: 'FUNCTION_FAILED' }]);
+    const answers = request('twice');
+    await settle();
+    expect(answers).toMatchObject([{ body: '1' }]);
+    expect(runner.running).toBe(0);
+  });
+
+  it('frees the slot when the answer cannot be sent', () => {
+    const { runner } = rig(() => 1);
+    runner.accept({
+      subject: 's',
+      type: ContentType.json,
+      body: '1',
+      headers: {},
+      eventId: 'e',
+      attempt: 1,
+      timeoutMs: 1_000,
+      answer: () => {
+        throw new Error('closed');
+      },
+      fail: () => {
+        throw new Error('closed');
+      },
+    });
+    expect(runner.running).toBe(0);
+  });
+});
