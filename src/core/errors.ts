@@ -91,7 +91,7 @@ const MAX_MESSAGE_LENGTH = 2_000;
 /** The text of anything that was thrown, an Error or not; never throws itself, whatever its getters do. */
 export function messageOf(thrown: unknown): string {
   try {
-    const text = thrown instanceof Error ? String(thrown.message) : String(thrown);
+    const text = String(thrown instanceof Error ? (thrown.message as unknown) : thrown);
     return text.length <= MAX_MESSAGE_LENGTH ? text : `${text.slice(0, MAX_MESSAGE_LENGTH)}…`;
   } catch {
     return 'a value that cannot be shown as text was thrown';

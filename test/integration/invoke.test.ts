@@ -456,9 +456,9 @@ describe('a worker that leaves', () => {
       await until('both are known', async () => (await mill.inspect.workers()).length === 2);
       const calls: Promise<unknown>[] = [];
       const left = leaving.stop();
-      let gone = false;
-      void left.then(() => (gone = true));
-      while (!gone) {
+      const state = { gone: false };
+      void left.then(() => (state.gone = true));
+      while (!state.gone) {
         calls.push(mill.invoke('echo', calls.length, { retry: false }));
         await new Promise((resolve) => setImmediate(resolve));
       }

@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import pino from 'pino';
 import { describe, expect, it } from 'vitest';
 import { ContentType, type Encoded } from '../../src/core/payload.ts';
@@ -14,7 +14,7 @@ interface Rig {
   stats: FunctionStats;
   live: Map<Invocation, FunctionRunner>;
   /** Makes a request and gives what it is answered with, each answer one entry. */
-  request(data: unknown): (Encoded | MillraceError)[];
+  request: (data: unknown) => (Encoded | MillraceError)[];
 }
 
 function rig(handler: (data: unknown) => unknown, given: SettingsInput = {}): Rig {
