@@ -33,6 +33,7 @@ import {
   callSizeBytes,
   decodeReplies,
   encodeCalls,
+  packFrames,
   ReplyStatus,
   type OutgoingCall,
 } from './frame.ts';
@@ -73,10 +74,6 @@ interface Call extends OutgoingCall {
   unwatch: (() => void) | undefined;
 }
 
-interface Outbox {
-  calls: Call[];
-}
-
 const MAX_WIRE_ID = 0xffff_ffff;
 
 export class Caller {
@@ -90,7 +87,8 @@ export class Caller {
   readonly #stopListening: () => void;
   readonly #sent = new Map<number, Call>();
   #held: Call[] = [];
-  readonly #outboxes = new Map<string, Outbox>();
+  /** worker id → calls that leave for it at the end of this turn. */
+  readonly #queued = new Map<string, Call[]>();
   /** Functions that some worker has offered: waiting for one of these makes sense. */
   readonly #everOffered = new Set<string>();
   /** worker id → when it last gave a sign of life, for those with calls in flight. */
@@ -190,9 +188,9 @@ export class Caller {
     }
     call.workerId = workerId;
     call.heldUntilMs = 0;
-    const outbox = this.#outboxes.get(workerId);
-    if (outbox === undefined) this.#outboxes.set(workerId, { calls: [call] });
-    else outbox.calls.push(call);
+    const queued = this.#queued.get(workerId);
+    if (queued === undefined) this.#queued.set(workerId, [call]);
+    else queued.push(call);
     if (!this.#flushScheduled) {
       this.#flushScheduled = true;
       setImmediate(() => this.#flush());
@@ -212,31 +210,18 @@ export class Caller {
 
   #flush(): void {
     this.#flushScheduled = false;
-    for (const [workerId, outbox] of this.#outboxes) {
-      this.#outboxes.delete(workerId);
-      this.#sendAll(workerId, outbox.calls);
+    for (const [workerId, calls] of this.#queued) {
+      this.#queued.delete(workerId);
+      this.#sendAll(workerId, calls);
     }
   }
 
   #sendAll(workerId: string, calls: readonly Call[]): void {
     const { frameMaxCalls, frameMaxBytes } = this.#settings;
-    let frame: Call[] = [];
-    let sizeBytes = 0;
-    for (const call of calls) {
-      if (call.settled) continue;
-      const callBytes = callSizeBytes(call);
-      if (
-        frame.length >= frameMaxCalls ||
-        (frame.length > 0 && sizeBytes + callBytes > frameMaxBytes)
-      ) {
-        this.#sendFrame(workerId, frame, sizeBytes);
-        frame = [];
-        sizeBytes = 0;
-      }
-      frame.push(call);
-      sizeBytes += callBytes;
+    const waiting = calls.filter((call) => !call.settled);
+    for (const frame of packFrames(waiting, callSizeBytes, frameMaxCalls, frameMaxBytes)) {
+      this.#sendFrame(workerId, frame.items, frame.sizeBytes);
     }
-    if (frame.length > 0) this.#sendFrame(workerId, frame, sizeBytes);
   }
 
   #sendFrame(workerId: string, calls: readonly Call[], sizeBytes: number): void {
@@ -431,7 +416,7 @@ export class Caller {
   }
 
   #unsettledCalls(): Call[] {
-    const queued = [...this.#outboxes.values()].flatMap((outbox) => outbox.calls);
+    const queued = [...this.#queued.values()].flat();
     return [...this.#sent.values(), ...this.#held, ...queued].filter((call) => !call.settled);
   }
 }

@@ -76,6 +76,29 @@ export function replySizeBytes(reply: OutgoingReply): number {
   return REPLY_OVERHEAD_BYTES + maxUtf8Bytes(reply.encoded.body);
 }
 
+/** Cuts a list into frames of at most `maxItems` and `maxBytes`; an item that is larger by itself travels alone. */
+export function packFrames<Item>(
+  items: readonly Item[],
+  sizeOf: (item: Item) => number,
+  maxItems: number,
+  maxBytes: number,
+): { items: Item[]; sizeBytes: number }[] {
+  const frames: { items: Item[]; sizeBytes: number }[] = [];
+  let frame = { items: [] as Item[], sizeBytes: 0 };
+  for (const item of items) {
+    const itemBytes = sizeOf(item);
+    const full = frame.items.length >= maxItems || frame.sizeBytes + itemBytes > maxBytes;
+    if (frame.items.length > 0 && full) {
+      frames.push(frame);
+      frame = { items: [], sizeBytes: 0 };
+    }
+    frame.items.push(item);
+    frame.sizeBytes += itemBytes;
+  }
+  if (frame.items.length > 0) frames.push(frame);
+  return frames;
+}
+
 function maxUtf8Bytes(body: EncodedBody): number {
   return typeof body === 'string' ? body.length * 3 : body.length;
 }

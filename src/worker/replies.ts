@@ -3,7 +3,13 @@
  * in one message. While the connection is down they wait; there are at most as many as invocations were accepted.
  */
 import type { Bus } from '../bus/connection.ts';
-import { encodeReplies, replySizeBytes, ReplyStatus, type OutgoingReply } from '../bus/frame.ts';
+import {
+  encodeReplies,
+  packFrames,
+  replySizeBytes,
+  ReplyStatus,
+  type OutgoingReply,
+} from '../bus/frame.ts';
 import type { MillraceError } from '../core/errors.ts';
 import { ContentType, type Encoded } from '../core/payload.ts';
 import type { Settings } from '../core/settings.ts';
@@ -62,22 +68,10 @@ export class Replies {
   }
 
   #send(caller: string, replies: readonly OutgoingReply[]): void {
-    let frame: OutgoingReply[] = [];
-    let sizeBytes = 0;
-    const subject = `${caller}.c.r`;
-    for (const reply of replies) {
-      const replyBytes = replySizeBytes(reply);
-      const full =
-        frame.length >= MAX_REPLIES_PER_FRAME || sizeBytes + replyBytes > this.#maxFrameBytes;
-      if (frame.length > 0 && full) {
-        this.#bus.publish(subject, encodeReplies(frame, sizeBytes));
-        frame = [];
-        sizeBytes = 0;
-      }
-      frame.push(reply);
-      sizeBytes += replyBytes;
+    const frames = packFrames(replies, replySizeBytes, MAX_REPLIES_PER_FRAME, this.#maxFrameBytes);
+    for (const { items, sizeBytes } of frames) {
+      this.#bus.publish(`${caller}.c.r`, encodeReplies(items, sizeBytes));
     }
-    this.#bus.publish(subject, encodeReplies(frame, sizeBytes));
   }
 }
 
