@@ -7,6 +7,8 @@ import type { Context, FunctionEvent, InvocationInfo } from '../function/context
 
 /** What a transport brings in; `answer` and `fail` are called at most once together. */
 export interface Incoming {
+  /** Who called, '' for a plain message: with the event's id it tells whether a call is one that runs already. */
+  caller: string;
   subject: string;
   type: ContentType;
   body: EncodedBody;
@@ -20,7 +22,7 @@ export interface Incoming {
 }
 
 export class Invocation {
-  readonly incoming: Incoming;
+  #incoming: Incoming;
   readonly deadlineMs: number;
   startedAtMs = 0;
   /** Answered, by its result, its error or its timeout: nothing that comes later counts. */
@@ -35,8 +37,17 @@ export class Invocation {
   #abortReason: unknown;
 
   constructor(incoming: Incoming, deadlineMs: number) {
-    this.incoming = incoming;
+    this.#incoming = incoming;
     this.deadlineMs = deadlineMs;
+  }
+
+  get incoming(): Incoming {
+    return this.#incoming;
+  }
+
+  /** The same call came again, because its caller could not know that this one lives: it gets the answer. */
+  answerTo(again: Incoming): void {
+    this.#incoming = again;
   }
 
   /** Made when first asked for: most handlers never look, and an AbortController costs more than a small call. */

@@ -80,9 +80,7 @@ export class FunctionRunner {
 
   /** The deadline has come: R1, R3. */
   expire(invocation: Invocation): void {
-    const phase = invocation.running ? 'did not end' : 'was not started';
-    const message = `${this.loaded.name} ${phase} before its deadline.`;
-    this.giveUp(invocation, new MillraceError('TIMEOUT', message));
+    this.giveUp(invocation, this.#late(invocation));
   }
 
   /** Answers with `error` now, whatever the handler does later. */
@@ -99,8 +97,15 @@ export class FunctionRunner {
   }
 
   #start(invocation: Invocation): void {
+    const now = performance.now();
+    if (now >= invocation.deadlineMs) {
+      // Its deadline came while it waited, and the sweep has not come by yet.
+      this.#fail(invocation, this.#late(invocation));
+      this.#slotFreed();
+      return;
+    }
     invocation.running = true;
-    invocation.startedAtMs = performance.now();
+    invocation.startedAtMs = now;
     try {
       const { incoming } = invocation;
       const data = decodePayload(incoming.type, incoming.body, this.#settings);
@@ -276,6 +281,11 @@ export class FunctionRunner {
       if (next !== undefined) this.#start(next);
     }
     this.#starting = false;
+  }
+
+  #late(invocation: Invocation): MillraceError {
+    const phase = invocation.running ? 'did not end' : 'was not started';
+    return new MillraceError('TIMEOUT', `${this.loaded.name} ${phase} before its deadline.`);
   }
 
   #full(): MillraceError {

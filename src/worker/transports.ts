@@ -46,6 +46,7 @@ function fromCall(
 ): Incoming {
   const { replies } = target;
   return {
+    caller,
     subject: target.subjectOf(call.functionName),
     type: call.type,
     body: call.body,
@@ -76,6 +77,7 @@ export function receivePlain(message: Msg, bus: Bus, newId: () => string): Incom
   const type = contentTypeOf(headers[CONTENT_TYPE_HEADER]);
   const answerSubject = message.reply ?? '';
   return {
+    caller: '',
     subject: message.subject,
     type,
     body: message.data,

@@ -5,6 +5,7 @@
  * - W2  A reload swaps all functions at once: an invocation runs wholly on the version that accepted it.
  * - W3  A drain loses nothing: callers are told first, what arrives meanwhile is served, answers are flushed, and
  *       only then the worker leaves.
+ * - W4  A call that comes again while it is still running or waiting here is not run twice.
  */
 import { hostname } from 'node:os';
 import { nuid, type Msg, type Subscription } from 'nats';
@@ -176,11 +177,24 @@ export class Worker {
     return new FunctionRunner(loaded, stats, this.#settings, this.#host);
   }
 
+  /**
+   * W4: a call that comes again while it still runs or waits here is not run a second time. After a reconnect callers
+   * send all that was in flight again; without this the copies would fill the queues.
+   */
   #onFrame(message: Msg): void {
+    let running: Map<string, Invocation> | undefined;
     const received = receiveFrame(message, {
       replies: this.#replies,
       subjectOf: (name) => this.#subjects.fn(name),
-      deliver: (name, incoming) => this.#deliver(name, incoming),
+      deliver: (name, incoming) => {
+        if (incoming.attempt === 1) this.#deliver(name, incoming);
+        else {
+          running ??= this.#runningByCall();
+          const same = running.get(callKey(name, incoming));
+          if (same === undefined) this.#deliver(name, incoming);
+          else same.answerTo(incoming);
+        }
+      },
     });
     if (received) return;
     const { reply } = message;
@@ -189,6 +203,14 @@ export class Worker {
       'This is no frame of calls that is understood here.',
     );
     if (reply !== undefined && reply !== '') failPlain(this.#bus, reply, error);
+  }
+
+  #runningByCall(): Map<string, Invocation> {
+    const running = new Map<string, Invocation>();
+    for (const [invocation, { loaded }] of this.#live) {
+      running.set(callKey(loaded.name, invocation.incoming), invocation);
+    }
+    return running;
   }
 
   #onPlain(functionName: string, message: Msg): void {
@@ -269,6 +291,10 @@ export class Worker {
       };
     });
   }
+}
+
+function callKey(functionName: string, { caller, eventId }: Incoming): string {
+  return `${functionName} ${caller} ${eventId}`;
 }
 
 const TRACE_HEADERS = ['traceparent', 'tracestate'];

@@ -467,3 +467,36 @@ describe('a worker that leaves', () => {
     }
   });
 });
+
+describe('a call that is sent again while it runs', () => {
+  it('is not run twice, and its caller gets the answer', async () => {
+    let runs = 0;
+    let open = (): void => {};
+    const gate = new Promise<void>((resolve) => (open = resolve));
+    const counted = defineFunction({
+      name: 'counted',
+      handler: async () => {
+        runs += 1;
+        await gate;
+        return runs;
+      },
+    });
+    const own = await startTestBroker();
+    const worker = await startTestWorker(own.url, [counted]);
+    await using client = await connect({ servers: own.url });
+    const calls = Array.from({ length: 600 }, () => client.invoke(counted, 1));
+    await until('all have come', () => worker.worker.inFlight === 600);
+    await own.restart();
+    await until(
+      'both are connected again',
+      async () => (await client.inspect.workers().catch(() => [])).length === 1,
+      20_000,
+    );
+    open();
+    const answers = await Promise.all(calls);
+    expect(answers).toHaveLength(600);
+    expect(runs).toBe(600);
+    await worker.stop();
+    await own.stop();
+  });
+});

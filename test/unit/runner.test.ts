@@ -37,6 +37,7 @@ function rig(handler: (data: unknown) => unknown, given: SettingsInput = {}): Ri
   const request = (data: unknown): (Encoded | MillraceError)[] => {
     const answers: (Encoded | MillraceError)[] = [];
     const incoming: Incoming = {
+      caller: '',
       subject: 's',
       type: ContentType.json,
       body: JSON.stringify(data),
@@ -184,6 +185,7 @@ describe('a runner', () => {
   it('frees the slot when the answer cannot be sent', () => {
     const { runner } = rig(() => 1);
     runner.accept({
+      caller: '',
       subject: 's',
       type: ContentType.json,
       body: '1',
