@@ -19,12 +19,15 @@ const MAX_REPLIES_PER_FRAME = 1_024;
 export class Replies {
   readonly #bus: Bus;
   readonly #maxFrameBytes: number;
+  readonly #isIdle: () => boolean;
   readonly #byCaller = new Map<string, OutgoingReply[]>();
   readonly #stopListening: () => void;
   #flushScheduled = false;
 
-  constructor(bus: Bus, settings: Settings) {
+  /** `isIdle` tells whether no invocation is unanswered just now. */
+  constructor(bus: Bus, settings: Settings, isIdle: () => boolean) {
     this.#bus = bus;
+    this.#isIdle = isIdle;
     this.#maxFrameBytes = settings.frameMaxBytes;
     this.#stopListening = bus.onStatus((up) => {
       if (up) this.flush();
@@ -64,7 +67,9 @@ export class Replies {
     else waiting.push(reply);
     if (this.#flushScheduled) return;
     this.#flushScheduled = true;
-    setImmediate(() => this.flush());
+    // With nothing else unanswered there is little to wait for: a frame's calls are still answered together.
+    if (this.#isIdle()) queueMicrotask(() => this.flush());
+    else setImmediate(() => this.flush());
   }
 
   #send(caller: string, replies: readonly OutgoingReply[]): void {

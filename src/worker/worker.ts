@@ -74,7 +74,7 @@ export class Worker {
     this.#log = log.child({ worker: this.id });
     this.#caller = new Caller(bus, settings);
     this.#publisher = new Publisher(bus, settings);
-    this.#replies = new Replies(bus, settings);
+    this.#replies = new Replies(bus, settings, () => this.#live.size === 0);
     this.#host = this.#makeHost();
     this.#subscriptions = new FunctionSubscriptions(bus, this.#subjects, (name, message) =>
       this.#onPlain(name, message),
