@@ -5,8 +5,7 @@ import { build } from 'esbuild';
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 
 /**
- * The measured processes run as plain JavaScript, without a loader: under tsx source maps are on, which the peers
- * that build an Error for every call pay for. The file lies where the peers' packages are found and where git,
+ * The measured processes run as plain JavaScript, without a loader, so that nothing but the peers is measured. The file lies where the peers' packages are found and where git,
  * prettier and the linter do not look. Returns its path.
  */
 export async function buildChild(): Promise<string> {

@@ -1,5 +1,5 @@
 /**
- * The one NATS connection of a process. Adds to the `nats` client what production needs of it (RELIABILITY F1, F9):
+ * The one NATS connection of a process. Adds to the `nats` client what production needs of it:
  * it never gives up reconnecting, notices a dead link within seconds, tells its users when it is down instead of
  * losing what they publish, and refuses a server that is too old.
  */

@@ -2,7 +2,7 @@
  * Publishes events. Where a stream captures the subject, a publish resolves when the stream has stored it; elsewhere
  * when the broker has taken it, which is all that core NATS promises.
  *
- * A stored publish that got no acknowledgement is unknown, not failed (RELIABILITY F8). It is sent again with the
+ * A stored publish that got no acknowledgement is unknown, not failed. It is sent again with the
  * same id after a reconnect, because the stream drops the duplicate; at its deadline it fails as TIMEOUT.
  */
 import { headers as newHeaders, nuid, type Msg, type MsgHdrs } from 'nats';

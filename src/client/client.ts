@@ -1,4 +1,4 @@
-/** What a program uses to publish events, invoke functions and inspect: CONTRACT §6. */
+/** What a program uses to publish events, invoke functions and inspect. */
 import type { InspectedFunction, InspectedWorker } from '../core/report.ts';
 import { Caller } from '../bus/caller.ts';
 import { Bus } from '../bus/connection.ts';

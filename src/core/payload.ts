@@ -1,9 +1,9 @@
 /**
- * Payloads at the edge: JSON, MessagePack, bytes. CONTRACT: no `Content-Type` header or `application/json` is
+ * Payloads at the edge: JSON, MessagePack, bytes. No `Content-Type` header or `application/json` is
  * JSON, `application/msgpack` is MessagePack, anything else is bytes. An empty payload is `undefined` in every type.
  *
  * Decoding never trusts its input: size, depth, number of values and `__proto__` are checked before objects are
- * built (RELIABILITY F11). Every refusal is a MillraceError with INVALID_INPUT or PAYLOAD_TOO_LARGE.
+ * built: 1 MB of MessagePack can be 64 MB of objects. Every refusal is a MillraceError with INVALID_INPUT or PAYLOAD_TOO_LARGE.
  */
 import { isUtf8 } from 'node:buffer';
 import { Packr } from 'msgpackr';
