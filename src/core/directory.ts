@@ -78,6 +78,11 @@ export class Directory {
     return missed;
   }
 
+  /** Does any worker have the function, running or draining? */
+  isOffered(functionName: string): boolean {
+    return this.workers().some((worker) => worker.functions.includes(functionName));
+  }
+
   /** A running worker that has the function, each equally likely, `except` only if there is no other; `random` gives [0, 1). */
   pick(functionName: string, random: () => number, except?: string): string | undefined {
     const ids = this.candidatesFor(functionName);

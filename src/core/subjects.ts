@@ -18,6 +18,8 @@ export interface Subjects {
   inspect(what: string): string;
   /** Says which question is being answered: its reply subject. */
   readonly inspecting: string;
+  /** The queue group that answers requests of functions that nobody has. */
+  readonly unknownGroup: string;
   /** The queue group of a function's subscriptions. */
   queueGroup(functionName: string): string;
 }
@@ -35,6 +37,8 @@ export function subjectsOf(namespace: string): Subjects {
     membership: `${namespace}.members.*`,
     inspect: (what) => `${namespace}.inspect.${what}`,
     inspecting: `${namespace}.inspecting`,
+    // A dot keeps it apart from the group of any function.
+    unknownGroup: `${namespace}.unknown`,
     queueGroup: (functionName) => `${namespace}-${functionName}`,
   };
 }

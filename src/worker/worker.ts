@@ -38,6 +38,10 @@ export interface WorkerOptions {
   version: string;
 }
 
+/** How long a request of an unknown function waits for a worker that is just starting. */
+const UNKNOWN_WAIT_MS = 100;
+/** Requests that wait so at once; further ones are not answered. */
+const MAX_DOUBTFUL = 1_000;
 /** A flush or an unsubscribe that takes longer finds the connection down. */
 const UNSUBSCRIBE_TIMEOUT_MS = 2_000;
 /** How often a drain looks whether all is answered. */
@@ -60,6 +64,8 @@ export class Worker {
   readonly #discovery: Discovery;
   readonly #subscriptions: FunctionSubscriptions;
   readonly #calls: Subscription;
+  readonly #unknown: Subscription;
+  #doubtful = 0;
   readonly #host: RunnerHost;
   readonly #live = new Map<Invocation, FunctionRunner>();
   readonly #stats = new Map<string, FunctionStats>();
@@ -81,6 +87,11 @@ export class Worker {
     );
     this.#calls = bus.subscribe(this.#subjects.workerCall(this.id), (message) =>
       this.#onFrame(message),
+    );
+    this.#unknown = bus.subscribe(
+      this.#subjects.fn('*'),
+      (message) => this.#onRequestByName(message),
+      this.#subjects.unknownGroup,
     );
     this.#announcer = new Announcer(bus, settings, this.id);
     const { members } = this.#caller;
@@ -126,6 +137,7 @@ export class Worker {
     this.#announcer.draining();
     this.#inspector.close();
     this.#discovery.close();
+    await unlessDown(this.#unknown.drain());
     await unlessDown(this.#subscriptions.set([]));
     await delay(DRAIN_GRACE_MS);
     // From here on the broker tells callers that their frame reached nobody, and they go elsewhere.
@@ -203,6 +215,26 @@ export class Worker {
       'This is no frame of calls that is understood here.',
     );
     if (reply !== undefined && reply !== '') failPlain(this.#bus, reply, error);
+  }
+
+  /**
+   * A plain request by name also comes to one worker of another queue group. Where some worker has the function it is
+   * that one's to answer; where none has, the requester is told so, after a moment in which one that is just starting
+   * becomes known.
+   */
+  #onRequestByName({ subject, reply }: Msg): void {
+    const name = subject.slice(this.#subjects.fn('').length);
+    const isThere = (): boolean =>
+      this.#runners.has(name) || this.#caller.members.directory.isOffered(name);
+    if (reply === undefined || reply === '' || isThere()) return;
+    if (this.#doubtful >= MAX_DOUBTFUL) return;
+    this.#doubtful += 1;
+    setTimeout(() => {
+      this.#doubtful -= 1;
+      if (isThere()) return;
+      const message = `There is no function ${name}: no worker runs it.`;
+      failPlain(this.#bus, reply, new MillraceError('UNKNOWN_FUNCTION', message));
+    }, UNKNOWN_WAIT_MS);
   }
 
   #runningByCall(): Map<string, Invocation> {

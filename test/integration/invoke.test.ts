@@ -280,6 +280,22 @@ describe('a plain NATS client', () => {
     expect((await nats.request('millrace.fn.sum', '{"num1":1,"num2":2}')).string()).toBe('3');
   });
 
+  it('is told that there is no such function, and of no function that there is', async () => {
+    await start([sum]);
+    await start([echo]);
+    const answer = await nats.request('millrace.fn.nope', '1', { timeout: 5_000 });
+    expect(answer.headers?.get('Nats-Service-Error-Code')).toBe('404');
+    expect(answer.json()).toMatchObject({ error: { code: 'UNKNOWN_FUNCTION', retryable: false } });
+    const both = Array.from({ length: 50 }, async (_, n) => {
+      const [one, two] = await Promise.all([
+        nats.request('millrace.fn.echo', `${n}`, { timeout: 5_000 }),
+        nats.request('millrace.fn.sum', `{"num1":1,"num2":${n}}`, { timeout: 5_000 }),
+      ]);
+      return [one.string(), two.string()];
+    });
+    expect(await Promise.all(both)).toEqual(both.map((_, n) => [`${n}`, `${n + 1}`]));
+  });
+
   it('is answered in MessagePack when it asks in MessagePack', async () => {
     await start([sum]);
     const packr = new Packr({ useRecords: false });
