@@ -22,6 +22,9 @@ import { isAtLeast, MINIMUM_SERVER_VERSION } from '../core/version.ts';
 const TIMEOUT_CODE = 'TIMEOUT';
 const NO_RESPONDERS_CODE = '503';
 
+/** `details` of the UNAVAILABLE that a request without any listener fails with. */
+export const NO_RESPONDERS = 'no responders';
+
 const PING_INTERVAL_MS = 5_000;
 const MAX_PINGS_OUT = 2;
 const RECONNECT_WAIT_MS = 250;
@@ -153,8 +156,12 @@ export class Bus {
           cause,
         });
       }
-      const why = code === NO_RESPONDERS_CODE ? `nobody listens on ${subject}` : messageOf(cause);
-      throw new MillraceError('UNAVAILABLE', `The request was not answered: ${why}.`, { cause });
+      const nobody = code === NO_RESPONDERS_CODE;
+      const why = nobody ? `nobody listens on ${subject}` : messageOf(cause);
+      throw new MillraceError('UNAVAILABLE', `The request was not answered: ${why}.`, {
+        cause,
+        ...(nobody ? { details: NO_RESPONDERS } : {}),
+      });
     }
   }
 
@@ -198,7 +205,15 @@ export class Bus {
     if (this.#up === up || this.#connection.isClosed()) return;
     this.#up = up;
     if (up) this.#epoch += 1;
-    for (const listener of this.#statusListeners) listener(up);
+    for (const listener of this.#statusListeners) {
+      try {
+        listener(up);
+      } catch (cause) {
+        // One that fails must not end the watch: all others would never hear of the connection again.
+        const message = `A change of the connection was not handled: ${messageOf(cause)}`;
+        this.#onProblem(new MillraceError('UNAVAILABLE', message, { cause }));
+      }
+    }
   }
 }
 

@@ -76,8 +76,14 @@ const HEADER_NAME = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}$/;
 // oxlint-disable-next-line no-control-regex -- control characters are what is looked for
 const HEADER_VALUE = /^[^\u0000-\u001f\u007f]*$/;
 
-/** Throws INVALID_INPUT for names and values that no header can hold, and for the reserved `Nats-…`. */
+/** Throws PAYLOAD_TOO_LARGE over 4 KiB, INVALID_INPUT for names and values that no header can hold, and for the reserved `Nats-…`. */
 export function checkHeaders(headers: Readonly<Record<string, string>>): void {
+  if (Buffer.byteLength(JSON.stringify(headers)) > MAX_HEADERS_BYTES) {
+    throw new MillraceError(
+      'PAYLOAD_TOO_LARGE',
+      `The headers have more than ${MAX_HEADERS_BYTES} bytes.`,
+    );
+  }
   for (const [name, value] of Object.entries(headers)) {
     if (!HEADER_NAME.test(name) || typeof value !== 'string' || !HEADER_VALUE.test(value)) {
       throw new MillraceError('INVALID_INPUT', `The header ${JSON.stringify(name)} is not legal.`);
@@ -90,14 +96,7 @@ export function checkHeaders(headers: Readonly<Record<string, string>>): void {
 
 function encodeHeaders(headers: Readonly<Record<string, string>>): string {
   checkHeaders(headers);
-  const text = JSON.stringify(headers);
-  if (Buffer.byteLength(text) > MAX_HEADERS_BYTES) {
-    throw new MillraceError(
-      'PAYLOAD_TOO_LARGE',
-      `The headers have more than ${MAX_HEADERS_BYTES} bytes.`,
-    );
-  }
-  return text;
+  return JSON.stringify(headers);
 }
 
 const MAX_TIMEOUT_MS = 86_400_000;

@@ -6,6 +6,7 @@
  * same id after a reconnect, because the stream drops the duplicate; at its deadline it fails as TIMEOUT.
  */
 import { headers as newHeaders, nuid, type Msg, type MsgHdrs } from 'nats';
+import { z } from 'zod';
 import { MillraceError } from '../core/errors.ts';
 import {
   CONTENT_TYPE_HEADER,
@@ -16,8 +17,9 @@ import {
 } from '../core/payload.ts';
 import { publishSubjectReason } from '../core/names.ts';
 import type { Settings } from '../core/settings.ts';
-import type { Bus } from './connection.ts';
+import { NO_RESPONDERS, type Bus } from './connection.ts';
 import { checkHeaders, checkId } from './invoke.ts';
+import { readControl } from './messages.ts';
 import { isNoResponders } from './status.ts';
 
 export interface PublishOptions {
@@ -50,6 +52,7 @@ interface Unacknowledged extends PreparedEvent {
   reject: (error: MillraceError) => void;
 }
 
+const STREAM_NAMES = '$JS.API.STREAM.NAMES';
 const CAPTURE_CACHE_MS = 2_000;
 const CAPTURE_CACHE_ENTRIES = 1_024;
 const CAPTURE_LOOKUP_TIMEOUT_MS = 2_000;
@@ -62,6 +65,8 @@ export class Publisher {
   readonly #stopListening: () => void;
   #nextToken = 1;
   #flushing: Promise<void> | undefined;
+  /** How to fail the flushes that are under way. */
+  readonly #flushes = new Set<(error: MillraceError) => void>();
   #sweep: NodeJS.Timeout | undefined;
 
   constructor(bus: Bus, settings: Settings) {
@@ -102,6 +107,8 @@ export class Publisher {
       event.reject(new MillraceError('UNAVAILABLE', 'This client is closed.'));
     }
     this.#unacknowledged.clear();
+    for (const fail of this.#flushes)
+      fail(new MillraceError('UNAVAILABLE', 'This client is closed.'));
   }
 
   #store(prepared: PreparedEvent): Promise<PublishReceipt> {
@@ -113,8 +120,9 @@ export class Publisher {
       this.#nextToken += 1;
       const deadlineMs = performance.now() + this.#settings.callTimeoutMs;
       const event = { ...prepared, deadlineMs, resolve, reject };
-      this.#unacknowledged.set(token, event);
+      // First sent, then kept: one that cannot be sent at all must not be tried again at every reconnect.
       if (this.#bus.up) this.#post(token, event);
+      this.#unacknowledged.set(token, event);
       this.#sweep ??= setInterval(() => this.#onSweep(), this.#settings.sweepIntervalMs);
     });
   }
@@ -128,21 +136,18 @@ export class Publisher {
     const token = Number(message.subject.slice(message.subject.lastIndexOf('.') + 1));
     const event = this.#unacknowledged.get(token);
     if (event === undefined) return;
+    const ack = isNoResponders(message) ? 'gone' : readAcknowledgement(message);
+    // A function on the same subject answers to the same reply subject: that is no word of the stream's.
+    if (ack === undefined) return;
     this.#unacknowledged.delete(token);
-    if (isNoResponders(message)) {
+    if (ack === 'gone') {
       // The stream is gone since the lookup: to the next publish its subject is not captured.
       this.#captured.delete(event.subject);
       event.reject(new MillraceError('UNAVAILABLE', `No stream stores ${event.subject} just now.`));
       return;
     }
-    const ack = message.json<{
-      stream?: string;
-      seq?: number;
-      duplicate?: boolean;
-      error?: { description?: string };
-    }>();
-    if (ack.stream === undefined || ack.seq === undefined) {
-      const why = ack.error?.description ?? 'its answer was not understood';
+    if ('error' in ack) {
+      const why = ack.error.description ?? `error ${ack.error.err_code}`;
       event.reject(new MillraceError('UNAVAILABLE', `The event was not stored: ${why}.`));
       return;
     }
@@ -173,7 +178,18 @@ export class Publisher {
     this.#flushing ??= new Promise((resolve, reject) => {
       setImmediate(() => {
         this.#flushing = undefined;
-        this.#bus.flush().then(resolve, reject);
+        const fail = (error: MillraceError): void => {
+          clearTimeout(timer);
+          this.#flushes.delete(fail);
+          reject(error);
+        };
+        const timer = setTimeout(() => fail(notConfirmed()), this.#settings.callTimeoutMs);
+        this.#flushes.add(fail);
+        this.#bus.flush().then(() => {
+          clearTimeout(timer);
+          this.#flushes.delete(fail);
+          resolve();
+        }, fail);
       });
     });
     return this.#flushing;
@@ -186,24 +202,50 @@ export class Publisher {
     if (this.#captured.size >= CAPTURE_CACHE_ENTRIES) this.#captured.clear();
     const answer = this.#lookUpCapture(subject);
     this.#captured.set(subject, { until: now + CAPTURE_CACHE_MS, answer });
+    // What could not be learnt is asked again by the next event.
+    answer.catch(() => this.#captured.delete(subject));
     return answer;
   }
 
+  /** Throws UNAVAILABLE or TIMEOUT where JetStream does not say: an event must not pass for stored by mistake. */
   async #lookUpCapture(subject: string): Promise<boolean> {
+    const request = Buffer.from(JSON.stringify({ subject }));
+    let answer: Uint8Array;
     try {
-      const request = Buffer.from(JSON.stringify({ subject }));
-      const message = await this.#bus.request(
-        '$JS.API.STREAM.NAMES',
-        request,
-        CAPTURE_LOOKUP_TIMEOUT_MS,
-      );
-      return (message.json<{ streams?: string[] | null }>().streams ?? []).length > 0;
+      answer = (await this.#bus.request(STREAM_NAMES, request, CAPTURE_LOOKUP_TIMEOUT_MS)).data;
     } catch (error) {
-      if (!this.#bus.up) throw error;
-      // No JetStream, or no right to ask it: what is published here is core NATS.
-      return false;
+      // Nobody listens there: a server without JetStream, so that nothing is ever stored.
+      if (this.#bus.up && (error as MillraceError).details === NO_RESPONDERS) return false;
+      throw error;
     }
+    const names = readControl(streamNamesSchema, answer);
+    if (names === undefined || names.error !== undefined) {
+      const why = names?.error?.description ?? 'its answer was not understood';
+      throw new MillraceError('UNAVAILABLE', `JetStream cannot say who stores ${subject}: ${why}.`);
+    }
+    return (names.streams ?? []).length > 0;
   }
+}
+
+const streamNamesSchema = z.object({
+  streams: z.array(z.string()).nullish(),
+  error: z.object({ description: z.string().optional() }).optional(),
+});
+
+function notConfirmed(): MillraceError {
+  return new MillraceError('TIMEOUT', 'The broker did not confirm the event in time.', {
+    details: { outcome: 'unknown' },
+  });
+}
+
+const acknowledgementSchema = z.union([
+  z.object({ stream: z.string(), seq: z.number().int(), duplicate: z.boolean().optional() }),
+  z.object({ error: z.object({ err_code: z.number(), description: z.string().optional() }) }),
+]);
+
+/** JetStream's own words only; undefined for anything else. */
+function readAcknowledgement(message: Msg): z.infer<typeof acknowledgementSchema> | undefined {
+  return readControl(acknowledgementSchema, message.data);
 }
 
 function eventHeaders(

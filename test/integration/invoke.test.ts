@@ -516,3 +516,30 @@ describe('a call that is sent again while it runs', () => {
     await own.stop();
   });
 });
+
+describe('a stored event whose subject a function answers on too', () => {
+  it('is acknowledged by the stream alone, whatever the function returns', async () => {
+    const manager = await nats.jetstreamManager();
+    await manager.streams.add({ name: 'ANSWERED', subjects: ['answered.*'] });
+    const returns: Record<string, unknown> = { nothing: undefined, number: 3, bytes: Buffer.of(1) };
+    const answering = defineFunction({
+      name: 'answering',
+      on: 'answered.*',
+      delivery: 'ephemeral',
+      handler: ({ data }) => returns[data as string],
+    });
+    await start([answering]);
+    for (const kind of Object.keys(returns)) {
+      const all = Array.from({ length: 200 }, () => mill.publish('answered.x', kind));
+      const receipts = await Promise.all(all);
+      expect(receipts.every(({ stream }) => stream === 'ANSWERED')).toBe(true);
+    }
+  });
+
+  it('with headers that are too large is refused before it is sent', async () => {
+    const large = { note: 'x'.repeat(20_000) };
+    expect((await failure(mill.publish('answered.x', 1, { headers: large }))).code).toBe(
+      'PAYLOAD_TOO_LARGE',
+    );
+  });
+});
