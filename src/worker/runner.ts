@@ -40,6 +40,7 @@ export class FunctionRunner {
   readonly #admission: Admission<Invocation>;
   #freedSlots = 0;
   #starting = false;
+  #stopped = false;
 
   constructor(loaded: LoadedFunction, stats: FunctionStats, settings: Settings, host: RunnerHost) {
     this.loaded = loaded;
@@ -94,6 +95,11 @@ export class FunctionRunner {
     invocation.expired = true;
     this.#stats.abandoned += 1;
     this.#slotFreed();
+  }
+
+  /** Starts nothing more: what waits is to be given up, not begun. */
+  stop(): void {
+    this.#stopped = true;
   }
 
   #start(invocation: Invocation): void {
@@ -226,17 +232,22 @@ export class FunctionRunner {
 
   #thrown(invocation: Invocation, thrown: unknown): void {
     const error = this.#asAnswer(thrown);
-    const { eventId: invocationId, attempt } = invocation.incoming;
-    const facts = {
-      function: this.loaded.name,
-      invocation: invocationId,
-      attempt,
-      code: error.code,
-    };
-    if (error.code === 'INVALID_INPUT') this.#host.log.debug(facts, error.message);
-    else this.#host.log.error({ ...facts, err: thrown }, error.message);
     if (!invocation.settled) this.#fail(invocation, error);
+    this.#logFailure(invocation, error, thrown);
     this.#ended(invocation);
+  }
+
+  /** Last and guarded: the logger reads all that the thrown value has, and its getters may throw again. */
+  #logFailure(invocation: Invocation, error: MillraceError, thrown: unknown): void {
+    const { eventId, attempt } = invocation.incoming;
+    const { code, message } = error;
+    const facts = { function: this.loaded.name, invocation: eventId, attempt, code };
+    try {
+      if (code === 'INVALID_INPUT') this.#host.log.debug(facts, message);
+      else this.#host.log.error({ ...facts, err: thrown }, message);
+    } catch {
+      this.#host.log.error(facts, message);
+    }
   }
 
   #fail(invocation: Invocation, error: MillraceError): void {
@@ -273,7 +284,7 @@ export class FunctionRunner {
   /** A loop, not recursion: a handler that ends at once frees its slot while the one before it is being started. */
   #slotFreed(): void {
     this.#freedSlots += 1;
-    if (this.#starting) return;
+    if (this.#starting || this.#stopped) return;
     this.#starting = true;
     while (this.#freedSlots > 0) {
       this.#freedSlots -= 1;
@@ -304,9 +315,7 @@ export class FunctionRunner {
 
   /** A MillraceError that the handler throws itself is its answer; the failure of a call that it made is not. */
   #asAnswer(thrown: unknown): MillraceError {
-    if (thrown instanceof MillraceError && !(thrown instanceof CallError) && thrown.status > 0) {
-      return thrown;
-    }
+    if (isOwnAnswer(thrown)) return thrown;
     const { name, code, retryable } = thrownFacts(thrown);
     return new MillraceError(
       'FUNCTION_FAILED',
@@ -317,6 +326,15 @@ export class FunctionRunner {
         cause: thrown,
       },
     );
+  }
+}
+
+/** A proxy can throw even when it is asked what it is. */
+function isOwnAnswer(thrown: unknown): thrown is MillraceError {
+  try {
+    return thrown instanceof MillraceError && !(thrown instanceof CallError) && thrown.status > 0;
+  } catch {
+    return false;
   }
 }
 

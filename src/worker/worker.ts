@@ -72,6 +72,7 @@ export class Worker {
   #runners = new Map<string, FunctionRunner>();
   #sweep: NodeJS.Timeout | undefined;
   #draining: Promise<boolean> | undefined;
+  #offering: Promise<void> = Promise.resolve();
 
   constructor({ bus, settings, log, version }: WorkerOptions) {
     this.#bus = bus;
@@ -111,6 +112,13 @@ export class Worker {
 
   /** Runs these functions from now on, instead of those offered before (W2). */
   async offer(functions: readonly LoadedFunction[]): Promise<void> {
+    this.#offering = this.#offer(functions);
+    await this.#offering;
+  }
+
+  async #offer(functions: readonly LoadedFunction[]): Promise<void> {
+    // One that leaves takes nothing on again.
+    if (this.#draining !== undefined) return;
     const runners = new Map<string, FunctionRunner>();
     for (const loaded of functions) {
       const before = this.#runners.get(loaded.name);
@@ -134,6 +142,7 @@ export class Worker {
   }
 
   async #drain(): Promise<boolean> {
+    await unlessDown(this.#offering);
     this.#announcer.draining();
     this.#inspector.close();
     this.#discovery.close();
@@ -145,6 +154,7 @@ export class Worker {
     const deadlineMs = performance.now() + this.#settings.drainTimeoutMs;
     while (this.#live.size > 0 && performance.now() < deadlineMs) await delay(DRAIN_POLL_MS);
     const clean = this.#live.size === 0;
+    for (const runner of this.#live.values()) runner.stop();
     for (const [invocation, runner] of this.#live) {
       runner.giveUp(invocation, new MillraceError('UNAVAILABLE', 'The worker stops.'));
     }
@@ -260,8 +270,8 @@ export class Worker {
       );
       return;
     }
-    runner.accept(incoming);
     this.#sweep ??= setInterval(() => this.#onSweep(), this.#settings.sweepIntervalMs);
+    runner.accept(incoming);
   }
 
   #onSweep(): void {

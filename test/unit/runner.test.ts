@@ -22,7 +22,7 @@ function rig(handler: (data: unknown) => unknown, given: SettingsInput = {}): Ri
   const stats = new FunctionStats();
   const live: Rig['live'] = new Map();
   const host: RunnerHost = {
-    log: pino({ level: 'silent' }),
+    log: pino({ level: 'debug' }, { write: () => {} }),
     workerId: 'w',
     live,
     invoke: () => Promise.reject(new Error('not here')),
@@ -180,6 +180,75 @@ describe('a runner', () => {
     await settle();
     expect(answers).toMatchObject([{ body: '1' }]);
     expect(runner.running).toBe(0);
+  });
+
+  const hostile: [string, () => unknown][] = [
+    [
+      'a proxy',
+      () =>
+        new Proxy(
+          {},
+          {
+            getPrototypeOf: () => {
+              throw new Error('no');
+            },
+          },
+        ),
+    ],
+    [
+      'a stack',
+      () =>
+        Object.defineProperty(new Error('e'), 'stack', {
+          get: () => {
+            throw new Error('no');
+          },
+        }),
+    ],
+    [
+      'a getter',
+      () =>
+        Object.defineProperty(new Error('e'), 'x', {
+          enumerable: true,
+          get: () => {
+            throw new Error('no');
+          },
+        }),
+    ],
+    ['a symbol as its message', () => Object.assign(new Error('e'), { message: Symbol('s') })],
+  ];
+  it.each(hostile)(
+    'answers once and frees the slot for %s that throws when it is looked at',
+    async (_, make) => {
+      const { runner, request } = rig((data) => {
+        if (data === 'sync') throw make();
+        return Promise.reject(make());
+      });
+      const answers = [request('sync'), request('async')];
+      await settle();
+      await settle();
+      expect(answers.map((list) => list.map((each) => (each as MillraceError).code))).toEqual([
+        ['FUNCTION_FAILED'],
+        ['FUNCTION_FAILED'],
+      ]);
+      expect(runner.running).toBe(0);
+    },
+  );
+
+  it('that is stopped begins nothing more when what runs is given up', () => {
+    let begun = 0;
+    const { runner, live, request } = rig(
+      () => {
+        begun += 1;
+        return new Promise(() => {});
+      },
+      { concurrency: 1 },
+    );
+    const answers = [request(1), request(2), request(3)];
+    runner.stop();
+    const stops = new MillraceError('UNAVAILABLE', 'The worker stops.');
+    for (const [invocation] of live) runner.giveUp(invocation, stops);
+    expect(begun).toBe(1);
+    expect(answers).toEqual([[stops], [stops], [stops]]);
   });
 
   it('frees the slot when the answer cannot be sent', () => {
