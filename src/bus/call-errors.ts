@@ -45,8 +45,10 @@ export function cancelled(functionName: string, reason: unknown): CallError {
   return new CallError(functionName, 'CANCELLED', message, { cause: reason });
 }
 
-export function timedOut(functionName: string): CallError {
-  return new CallError(functionName, 'TIMEOUT', `${functionName} did not answer in time.`);
+export function timedOut(functionName: string, sent: boolean): CallError {
+  return new CallError(functionName, 'TIMEOUT', `${functionName} did not answer in time.`, {
+    details: { outcome: sent ? 'unknown' : 'not sent' },
+  });
 }
 
 export function outcomeUnknown(functionName: string, attempts: number): CallError {

@@ -14,7 +14,6 @@
  */
 import type { Msg, Subscription } from 'nats';
 import type { MillraceError } from '../core/errors.ts';
-import type { ContentType, Encoded, EncodedBody } from '../core/payload.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import {
@@ -28,53 +27,24 @@ import {
   tooManyInFlight,
   unknownFunction,
 } from './call-errors.ts';
-import type { Bus } from './connection.ts';
 import {
-  callSizeBytes,
-  decodeReplies,
-  encodeCalls,
-  packFrames,
-  ReplyStatus,
-  type OutgoingCall,
-} from './frame.ts';
+  deliver,
+  inboxToken,
+  newCall,
+  type Call,
+  type CallAnswer,
+  type CallRequest,
+} from './call.ts';
+import type { Bus } from './connection.ts';
+import { callSizeBytes, decodeReplies, encodeCalls, packFrames, ReplyStatus } from './frame.ts';
 import { Members } from './members.ts';
 import { isNoResponders } from './status.ts';
 
-export interface CallRequest {
-  functionName: string;
-  encoded: Encoded;
-  /** The event's id; '' lets the receiver derive one. */
-  eventId: string;
-  /** JSON of the headers, '' for none. */
-  headers: string;
-  timeoutMs: number;
-  /** May the call run again when its worker dies? */
-  retry: boolean;
-  signal?: AbortSignal | undefined;
-}
-
-export interface CallAnswer {
-  type: ContentType;
-  body: EncodedBody;
-}
-
-interface Call extends OutgoingCall {
-  readonly deadlineMs: number;
-  readonly retry: boolean;
-  readonly read: (answer: CallAnswer) => unknown;
-  readonly resolve: (result: unknown) => void;
-  readonly reject: (error: MillraceError) => void;
-  /** The number under which it was sent last; 0 before. */
-  wireId: number;
-  workerId: string;
-  /** While held: when to give up looking for a worker. */
-  heldUntilMs: number;
-  settled: boolean;
-  /** Stops listening to the caller's signal. */
-  unwatch: (() => void) | undefined;
-}
-
 const MAX_WIRE_ID = 0xffff_ffff;
+/** The frame has one byte for it. */
+const MAX_ATTEMPT = 255;
+/** After our own reconnect workers may still be reconnecting: that nobody listens is no proof of death yet. */
+const RECONNECT_GRACE_MS = 2_000;
 
 export class Caller {
   readonly #bus: Bus;
@@ -98,6 +68,7 @@ export class Caller {
   #flushScheduled = false;
   #sweep: NodeJS.Timeout | undefined;
   #closed = false;
+  #graceUntilMs = 0;
 
   constructor(bus: Bus, settings: Settings, random: () => number = Math.random) {
     this.#bus = bus;
@@ -130,24 +101,7 @@ export class Caller {
         reject(refusal);
         return;
       }
-      const call: Call = {
-        functionName: request.functionName,
-        encoded: request.encoded,
-        attempt: 1,
-        timeoutMs: request.timeoutMs,
-        eventId: request.eventId,
-        headers: request.headers,
-        deadlineMs: performance.now() + request.timeoutMs,
-        retry: request.retry,
-        read,
-        resolve: resolve as (result: unknown) => void,
-        reject,
-        wireId: 0,
-        workerId: '',
-        heldUntilMs: 0,
-        settled: false,
-        unwatch: undefined,
-      };
+      const call = newCall(request, read, resolve as (result: unknown) => void, reject);
       if (request.signal !== undefined) this.#watchSignal(call, request.signal);
       this.#unsettled += 1;
       this.#route(call);
@@ -186,6 +140,10 @@ export class Caller {
       this.#hold(call);
       return;
     }
+    this.#enqueue(call, workerId);
+  }
+
+  #enqueue(call: Call, workerId: string): void {
     call.workerId = workerId;
     call.heldUntilMs = 0;
     const queued = this.#queued.get(workerId);
@@ -315,6 +273,7 @@ export class Caller {
     const workerId = message.subject.slice(message.subject.lastIndexOf('.') + 1);
     if (!isNoResponders(message)) {
       this.#heardAtMs.set(workerId, performance.now());
+      this.#resendSuspects(workerId);
       return;
     }
     this.members.directory.remove(workerId);
@@ -324,30 +283,50 @@ export class Caller {
     }
   }
 
-  /** The worker is back on a new connection: frames to it or its answers may be lost, but it may still answer. */
+  /** The worker is back on a new connection: frames to it or its answers may be lost. */
   #resendLost(workerId: string): void {
-    for (const call of this.#sentTo(workerId)) this.#tryAgain(call);
+    for (const call of this.#sentTo(workerId)) this.#sendAgain(call);
   }
 
+  /** What is in flight may be lost; its workers live, as far as we know, and will say so in a moment. */
   #onConnectionBack(): void {
-    for (const call of this.#sent.values()) this.#tryAgain(call);
+    this.#graceUntilMs = performance.now() + RECONNECT_GRACE_MS;
+    for (const call of this.#sent.values()) call.suspect = true;
     this.#routeHeld();
   }
 
-  /** C3 */
+  #resendSuspects(workerId: string): void {
+    for (const call of this.#sentTo(workerId)) if (call.suspect) this.#sendAgain(call);
+  }
+
+  /** To the same worker, which knows whether it has the call already: elsewhere it would run a second time. */
+  #sendAgain(call: Call): void {
+    call.suspect = false;
+    if (!call.retry) return;
+    this.#repeat(call);
+    this.#enqueue(call, call.workerId);
+  }
+
+  /** C3: its worker is proven dead. */
   #tryAgain(call: Call): boolean {
-    if (!call.retry || call.attempt >= this.#settings.maxCallAttempts) return false;
+    if (!call.retry || call.deaths + 1 >= this.#settings.maxCallAttempts) return false;
+    call.deaths += 1;
+    this.#repeat(call);
+    this.#route(call, call.workerId);
+    return true;
+  }
+
+  #repeat(call: Call): void {
     this.#sent.delete(call.wireId);
     // From here on the id is explicit: derived from the number of the first sending, the same in every attempt.
     if (call.eventId === '') call.eventId = `${inboxToken(this.#bus.inbox)}-${call.wireId}`;
-    call.attempt += 1;
-    this.#route(call, call.workerId);
-    return true;
+    call.attempt = Math.min(call.attempt + 1, MAX_ATTEMPT);
   }
 
   #onAnnounced(workerId: string): void {
     const worker = this.members.directory.workers().find(({ id }) => id === workerId);
     for (const name of worker?.functions ?? []) this.#everOffered.add(name);
+    this.#resendSuspects(workerId);
     this.#routeHeld();
   }
 
@@ -380,12 +359,14 @@ export class Caller {
     const silent = new Set<string>();
     const silentSince = now - this.#settings.probeAfterMs;
     for (const call of this.#unsettledCalls()) {
-      if (now >= call.deadlineMs) this.#fail(call, timedOut(call.functionName));
+      if (now >= call.deadlineMs) this.#fail(call, timedOut(call.functionName, call.wireId !== 0));
       else if (call.wireId !== 0 && (this.#heardAtMs.get(call.workerId) ?? now) < silentSince) {
         silent.add(call.workerId);
       }
     }
-    for (const workerId of silent) if (workerId !== '') this.#probe(workerId);
+    if (now >= this.#graceUntilMs) {
+      for (const workerId of silent) if (workerId !== '') this.#probe(workerId);
+    }
     this.#expireHeld(now);
   }
 
@@ -421,17 +402,4 @@ export class Caller {
     const queued = [...this.#queued.values()].flat();
     return [...this.#sent.values(), ...this.#held, ...queued].filter((call) => !call.settled);
   }
-}
-
-function deliver(call: Call, answer: CallAnswer): void {
-  try {
-    call.resolve(call.read(answer));
-  } catch (error) {
-    call.reject(error as MillraceError);
-  }
-}
-
-/** What names this caller: an event without an id is called `<token>-<number of its call>` on both sides. */
-export function inboxToken(inbox: string): string {
-  return inbox.slice(inbox.lastIndexOf('.') + 1);
 }

@@ -2,7 +2,8 @@
 import { CallError, MillraceError } from '../core/errors.ts';
 import { ContentType, decodePayload, encodePayload } from '../core/payload.ts';
 import type { Settings } from '../core/settings.ts';
-import type { CallAnswer, Caller, CallRequest } from './caller.ts';
+import type { CallAnswer, CallRequest } from './call.ts';
+import type { Caller } from './caller.ts';
 import { MAX_HEADERS_BYTES, MAX_ID_BYTES } from './frame.ts';
 
 export interface InvokeOptions {

@@ -1,6 +1,6 @@
 /** The ways an invocation comes in: a frame of calls from our own client, or a plain NATS message. */
 import { headers as newHeaders, type Msg } from 'nats';
-import { inboxToken } from '../bus/caller.ts';
+import { inboxToken } from '../bus/call.ts';
 import type { Bus } from '../bus/connection.ts';
 import { decodeCalls, type IncomingCall } from '../bus/frame.ts';
 import type { MillraceError } from '../core/errors.ts';

@@ -543,3 +543,27 @@ describe('a stored event whose subject a function answers on too', () => {
     );
   });
 });
+
+describe('a broker that is restarted under calls in flight on several workers', () => {
+  it('makes none of them run twice', async () => {
+    const runs = new Map<string, number>();
+    const slow = defineFunction({
+      name: 'slow',
+      handler: async ({ id }) => {
+        runs.set(id, (runs.get(id) ?? 0) + 1);
+        await new Promise((resolve) => setTimeout(resolve, 1_500));
+      },
+    });
+    const own = await startTestBroker();
+    const all = [await startTestWorker(own.url, [slow]), await startTestWorker(own.url, [slow])];
+    await using client = await connect({ servers: own.url });
+    await until('both are known', async () => (await client.inspect.workers()).length === 2);
+    const calls = Array.from({ length: 100 }, () => client.invoke(slow, 1));
+    await until('all run', () => runs.size === 100);
+    await own.restart();
+    await Promise.all(calls);
+    expect(Math.max(...runs.values())).toBe(1);
+    await Promise.all(all.map((worker) => worker.stop()));
+    await own.stop();
+  });
+});

@@ -268,9 +268,16 @@ describe('a connection', () => {
     expect(frames('a')).toEqual([]);
     bus.restore();
     await turn();
+    expect(
+      frames('a')
+        .flatMap(callsIn)
+        .map(({ body }) => body),
+    ).toEqual(['"held"']);
+    announce('a', { epoch: 2 });
+    await turn();
     const calls = frames('a').flatMap(callsIn);
     expect(new Set(calls.map(({ body, attempt }) => `${String(body)} ${attempt}`))).toEqual(
-      new Set(['"flying" 2', '"held" 1']),
+      new Set(['"flying" 2', '"held" 2']),
     );
     expect(once).toEqual({});
   });

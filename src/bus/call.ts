@@ -1,0 +1,84 @@
+/** A call on its way, as the calling side keeps it. */
+import type { MillraceError } from '../core/errors.ts';
+import type { ContentType, Encoded, EncodedBody } from '../core/payload.ts';
+import type { OutgoingCall } from './frame.ts';
+
+export interface CallRequest {
+  functionName: string;
+  encoded: Encoded;
+  /** The event's id; '' lets the receiver derive one. */
+  eventId: string;
+  /** JSON of the headers, '' for none. */
+  headers: string;
+  timeoutMs: number;
+  /** May the call run again when its worker dies? */
+  retry: boolean;
+  signal?: AbortSignal | undefined;
+}
+
+export interface CallAnswer {
+  type: ContentType;
+  body: EncodedBody;
+}
+
+export interface Call extends OutgoingCall {
+  readonly deadlineMs: number;
+  readonly retry: boolean;
+  readonly read: (answer: CallAnswer) => unknown;
+  readonly resolve: (result: unknown) => void;
+  readonly reject: (error: MillraceError) => void;
+  /** The number under which it was sent last; 0 before. */
+  wireId: number;
+  workerId: string;
+  /** While held: when to give up looking for a worker. */
+  heldUntilMs: number;
+  settled: boolean;
+  /** Workers that died with it. */
+  deaths: number;
+  /** It was in flight when our connection broke: it, or its answer, may be lost. */
+  suspect: boolean;
+  /** Stops listening to the caller's signal. */
+  unwatch: (() => void) | undefined;
+}
+
+export function newCall(
+  request: CallRequest,
+  read: (answer: CallAnswer) => unknown,
+  resolve: (result: unknown) => void,
+  reject: (error: MillraceError) => void,
+): Call {
+  return {
+    functionName: request.functionName,
+    encoded: request.encoded,
+    attempt: 1,
+    timeoutMs: request.timeoutMs,
+    eventId: request.eventId,
+    headers: request.headers,
+    deadlineMs: performance.now() + request.timeoutMs,
+    retry: request.retry,
+    read,
+    resolve,
+    reject,
+    wireId: 0,
+    workerId: '',
+    heldUntilMs: 0,
+    settled: false,
+    deaths: 0,
+    suspect: false,
+    unwatch: undefined,
+  };
+}
+
+/** Settles the call with what its caller makes of the answer. */
+export function deliver(call: Call, answer: CallAnswer): void {
+  try {
+    call.resolve(call.read(answer));
+  } catch (error) {
+    call.reject(error as MillraceError);
+  }
+}
+
+/** What names this caller: an event without an id is called `<token>-<number of its call>` on both sides. */
+export function inboxToken(inbox: string): string {
+  return inbox.slice(inbox.lastIndexOf('.') + 1);
+}
