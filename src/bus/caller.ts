@@ -86,6 +86,11 @@ export class Caller {
     });
   }
 
+  /** Has any worker ever offered the function, as far as is known here? */
+  wasOffered(functionName: string): boolean {
+    return this.#everOffered.has(functionName);
+  }
+
   get inFlight(): number {
     return this.#unsettled;
   }

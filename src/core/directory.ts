@@ -78,9 +78,9 @@ export class Directory {
     return missed;
   }
 
-  /** Does any worker have the function, running or draining? */
-  isOffered(functionName: string): boolean {
-    return this.workers().some((worker) => worker.functions.includes(functionName));
+  /** All that have the function, running or draining. */
+  workersOf(functionName: string): WorkerRecord[] {
+    return this.workers().filter((worker) => worker.functions.includes(functionName));
   }
 
   /** A running worker that has the function, each equally likely, `except` only if there is no other; `random` gives [0, 1). */

@@ -36,10 +36,11 @@ export class Inspector {
   /** Reply subject → when it is this worker's turn. */
   readonly #waiting = new Map<string, NodeJS.Timeout>();
   readonly #startedAtMs = performance.now();
-  readonly #subscriptions: Subscription[];
+  readonly #questions: Subscription[];
+  readonly #reports: Subscription;
   readonly #whats: Record<string, () => Promise<object>> = {
     workers: async () => ({ workers: await this.#workers() }),
-    functions: async () => ({ functions: mergeFunctions(await this.#reports()) }),
+    functions: async () => ({ functions: mergeFunctions(await this.#allReports()) }),
   };
 
   constructor(
@@ -55,18 +56,24 @@ export class Inspector {
     this.#members = members;
     this.#workerId = workerId;
     this.#report = report;
-    this.#subscriptions = [
-      bus.subscribe(this.#subjects.workerReport(workerId), ({ reply }) => {
-        if (reply !== undefined && bus.up) bus.publish(reply, writeControl(report()));
-      }),
+    this.#reports = bus.subscribe(this.#subjects.workerReport(workerId), ({ reply }) => {
+      if (reply !== undefined && bus.up) bus.publish(reply, writeControl(report()));
+    });
+    this.#questions = [
       bus.subscribe(this.#subjects.inspect('>'), (message) => this.#onQuestion(message)),
       bus.subscribe(this.#subjects.inspecting, (message) => this.#forget(message.string())),
     ];
   }
 
-  close(): void {
+  /** Leaves the questions to the other workers; this one is still reported, as draining. */
+  stopAnswering(): void {
     for (const reply of this.#waiting.keys()) this.#forget(reply);
-    for (const subscription of this.#subscriptions) subscription.unsubscribe();
+    for (const subscription of this.#questions) subscription.unsubscribe();
+  }
+
+  /** Says nothing of this worker any more: it is gone. */
+  close(): void {
+    this.#reports.unsubscribe();
   }
 
   #onQuestion({ subject, reply = '' }: Msg): void {
@@ -126,7 +133,7 @@ export class Inspector {
     );
   }
 
-  async #reports(): Promise<WorkerReport[]> {
+  async #allReports(): Promise<WorkerReport[]> {
     return (await this.#askAll()).reports;
   }
 

@@ -29,6 +29,7 @@ import { FunctionRunner, type RunnerHost } from './runner.ts';
 import { FunctionStats } from './stats.ts';
 import { FunctionSubscriptions } from './subscriptions.ts';
 import { failPlain, receiveFrame, receivePlain } from './transports.ts';
+import { UnknownFunctions } from './unknown-functions.ts';
 
 export interface WorkerOptions {
   bus: Bus;
@@ -38,10 +39,6 @@ export interface WorkerOptions {
   version: string;
 }
 
-/** How long a request of an unknown function waits for a worker that is just starting. */
-const UNKNOWN_WAIT_MS = 100;
-/** Requests that wait so at once; further ones are not answered. */
-const MAX_DOUBTFUL = 1_000;
 /** A flush or an unsubscribe that takes longer finds the connection down. */
 const UNSUBSCRIBE_TIMEOUT_MS = 2_000;
 /** How often a drain looks whether all is answered. */
@@ -64,8 +61,7 @@ export class Worker {
   readonly #discovery: Discovery;
   readonly #subscriptions: FunctionSubscriptions;
   readonly #calls: Subscription;
-  readonly #unknown: Subscription;
-  #doubtful = 0;
+  readonly #unknown: UnknownFunctions;
   readonly #host: RunnerHost;
   readonly #live = new Map<Invocation, FunctionRunner>();
   readonly #stats = new Map<string, FunctionStats>();
@@ -89,10 +85,8 @@ export class Worker {
     this.#calls = bus.subscribe(this.#subjects.workerCall(this.id), (message) =>
       this.#onFrame(message),
     );
-    this.#unknown = bus.subscribe(
-      this.#subjects.fn('*'),
-      (message) => this.#onRequestByName(message),
-      this.#subjects.unknownGroup,
+    this.#unknown = new UnknownFunctions(bus, settings, this.#caller, (name) =>
+      this.#runners.has(name),
     );
     this.#announcer = new Announcer(bus, settings, this.id);
     const { members } = this.#caller;
@@ -144,7 +138,7 @@ export class Worker {
   async #drain(): Promise<boolean> {
     await unlessDown(this.#offering);
     this.#announcer.draining();
-    this.#inspector.close();
+    this.#inspector.stopAnswering();
     this.#discovery.close();
     await unlessDown(this.#unknown.drain());
     await unlessDown(this.#subscriptions.set([]));
@@ -160,6 +154,7 @@ export class Worker {
     }
     clearInterval(this.#sweep);
     this.#replies.flush();
+    this.#inspector.close();
     this.#announcer.leave();
     await unlessDown(this.#bus.flush());
     this.#replies.close();
@@ -225,26 +220,6 @@ export class Worker {
       'This is no frame of calls that is understood here.',
     );
     if (reply !== undefined && reply !== '') failPlain(this.#bus, reply, error);
-  }
-
-  /**
-   * A plain request by name also comes to one worker of another queue group. Where some worker has the function it is
-   * that one's to answer; where none has, the requester is told so, after a moment in which one that is just starting
-   * becomes known.
-   */
-  #onRequestByName({ subject, reply }: Msg): void {
-    const name = subject.slice(this.#subjects.fn('').length);
-    const isThere = (): boolean =>
-      this.#runners.has(name) || this.#caller.members.directory.isOffered(name);
-    if (reply === undefined || reply === '' || isThere()) return;
-    if (this.#doubtful >= MAX_DOUBTFUL) return;
-    this.#doubtful += 1;
-    setTimeout(() => {
-      this.#doubtful -= 1;
-      if (isThere()) return;
-      const message = `There is no function ${name}: no worker runs it.`;
-      failPlain(this.#bus, reply, new MillraceError('UNKNOWN_FUNCTION', message));
-    }, UNKNOWN_WAIT_MS);
   }
 
   #runningByCall(): Map<string, Invocation> {

@@ -567,3 +567,25 @@ describe('a broker that is restarted under calls in flight on several workers', 
     await own.stop();
   });
 });
+
+describe('a plain request of a function whose only worker', () => {
+  it('drains is answered UNAVAILABLE, and not left to time out', async () => {
+    let open = (): void => {};
+    const gate = new Promise<void>((resolve) => (open = resolve));
+    const gated = defineFunction({ name: 'gated', handler: () => gate });
+    await start([echo]);
+    const leaving = await startTestWorker(broker.url, [gated]);
+    await until('both are known', async () => (await mill.inspect.workers()).length === 2);
+    const taken = mill.invoke(gated, 1);
+    await until('it runs', () => leaving.worker.inFlight === 1);
+    const left = leaving.stop();
+    await until('it drains', async () =>
+      (await mill.inspect.workers()).some(({ state }) => state === 'draining'),
+    );
+    const answer = await nats.request('millrace.fn.gated', '1', { timeout: 5_000 });
+    expect(answer.json()).toMatchObject({ error: { code: 'UNAVAILABLE', retryable: true } });
+    open();
+    await taken;
+    await left;
+  });
+});
