@@ -15,7 +15,7 @@ import {
   encodePayload,
   type Encoded,
 } from '../core/payload.ts';
-import { publishSubjectReason } from '../core/names.ts';
+import { publishSubjectReason, reservedReason } from '../core/names.ts';
 import type { Settings } from '../core/settings.ts';
 import { NO_RESPONDERS, type Bus } from './connection.ts';
 import { checkHeaders, checkId } from './invoke.ts';
@@ -83,6 +83,13 @@ export class Publisher {
     const reason = publishSubjectReason(subject);
     if (reason !== undefined) {
       throw new MillraceError('INVALID_INPUT', `The subject ${JSON.stringify(subject)} ${reason}.`);
+    }
+    const reserved = reservedReason(subject, this.#settings.namespace);
+    if (reserved !== undefined) {
+      throw new MillraceError(
+        'INVALID_INPUT',
+        `The subject ${JSON.stringify(subject)} ${reserved}.`,
+      );
     }
     const id = options.id ?? nuid.next();
     checkId(id);

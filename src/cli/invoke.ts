@@ -5,6 +5,7 @@ import {
   readData,
   wholeNumber,
   withConnection,
+  withJson,
   type ConnectionFlags,
 } from './options.ts';
 import { printJson } from './output.ts';
@@ -15,7 +16,7 @@ interface InvokeFlags extends ConnectionFlags {
 }
 
 export function invokeCommand(program: Command): void {
-  withConnection(program.command('invoke'))
+  withJson(withConnection(program.command('invoke')))
     .summary('run a function and print its result')
     .description('Runs a function by its name and prints its result as JSON.')
     .argument('<function>', 'the function’s name')

@@ -51,6 +51,11 @@ First steps:
 }
 
 async function main(): Promise<void> {
+  // `millrace … | head` closes the pipe when it has seen enough: no failure worth a stack.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(0);
+    throw error;
+  });
   try {
     await buildProgram().parseAsync();
   } catch (error) {

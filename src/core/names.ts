@@ -76,6 +76,7 @@ export function reservedReason(subject: string, namespace: string): string | und
   const [first] = subject.split('.', 1);
   if (first === '*' || first === '>')
     return `must not have a wildcard as its first token: it would capture the platform's own subjects (${namespace}.>) and the broker's ($SYS, $JS, _INBOX)`;
+  if (first === '_INBOX') return 'lies under _INBOX, where NATS clients wait for their answers';
   if (first === namespace) return `lies under "${namespace}", which is reserved for the platform`;
   return undefined;
 }

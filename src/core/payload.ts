@@ -44,6 +44,9 @@ const packr = new Packr({
   encodeUndefinedAsNil: true,
   copyBuffers: true,
   variableMapSize: true,
+  // Encoders that write every integer in 64 bits mean numbers; a BigInt is for what a number cannot hold.
+  // The package's types do not list this value; its decoder has it.
+  int64AsType: 'auto' as 'number',
 });
 
 /** The type named by a `Content-Type` header; parameters such as `charset=utf-8` are ignored, case too. */

@@ -3,6 +3,8 @@ import { Histogram } from '../core/histogram.ts';
 
 /** Subjects counted one by one; the events of any further ones are counted together under `…`. */
 const MAX_COUNTED_SUBJECTS = 256;
+/** Characters of the last error that service discovery shows. */
+const MAX_LAST_ERROR_LENGTH = 500;
 export const OTHER_SUBJECTS = '…';
 
 export class FunctionStats {
@@ -29,7 +31,7 @@ export class FunctionStats {
 
   failed(message: string): void {
     this.errors += 1;
-    this.lastError = message;
+    this.lastError = message.slice(0, MAX_LAST_ERROR_LENGTH);
   }
 
   subjects(): Record<string, number> {

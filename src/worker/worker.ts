@@ -176,8 +176,7 @@ export class Worker {
       invoke: async (invocation, target, data, options = {}) => {
         const leftMs = Math.max(1, invocation.deadlineMs - performance.now());
         const timeoutMs = Math.min(options.timeoutMs ?? this.#settings.callTimeoutMs, leftMs);
-        const name = typeof target === 'string' ? target : nameOf(target);
-        return invokeThrough(this.#caller, this.#settings, name, data, {
+        return invokeThrough(this.#caller, this.#settings, nameOf(target), data, {
           ...traced(invocation, options),
           timeoutMs,
         });
@@ -314,6 +313,8 @@ function callKey(functionName: string, { caller, eventId }: Incoming): string {
   return `${functionName} ${caller} ${eventId}`;
 }
 
+/** Printable ASCII; W3C allows 512 characters of trace state. */
+const TRACE_VALUE = /^[\x20-\x7e]{1,512}$/;
 const TRACE_HEADERS = ['traceparent', 'tracestate'];
 
 /** A trace that came with the event goes on with the calls and events it causes. */
@@ -322,7 +323,8 @@ function traced<Options extends { headers?: Readonly<Record<string, string>> }>(
   options: Options,
 ): Options {
   const { headers } = invocation.incoming;
-  const carried = TRACE_HEADERS.filter((name) => headers[name] !== undefined);
+  // From outside: what is no trace is left behind, it would make every call and event of the handler fail.
+  const carried = TRACE_HEADERS.filter((name) => TRACE_VALUE.test(headers[name] ?? ''));
   if (carried.length === 0) return options;
   const trace = Object.fromEntries(carried.map((name) => [name, headers[name] ?? '']));
   return { ...options, headers: { ...trace, ...options.headers } };

@@ -589,3 +589,35 @@ describe('a plain request of a function whose only worker', () => {
     await left;
   });
 });
+
+describe('what comes from outside', () => {
+  it('has integers of 64 bits read as numbers, and a trace that is none left behind', async () => {
+    const emits = defineFunction({
+      name: 'emits',
+      on: 'outside.emits',
+      delivery: 'ephemeral',
+      handler: async (_event, ctx) => {
+        await ctx.emit('outside.emitted', 1);
+        return 'emitted';
+      },
+    });
+    await start([sum, emits]);
+    const packed = headers();
+    packed.set('Content-Type', 'application/msgpack');
+    const one = [0xd3, 0, 0, 0, 0, 0, 0, 0, 1];
+    const key = (name: string): number[] => [0xa4, ...Buffer.from(name)];
+    const body = Uint8Array.from([0x82, ...key('num1'), ...one, ...key('num2'), 2]);
+    const answer = await nats.request('calc.sum', body, { headers: packed, timeout: 5_000 });
+    expect([...answer.data]).toEqual([3]);
+    const traced = headers();
+    traced.set('traceparent', 'bad\u0001trace');
+    const emitted = await nats.request('outside.emits', '1', { headers: traced, timeout: 5_000 });
+    expect(emitted.string()).toBe('"emitted"');
+  });
+
+  it('may not be published on the platform’s own subjects', async () => {
+    for (const subject of ['millrace.members.leave', '_INBOX.x.y']) {
+      expect((await failure(mill.publish(subject, {}))).code, subject).toBe('INVALID_INPUT');
+    }
+  });
+});
