@@ -266,8 +266,9 @@ export class Caller {
   }
 
   #probe(workerId: string): void {
-    if (!this.#bus.up) return;
-    this.#heardAtMs.set(workerId, performance.now());
+    const now = performance.now();
+    if (!this.#bus.up || now < this.#graceUntilMs) return;
+    this.#heardAtMs.set(workerId, now);
     this.#bus.publish(this.#subjects.workerPing(workerId), new Uint8Array(), {
       reply: `${this.#bus.inbox}.c.p.${workerId}`,
     });
@@ -369,9 +370,7 @@ export class Caller {
         silent.add(call.workerId);
       }
     }
-    if (now >= this.#graceUntilMs) {
-      for (const workerId of silent) if (workerId !== '') this.#probe(workerId);
-    }
+    for (const workerId of silent) if (workerId !== '') this.#probe(workerId);
     this.#expireHeld(now);
   }
 

@@ -282,6 +282,36 @@ describe('a connection', () => {
     expect(once).toEqual({});
   });
 
+  it('that comes back bears a worker that is not back yet: refused frames prove no death', async () => {
+    announce('a');
+    announce('b');
+    const flying = call('"flying"');
+    await turn();
+    const [sent] = callsIn(frames('a')[0]);
+    bus.lose();
+    bus.restore();
+    const fresh = call('"fresh"');
+    await turn();
+    // Nobody listens on a's subjects for another second: it is reconnecting too.
+    const [refused] = frames('a');
+    bus.refuse(refused as Published);
+    await pass(1_000);
+    for (const probe of bus.take('millrace.worker.a.ping')) bus.refuse(probe);
+    await turn();
+    expect(
+      frames('b')
+        .flatMap(callsIn)
+        .map(({ body }) => body),
+    ).toEqual(['"fresh"']);
+    announce('a', { epoch: 2 });
+    await turn();
+    const [again] = callsIn(frames('a')[0]);
+    expect(again).toMatchObject({ body: '"flying"', eventId: `TESTCALLER-${sent?.callId}` });
+    answer(again?.callId ?? 0, '1');
+    await turn();
+    expect([flying, fresh]).toEqual([{ result: '1' }, {}]);
+  });
+
   it('of the worker that was a new one has the calls sent again', async () => {
     announce('a');
     call();
