@@ -99,13 +99,6 @@ export class Bus {
     return this.#connection.info?.max_payload ?? 1024 * 1024;
   }
 
-  get server(): { url: string; version: string } {
-    return {
-      url: this.#connection.getServer(),
-      version: this.#connection.info?.version ?? 'unknown',
-    };
-  }
-
   /** Throws UNAVAILABLE while the connection is down: nothing is dropped in silence. */
   publish(subject: string, payload: Uint8Array, options?: PublishOptions): void {
     if (!this.#up) {

@@ -52,7 +52,7 @@ function callRequest(
     functionName,
     encoded: encodePayload(data, ContentType.json, settings),
     eventId: id,
-    headers: options.headers === undefined ? '' : encodeHeaders(options.headers),
+    headers: options.headers === undefined ? '' : checkHeaders(options.headers),
     timeoutMs,
     retry,
     signal,
@@ -77,9 +77,13 @@ const HEADER_NAME = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}$/;
 // oxlint-disable-next-line no-control-regex -- control characters are what is looked for
 const HEADER_VALUE = /^[^\u0000-\u001f\u007f]*$/;
 
-/** Throws PAYLOAD_TOO_LARGE over 4 KiB, INVALID_INPUT for names and values that no header can hold, and for the reserved `Nats-…`. */
-export function checkHeaders(headers: Readonly<Record<string, string>>): void {
-  if (Buffer.byteLength(JSON.stringify(headers)) > MAX_HEADERS_BYTES) {
+/**
+ * Throws PAYLOAD_TOO_LARGE over 4 KiB, INVALID_INPUT for names and values that no header can hold, and for the reserved `Nats-…`.
+ * Gives the headers as JSON, as frames carry them.
+ */
+export function checkHeaders(headers: Readonly<Record<string, string>>): string {
+  const text = JSON.stringify(headers);
+  if (Buffer.byteLength(text) > MAX_HEADERS_BYTES) {
     throw new MillraceError(
       'PAYLOAD_TOO_LARGE',
       `The headers have more than ${MAX_HEADERS_BYTES} bytes.`,
@@ -93,11 +97,7 @@ export function checkHeaders(headers: Readonly<Record<string, string>>): void {
       throw new MillraceError('INVALID_INPUT', `The header ${name} is reserved for the broker.`);
     }
   }
-}
-
-function encodeHeaders(headers: Readonly<Record<string, string>>): string {
-  checkHeaders(headers);
-  return JSON.stringify(headers);
+  return text;
 }
 
 const MAX_TIMEOUT_MS = 86_400_000;

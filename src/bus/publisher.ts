@@ -15,7 +15,7 @@ import {
   encodePayload,
   type Encoded,
 } from '../core/payload.ts';
-import { publishSubjectReason, reservedReason } from '../core/names.ts';
+import { assertNotReserved, assertPublishSubject } from '../core/names.ts';
 import type { Settings } from '../core/settings.ts';
 import { NO_RESPONDERS, type Bus } from './connection.ts';
 import { checkHeaders, checkId } from './invoke.ts';
@@ -80,17 +80,8 @@ export class Publisher {
 
   /** Checks and encodes an event without sending it; throws INVALID_INPUT or PAYLOAD_TOO_LARGE. */
   prepare(subject: string, data: unknown, options: PublishOptions = {}): PreparedEvent {
-    const reason = publishSubjectReason(subject);
-    if (reason !== undefined) {
-      throw new MillraceError('INVALID_INPUT', `The subject ${JSON.stringify(subject)} ${reason}.`);
-    }
-    const reserved = reservedReason(subject, this.#settings.namespace);
-    if (reserved !== undefined) {
-      throw new MillraceError(
-        'INVALID_INPUT',
-        `The subject ${JSON.stringify(subject)} ${reserved}.`,
-      );
-    }
+    assertPublishSubject(subject, 'INVALID_INPUT');
+    assertNotReserved(subject, this.#settings.namespace, 'INVALID_INPUT');
     const id = options.id ?? nuid.next();
     checkId(id);
     const encoded = encodePayload(data, ContentType.json, this.#settings);

@@ -6,6 +6,7 @@
  * at once and says so, the next one if nobody has said so within `TURN_MS`, and so on. In a queue group a worker that is stopped
  * or just dying would swallow its share of the questions.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Msg, Subscription } from 'nats';
 import type { Bus } from '../bus/connection.ts';
 import type { Members } from '../bus/members.ts';
@@ -140,7 +141,7 @@ export class Inspector {
   async #askAll(): Promise<{ reports: WorkerReport[]; silent: InspectedWorker[] }> {
     if (performance.now() - this.#startedAtMs < YOUNG_MS) {
       this.#members.hello(true);
-      await new Promise((resolve) => setTimeout(resolve, ROLL_CALL_MS));
+      await delay(ROLL_CALL_MS);
     }
     const reports = [this.#report()];
     const silent: InspectedWorker[] = [];

@@ -85,9 +85,9 @@ const MAX_ERROR_BYTES = 32 * 1024;
 
 /** The body of every failed answer: `{"error":{…}}`. Details that JSON can't hold, or too large ones, are left out. */
 export function encodeError(error: MillraceError): string {
-  const { code, message, retryable, details } = error;
+  const { code, message, retryable } = error;
   try {
-    const text = JSON.stringify({ error: { code, message, retryable, details } });
+    const text = JSON.stringify({ error: error.toBody() });
     if (text.length <= MAX_ERROR_BYTES) return text;
   } catch {
     // Said without the details, below.

@@ -8,6 +8,7 @@
  * - W4  A call that comes again while it is still running or waiting here is not run twice.
  */
 import { hostname } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
 import { nuid, type Msg, type Subscription } from 'nats';
 import type { Logger } from 'pino';
 import { Caller } from '../bus/caller.ts';
@@ -333,8 +334,4 @@ function traced<Options extends { headers?: Readonly<Record<string, string>> }>(
 /** A connection that is down must not hold up the end. */
 async function unlessDown(done: Promise<void>): Promise<void> {
   await Promise.race([done.catch(() => {}), delay(UNSUBSCRIBE_TIMEOUT_MS)]);
-}
-
-function delay(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
