@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { connect as connectNats } from 'nats';
 import { connect, MillraceError, type Mill } from 'millrace';
 import { startTestBroker, type TestBroker } from '../support/broker.ts';
 import { Command, millrace } from '../support/cli.ts';
@@ -156,6 +157,25 @@ describe('workers as processes', () => {
     const { failed } = await stop();
     expect(failed).toEqual([]);
     expect(worker.ended).toBe(false);
+  });
+});
+
+describe('a plain request of a function whose only worker was killed', () => {
+  it('is answered UNAVAILABLE by another worker', async () => {
+    const folder = await functionsFolder({
+      'alone.ts': `import { defineFunction } from 'millrace';
+        export default defineFunction({ handler: () => 'here' });`,
+    });
+    await startWorker();
+    const only = await startWorker('--functions', folder);
+    await until('two workers are known', async () => (await workerCount()) === 2);
+    const nats = await connectNats({ servers: broker.url });
+    expect((await nats.request('millrace.fn.alone')).string()).toBe('"here"');
+    only.child.kill('SIGKILL');
+    await only.finished;
+    const answer = await nats.request('millrace.fn.alone', '', { timeout: 5_000 });
+    expect(answer.json()).toMatchObject({ error: { code: 'UNAVAILABLE', retryable: true } });
+    await nats.close();
   });
 });
 

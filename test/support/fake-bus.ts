@@ -3,7 +3,12 @@
  * `deliver` brings a message to whoever subscribed, `refuse` is the broker's "no responders".
  */
 import { headers as newHeaders, type Msg, type MsgHdrs } from 'nats';
-import type { Bus, MessageHandler, PublishOptions } from '../../src/bus/connection.ts';
+import {
+  NO_RESPONDERS,
+  type Bus,
+  type MessageHandler,
+  type PublishOptions,
+} from '../../src/bus/connection.ts';
 import { MillraceError } from '../../src/core/errors.ts';
 import { subjectMatches } from '../../src/core/names.ts';
 
@@ -47,6 +52,21 @@ export class FakeBus {
   onStatus(listener: (up: boolean) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  /** What the broker says to a request; by default nobody listens. */
+  onRequest: (subject: string) => Promise<Msg> = () =>
+    Promise.reject(new MillraceError('UNAVAILABLE', 'nobody', { details: NO_RESPONDERS }));
+
+  request(subject: string): Promise<Msg> {
+    return this.onRequest(subject);
+  }
+
+  /** By default the broker confirms at once. */
+  onFlush: () => Promise<void> = () => Promise.resolve();
+
+  flush(): Promise<void> {
+    return this.onFlush();
   }
 
   /** Takes out what was published on subjects that match. */

@@ -1,0 +1,142 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { Msg } from 'nats';
+import { Publisher, type PublishReceipt } from '../../src/bus/publisher.ts';
+import { MillraceError } from '../../src/core/errors.ts';
+import { parseSettings } from '../../src/core/settings.ts';
+import { FakeBus } from '../support/fake-bus.ts';
+
+let bus: FakeBus;
+let publisher: Publisher;
+
+beforeEach(() => {
+  vi.useFakeTimers({
+    toFake: [
+      'setTimeout',
+      'clearTimeout',
+      'setInterval',
+      'clearInterval',
+      'setImmediate',
+      'performance',
+    ],
+  });
+  bus = new FakeBus();
+  publisher = new Publisher(bus.asBus(), parseSettings({ callTimeoutMs: 3_000 }));
+});
+afterEach(() => {
+  publisher.close();
+  vi.useRealTimers();
+});
+
+const pass = (ms: number): Promise<unknown> => vi.advanceTimersByTimeAsync(ms);
+
+/** JetStream's answer to the question which streams capture a subject. */
+function jetStreamSays(answer: object): void {
+  bus.onRequest = () =>
+    Promise.resolve({ data: Buffer.from(JSON.stringify(answer)) } as unknown as Msg);
+}
+
+interface Outcome {
+  receipt?: PublishReceipt;
+  error?: MillraceError;
+}
+
+function publish(subject = 'orders.new'): Outcome {
+  const outcome: Outcome = {};
+  publisher.send(publisher.prepare(subject, 1, { id: 'e' })).then(
+    (receipt) => (outcome.receipt = receipt),
+    (error: MillraceError) => (outcome.error = error),
+  );
+  return outcome;
+}
+
+describe('an event whose capture JetStream cannot tell', () => {
+  const failing: [string, () => void][] = [
+    [
+      'answers with an error',
+      () => jetStreamSays({ error: { code: 503, description: 'no leader' } }),
+    ],
+    ['answers with nonsense', () => jetStreamSays({ streams: 7 })],
+    [
+      'does not answer',
+      () => (bus.onRequest = () => Promise.reject(new MillraceError('TIMEOUT', 'no answer'))),
+    ],
+  ];
+  it.each(failing)('does not pass for stored: it %s', async (_, fail) => {
+    fail();
+    const outcome = publish();
+    await pass(0);
+    expect(outcome.receipt).toBeUndefined();
+    expect(outcome.error?.retryable).toBe(true);
+    expect(bus.take('orders.new')).toEqual([]);
+    jetStreamSays({ streams: [] });
+    const next = publish();
+    await pass(0);
+    expect(next.receipt).toEqual({ id: 'e' });
+  });
+
+  it('is core NATS where nobody answers for JetStream at all', async () => {
+    const outcome = publish();
+    await pass(0);
+    expect(outcome.receipt).toEqual({ id: 'e' });
+    expect(bus.take('orders.new')).toHaveLength(1);
+  });
+});
+
+describe('an event that the broker does not confirm', () => {
+  beforeEach(() => {
+    bus.onFlush = () => new Promise(() => {});
+  });
+
+  it('fails as TIMEOUT with an unknown outcome at its deadline', async () => {
+    const outcome = publish();
+    await pass(2_900);
+    expect(outcome).toEqual({});
+    await pass(200);
+    expect(outcome.error).toMatchObject({ code: 'TIMEOUT', details: { outcome: 'unknown' } });
+  });
+
+  it('fails when the client is closed', async () => {
+    const outcome = publish();
+    await pass(10);
+    publisher.close();
+    await pass(0);
+    expect(outcome.error?.code).toBe('UNAVAILABLE');
+    expect(vi.getTimerCount()).toBe(0);
+  });
+});
+
+describe('a stored event', () => {
+  beforeEach(() => jetStreamSays({ streams: ['ORDERS'] }));
+
+  it('is settled by the stream’s own words only', async () => {
+    const outcome = publish();
+    await pass(0);
+    const [sent] = bus.take('orders.new');
+    for (const answer of ['null', '3', '"text"', '{"stream":"X"}', '{"error":{}}', '', '\u0000']) {
+      bus.deliver(sent?.reply ?? '', Buffer.from(answer));
+    }
+    await pass(0);
+    expect(outcome).toEqual({});
+    bus.deliver(sent?.reply ?? '', Buffer.from('{"stream":"ORDERS","seq":7}'));
+    await pass(0);
+    expect(outcome.receipt).toEqual({ id: 'e', stream: 'ORDERS', sequence: 7, duplicate: false });
+  });
+
+  it('that was not acknowledged is sent again after a reconnect, with the same id', async () => {
+    publish();
+    await pass(0);
+    const [first] = bus.take('orders.new');
+    bus.lose();
+    bus.restore();
+    expect(bus.take('orders.new')).toEqual([first]);
+  });
+
+  it('that cannot be sent at all fails, and is not tried again at a reconnect', async () => {
+    bus.maxMessageBytes = 0;
+    const outcome = publish();
+    await pass(0);
+    expect(outcome.error).toBeDefined();
+    bus.lose();
+    expect(() => bus.restore()).not.toThrow();
+  });
+});
