@@ -1,0 +1,92 @@
+/** What a partition knows of a transaction; SPEC.md, "A session's life at a partition". */
+import type { Age } from './age.ts';
+import type { Holder } from './locks.ts';
+import type { LockMode, VersionedWrite } from './messages.ts';
+
+/**
+ * - active: it has locks, or waits for some.
+ * - prepared: a participant; its locks are freed, its writes are tentative.
+ * - collecting: the same at the home, until all votes are there.
+ * - deciding: the home's `decide` record is on its way into the log; it can't abort any more.
+ */
+export type SessionState = 'active' | 'prepared' | 'collecting' | 'deciding';
+
+export class Session implements Holder {
+  readonly tx: string;
+  readonly age: Age;
+  readonly coordinator: string;
+  readonly grant: number;
+  deadlineMs: number;
+  state: SessionState = 'active';
+  /** What is granted; 'none' for a key that is only waited for. */
+  readonly keys = new Map<string, LockMode | 'none'>();
+  waits = 0;
+  /** Sessions here whose tentative values it read or overwrote and which have no outcome yet (and the way back). */
+  readonly dependsOn = new Set<Session>();
+  readonly dependants = new Set<Session>();
+  home = -1;
+  writes: readonly VersionedWrite[] = [];
+  emits: readonly Uint8Array[] = [];
+  /** Participants that are written to, the home not counted. */
+  writers: readonly number[] = [];
+  participants: readonly number[] = [];
+  /** At the home: whose vote is missing; while it is active, whose vote came too early. */
+  readonly missing = new Set<number>();
+  readonly early = new Set<number>();
+  /** Its `prepare` record is acknowledged. */
+  logged = false;
+  /** Its reads were made by the owner: it has appended since, or asked (SPEC.md, "Reads are confirmed"). */
+  confirmed = false;
+  voted = false;
+  /** When it prepared, later when it last voted. */
+  sinceMs = 0;
+
+  constructor(tx: string, age: Age, coordinator: string, grant: number, deadlineMs: number) {
+    this.tx = tx;
+    this.age = age;
+    this.coordinator = coordinator;
+    this.grant = grant;
+    this.deadlineMs = deadlineMs;
+  }
+
+  get readOnly(): boolean {
+    return this.writes.length + this.writers.length + this.emits.length === 0;
+  }
+
+  dependOn(other: Session): void {
+    if (other === this) return;
+    this.dependsOn.add(other);
+    other.dependants.add(this);
+  }
+
+  /** Nobody depends on it, and it on nobody, any more. */
+  detach(): void {
+    for (const other of this.dependsOn) other.dependants.delete(this);
+    for (const other of this.dependants) other.dependsOn.delete(this);
+    this.dependsOn.clear();
+    this.dependants.clear();
+  }
+}
+
+/** A committed transaction that somebody may still ask for. */
+export interface Decision {
+  coordinator: string;
+  /** Participants that have not said yet that they have it in their logs. */
+  writers: Set<number>;
+  coordinatorEnded: boolean;
+  /** An `end` record is to follow: without it each new owner would remind the writers, or publish, again. */
+  logged: boolean;
+  /** What is not published yet. */
+  emits: readonly Uint8Array[];
+  sinceMs: number;
+  askedAtMs: number;
+}
+
+export interface SessionFacts {
+  tx: string;
+  state: SessionState;
+  coordinator: string;
+  participants: readonly number[];
+  sinceMs: number;
+  waitsFor: readonly string[];
+}

@@ -1,0 +1,49 @@
+/**
+ * A snapshot of a partition as a list of chunks: first what is under way, then the items. It is fuzzy: the partition
+ * goes on while it is written, and replaying the log from where it began sets right what has changed since (SPEC.md).
+ */
+import { Packr } from 'msgpackr';
+import type { Partition } from './partition.ts';
+import { decodeRecords, encodeRecords } from './wire.ts';
+
+const packr = new Packr({ useRecords: false, moreTypes: false, variableMapSize: true });
+const HEAD = 0;
+const ITEMS = 1;
+/** Beside an item's characters. */
+const ITEM_BYTES = 12;
+
+type Chunk =
+  | [kind: typeof HEAD, version: number, records: Uint8Array]
+  | [kind: typeof ITEMS, ...items: (string | number)[]];
+
+/** The first chunk is taken at the first call of `next`, the others when they are asked for. */
+export async function* writeSnapshot(
+  partition: Partition,
+  chunkBytes: number,
+): AsyncGenerator<Uint8Array> {
+  const open = [...partition.loggedPrepares(), ...partition.openDecisions()];
+  yield packr.pack([HEAD, partition.version, encodeRecords(open)]);
+  let chunk: (string | number)[] = [ITEMS];
+  let bytes = 0;
+  for (const [key, { value, version }] of partition.items) {
+    chunk.push(key, value, version);
+    bytes += key.length + value.length + ITEM_BYTES;
+    if (bytes < chunkBytes) continue;
+    yield packr.pack(chunk);
+    chunk = [ITEMS];
+    bytes = 0;
+  }
+  if (chunk.length > 1) yield packr.pack(chunk);
+}
+
+export function readSnapshot(partition: Partition, bytes: Uint8Array): void {
+  const chunk = packr.unpack(bytes) as Chunk;
+  if (chunk[0] === HEAD) {
+    partition.raiseVersion(chunk[1] as number);
+    for (const record of decodeRecords(chunk[2] as Uint8Array)) partition.replay(record);
+    return;
+  }
+  for (let at = 1; at < chunk.length; at += 3) {
+    partition.load(chunk[at] as string, chunk[at + 1] as string, chunk[at + 2] as number);
+  }
+}

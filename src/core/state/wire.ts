@@ -1,0 +1,331 @@
+/**
+ * Messages and log records as MessagePack: arrays whose first member says what they are. Messages come from other
+ * processes, so every field's type is checked; what does not fit is left out and counted by the reader. Records come
+ * from our own log, whose appends carry checksums.
+ */
+import { Packr } from 'msgpackr';
+import type {
+  CoordinatorMessage,
+  LockMode,
+  LogRecord,
+  PartitionMessage,
+  Refusal,
+  VersionedWrite,
+  Write,
+} from './messages.ts';
+
+/** To a partition, wherever its owner is, or to a coordinator. */
+export type Envelope =
+  | { partition: number; message: PartitionMessage }
+  | { partition: undefined; message: CoordinatorMessage };
+
+type Fields = readonly unknown[];
+const packr = new Packr({ useRecords: false, moreTypes: false, variableMapSize: true });
+const MODES: readonly LockMode[] = ['shared', 'exclusive'];
+const REASONS: readonly Refusal['why'][] = ['conflict', 'lost', 'full', 'overloaded', 'timeout'];
+
+export function encodeEnvelopes(envelopes: readonly Envelope[]): Uint8Array {
+  return packr.pack(
+    envelopes.map(({ partition, message }) => [partition ?? -1, ...fieldsOf(message)]),
+  );
+}
+
+/** Undefined for what is no list of envelopes; envelopes that do not fit are left out. */
+export function decodeEnvelopes(bytes: Uint8Array): { envelopes: Envelope[]; refused: number } {
+  const list = unpack(bytes);
+  if (!Array.isArray(list)) return { envelopes: [], refused: 1 };
+  const envelopes: Envelope[] = [];
+  for (const each of list) {
+    const envelope = Array.isArray(each) ? envelopeOf(each) : undefined;
+    if (envelope !== undefined) envelopes.push(envelope);
+  }
+  return { envelopes, refused: list.length - envelopes.length };
+}
+
+export function encodeRecords(records: readonly LogRecord[]): Uint8Array {
+  return packr.pack(records.map((record) => recordFields(record)));
+}
+
+/** Throws where the bytes are no records: a log that cannot be read must not be served. */
+export function decodeRecords(bytes: Uint8Array): LogRecord[] {
+  const list = unpack(bytes);
+  if (!Array.isArray(list)) throw new Error('not a list of records');
+  return list.map((fields) => recordOf(fields as Fields));
+}
+
+function fieldsOf(message: PartitionMessage | CoordinatorMessage): Fields {
+  const { kind, tx } = message;
+  switch (kind) {
+    case 'lock': {
+      const { age, coordinator, key, mode, ttlMs } = message;
+      return [kind, tx, age.startMs, age.first, coordinator, key, MODES.indexOf(mode), ttlMs];
+    }
+    case 'prepare': {
+      const { coordinator, epoch, grant, home, participants, writers, writes, emits } = message;
+      return [kind, tx, coordinator, epoch, grant, home, participants, writers, writes, emits];
+    }
+    case 'vote':
+      return [kind, tx, message.from, message.yes, refusalFields(message.refusal)];
+    case 'commit':
+      return [kind, tx, message.home];
+    case 'ended':
+      return [kind, tx, message.from ?? -1];
+    case 'resolve':
+      return [kind, tx, message.coordinator];
+    case 'granted': {
+      const { partition, key, mode, value, version, epoch, grant, contention } = message;
+      const numbers = [version, epoch, grant, contention];
+      return [kind, tx, partition, key, MODES.indexOf(mode), value, ...numbers];
+    }
+    case 'queued':
+      return [kind, tx, message.partition, message.key, message.behind];
+    case 'wound':
+      return [kind, tx, message.partition, message.key, message.by];
+    case 'lost':
+    case 'outcome':
+      return [kind, tx, refusalFields(message.refusal)];
+    default:
+      return [kind, tx];
+  }
+}
+
+/** Reads the fields one after the other; `ok` turns false at the first that is not what it should be. */
+class Reader {
+  ok = true;
+  readonly #fields: Fields;
+  #at: number;
+
+  constructor(fields: Fields, at: number) {
+    this.#fields = fields;
+    this.#at = at;
+  }
+
+  text(): string {
+    return this.#next((value) => typeof value === 'string', '');
+  }
+
+  textOrNull(): string | null {
+    return this.#next<string | null>((value) => value === null || typeof value === 'string', null);
+  }
+
+  count(): number {
+    return this.#next((value) => Number.isSafeInteger(value) && (value as number) >= -1, 0);
+  }
+
+  time(): number {
+    return this.#next((value) => Number.isFinite(value), 0);
+  }
+
+  flag(): boolean {
+    return this.#next((value) => typeof value === 'boolean', false);
+  }
+
+  mode(): LockMode {
+    return MODES[this.#next((value) => value === 0 || value === 1, 0)] as LockMode;
+  }
+
+  counts(): number[] {
+    return this.#list((value) => Number.isSafeInteger(value));
+  }
+
+  writes(): Write[] {
+    return this.#list(
+      (value) =>
+        Array.isArray(value) &&
+        typeof value[0] === 'string' &&
+        (value[1] === null || typeof value[1] === 'string'),
+    );
+  }
+
+  bytesList(): Uint8Array[] {
+    return this.#list((value) => value instanceof Uint8Array);
+  }
+
+  refusal(): Refusal | undefined {
+    const value = this.#next<Fields | null>((each) => each === null || Array.isArray(each), null);
+    if (value === null) return undefined;
+    const [why, partition, key, other] = value;
+    const known = REASONS.find((reason) => reason === why);
+    if (known === undefined || !Number.isSafeInteger(partition)) {
+      this.ok = false;
+      return undefined;
+    }
+    return {
+      why: known,
+      partition: partition as number,
+      ...(typeof key === 'string' ? { key } : {}),
+      ...(typeof other === 'string' ? { other } : {}),
+    };
+  }
+
+  #list<Value>(fits: (value: unknown) => boolean): Value[] {
+    return this.#next<Value[]>((value) => Array.isArray(value) && value.every(fits), []);
+  }
+
+  #next<Value>(fits: (value: unknown) => boolean, otherwise: Value): Value {
+    const value = this.#fields[this.#at];
+    this.#at += 1;
+    if (fits(value)) return value as Value;
+    this.ok = false;
+    return otherwise;
+  }
+}
+
+function envelopeOf(fields: Fields): Envelope | undefined {
+  const [partition, kind, tx] = fields;
+  if (!Number.isSafeInteger(partition) || typeof tx !== 'string') return undefined;
+  const read = new Reader(fields, 3);
+  const toPartition = (partition as number) >= 0;
+  const message = toPartition
+    ? partitionMessage(kind, tx, read)
+    : coordinatorMessage(kind, tx, read);
+  if (message === undefined || !read.ok) return undefined;
+  return { partition: toPartition ? partition : undefined, message } as Envelope;
+}
+
+function partitionMessage(kind: unknown, tx: string, read: Reader): PartitionMessage | undefined {
+  switch (kind) {
+    case 'lock':
+      return {
+        kind,
+        tx,
+        age: { startMs: read.time(), first: read.text() },
+        coordinator: read.text(),
+        key: read.text(),
+        mode: read.mode(),
+        ttlMs: read.time(),
+      };
+    case 'prepare':
+      return {
+        kind,
+        tx,
+        coordinator: read.text(),
+        epoch: read.count(),
+        grant: read.count(),
+        home: read.count(),
+        participants: read.counts(),
+        writers: read.counts(),
+        writes: read.writes(),
+        emits: read.bytesList(),
+      };
+    case 'vote':
+      return withRefusal({ kind, tx, from: read.count(), yes: read.flag() }, read.refusal());
+    case 'commit':
+      return { kind, tx, home: read.count() };
+    case 'ended': {
+      const from = read.count();
+      return { kind, tx, from: from < 0 ? undefined : from };
+    }
+    case 'resolve':
+      return { kind, tx, coordinator: read.text() };
+    case 'release':
+    case 'abort':
+      return { kind, tx };
+    default:
+      return undefined;
+  }
+}
+
+function coordinatorMessage(
+  kind: unknown,
+  tx: string,
+  read: Reader,
+): CoordinatorMessage | undefined {
+  switch (kind) {
+    case 'granted':
+      return {
+        kind,
+        tx,
+        partition: read.count(),
+        key: read.text(),
+        mode: read.mode(),
+        value: read.textOrNull(),
+        version: read.count(),
+        epoch: read.count(),
+        grant: read.count(),
+        contention: read.count(),
+      };
+    case 'queued':
+      return { kind, tx, partition: read.count(), key: read.text(), behind: read.text() };
+    case 'wound':
+      return { kind, tx, partition: read.count(), key: read.text(), by: read.text() };
+    case 'lost': {
+      const refusal = read.refusal();
+      return refusal === undefined ? undefined : { kind, tx, refusal };
+    }
+    case 'outcome':
+      return withRefusal({ kind, tx }, read.refusal());
+    default:
+      return undefined;
+  }
+}
+
+function withRefusal<Message extends object>(
+  message: Message,
+  refusal: Refusal | undefined,
+): Message & { refusal?: Refusal } {
+  return refusal === undefined ? message : { ...message, refusal };
+}
+
+function refusalFields(refusal: Refusal | undefined): Fields | null {
+  if (refusal === undefined) return null;
+  const { why, partition, key, other } = refusal;
+  return [why, partition, key ?? null, other ?? null];
+}
+
+/** A log lives longer than a program's version: kinds are numbers here, and none may ever change its meaning. */
+const RECORD_KINDS = { prepare: 1, decide: 2, commit: 3, abort: 4, end: 5 } as const;
+
+function recordFields(record: LogRecord): Fields {
+  const { kind, tx } = record;
+  const code = RECORD_KINDS[kind];
+  if (kind === 'prepare') {
+    const { home, coordinator, dependsOn, writes } = record;
+    return [code, tx, home, coordinator, dependsOn, writes];
+  }
+  if (kind === 'decide') {
+    const { coordinator, writers, writes, emits } = record;
+    return [code, tx, coordinator, writers, writes, emits];
+  }
+  return [code, tx];
+}
+
+function recordOf(fields: Fields): LogRecord {
+  const [code, tx, ...rest] = fields as [number, string, ...unknown[]];
+  switch (code) {
+    case RECORD_KINDS.prepare: {
+      const [home, coordinator, dependsOn, writes] = rest as [
+        number,
+        string,
+        string[],
+        VersionedWrite[],
+      ];
+      return { kind: 'prepare', tx, home, coordinator, dependsOn, writes };
+    }
+    case RECORD_KINDS.decide: {
+      const [coordinator, writers, writes, emits] = rest as [
+        string,
+        number[],
+        VersionedWrite[],
+        Uint8Array[],
+      ];
+      return { kind: 'decide', tx, coordinator, writers, writes, emits };
+    }
+    case RECORD_KINDS.commit:
+      return { kind: 'commit', tx };
+    case RECORD_KINDS.abort:
+      return { kind: 'abort', tx };
+    case RECORD_KINDS.end:
+      return { kind: 'end', tx };
+    default:
+      throw new Error(`record kind ${String(code)} is not known to this version`);
+  }
+}
+
+function unpack(bytes: Uint8Array): unknown {
+  try {
+    return packr.unpack(bytes);
+  } catch {
+    return undefined;
+  }
+}
