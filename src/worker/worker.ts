@@ -214,12 +214,11 @@ export class Worker {
       },
     });
     if (received) return;
-    const { reply } = message;
     const error = new MillraceError(
       'INVALID_INPUT',
       'This is no frame of calls that is understood here.',
     );
-    if (reply !== undefined && reply !== '') failPlain(this.#bus, reply, error);
+    failPlain(this.#bus, message.reply ?? '', error);
   }
 
   #runningByCall(): Map<string, Invocation> {

@@ -1,7 +1,9 @@
 import pino, { type Logger } from 'pino';
 import { openBus } from '../../src/client/client.ts';
+import type { MillraceError } from '../../src/core/errors.ts';
 import type { SettingsInput } from '../../src/core/settings.ts';
 import type { FunctionDefinition } from '../../src/function/definition.ts';
+import { logProblem } from '../../src/worker/logger.ts';
 import { Worker } from '../../src/worker/worker.ts';
 
 export interface TestWorker {
@@ -18,12 +20,13 @@ export async function startTestWorker(
   functions: readonly FunctionDefinition[],
   settings: SettingsInput = {},
 ): Promise<TestWorker> {
-  const opened = await openBus({ servers: url, settings }, 'test-worker');
   const logs: Record<string, unknown>[] = [];
   const log: Logger = pino(
     { level: 'debug' },
     { write: (line: string) => void logs.push(JSON.parse(line) as Record<string, unknown>) },
   );
+  const onProblem = (problem: MillraceError): void => logProblem(log, problem);
+  const opened = await openBus({ servers: url, settings, onProblem }, 'test-worker');
   const worker = new Worker({ ...opened, log, version: '0.0.0' });
   const offer = (definitions: readonly FunctionDefinition[], version = 'v1'): Promise<void> =>
     worker.offer(
