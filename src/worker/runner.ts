@@ -17,6 +17,7 @@ import type { Context, InvocationInfo } from '../function/context.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import { validate, type Validation } from '../function/schema.ts';
 import {
+  EmitError,
   eventOf,
   Invocation,
   InvocationContext,
@@ -154,6 +155,7 @@ export class FunctionRunner {
   }
 
   #returned(invocation: Invocation, value: unknown): void {
+    invocation.returned = true;
     const schema = this.loaded.definition.output;
     if (schema === undefined) this.#finish(invocation, value);
     else
@@ -231,6 +233,7 @@ export class FunctionRunner {
   }
 
   #thrown(invocation: Invocation, thrown: unknown): void {
+    invocation.returned = true;
     const error = this.#asAnswer(thrown);
     if (!invocation.settled) this.#fail(invocation, error);
     this.#logFailure(invocation, error, thrown);
@@ -313,7 +316,10 @@ export class FunctionRunner {
     );
   }
 
-  /** A MillraceError that the handler throws itself is its answer; the failure of a call that it made is not. */
+  /**
+   * A MillraceError that the handler throws itself is its answer; the failure of a call that it made, or of an event
+   * that it wanted to emit, is not: the requester's input was fine.
+   */
   #asAnswer(thrown: unknown): MillraceError {
     if (isOwnAnswer(thrown)) return thrown;
     const { name, code, retryable } = thrownFacts(thrown);
@@ -332,7 +338,8 @@ export class FunctionRunner {
 /** A proxy can throw even when it is asked what it is. */
 function isOwnAnswer(thrown: unknown): thrown is MillraceError {
   try {
-    return thrown instanceof MillraceError && !(thrown instanceof CallError) && thrown.status > 0;
+    if (thrown instanceof CallError || thrown instanceof EmitError) return false;
+    return thrown instanceof MillraceError && thrown.status > 0;
   } catch {
     return false;
   }

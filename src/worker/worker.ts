@@ -174,7 +174,7 @@ export class Worker {
       publishAll: async (events) => {
         await Promise.all(events.map((event) => this.#publisher.send(event)));
       },
-      invoke: async (invocation, target, data, options = {}) => {
+      invoke: (invocation, target, data, options = {}) => {
         const leftMs = Math.max(1, invocation.deadlineMs - performance.now());
         const timeoutMs = Math.min(options.timeoutMs ?? this.#settings.callTimeoutMs, leftMs);
         return invokeThrough(this.#caller, this.#settings, nameOf(target), data, {
