@@ -62,5 +62,6 @@ export interface InspectedFunction {
   pending: number;
   deadLetters: number;
   subjects: Record<string, number>;
+  /** From start to answer; calls that were never started are left out. */
   latencyMs: { p50: number; p99: number };
 }

@@ -272,7 +272,7 @@ export class FunctionRunner {
     invocation.settled = true;
     this.#host.live.delete(invocation);
     const { startedAtMs, incoming } = invocation;
-    const durationMs = startedAtMs === 0 ? 0 : performance.now() - startedAtMs;
+    const durationMs = startedAtMs === 0 ? undefined : performance.now() - startedAtMs;
     this.#stats.ended(incoming.subject, durationMs);
   }
 

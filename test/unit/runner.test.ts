@@ -146,6 +146,20 @@ describe('a runner', () => {
     expect(request('waits now')).toEqual([]);
   });
 
+  it('counts a call that expires while it waits as an error, not as one that was served in no time', async () => {
+    let open = (): void => {};
+    const gate = new Promise<void>((resolve) => (open = resolve));
+    const { runner, stats, live, request } = rig(() => gate, { concurrency: 1 });
+    request('runs');
+    request('waits');
+    const [, waiting] = [...live.keys()];
+    runner.expire(waiting as Invocation);
+    expect([stats.calls, stats.errors, stats.latency.count]).toEqual([1, 1, 0]);
+    open();
+    await settle();
+    expect([stats.calls, stats.errors, stats.latency.count]).toEqual([2, 1, 1]);
+  });
+
   it('refuses a function too many of whose handlers never ended', () => {
     const { runner, live, request } = rig(() => new Promise(() => {}), { maxAbandoned: 2 });
     request(1);
