@@ -37,8 +37,8 @@ export class FunctionStats {
     this.lastError = message.slice(0, MAX_LAST_ERROR_LENGTH);
   }
 
-  subjects(): Record<string, number> {
-    return Object.fromEntries(this.#bySubject);
+  subjects(): [subject: string, calls: number][] {
+    return [...this.#bySubject];
   }
 
   #countNew(subject: string): void {
