@@ -1,4 +1,5 @@
 import pino, { type Logger } from 'pino';
+import type { Bus } from '../../src/bus/connection.ts';
 import { openBus } from '../../src/client/client.ts';
 import type { MillraceError } from '../../src/core/errors.ts';
 import type { SettingsInput } from '../../src/core/settings.ts';
@@ -9,6 +10,7 @@ import { Worker } from '../../src/worker/worker.ts';
 export interface TestWorker {
   worker: Worker;
   id: string;
+  bus: Bus;
   logs: Record<string, unknown>[];
   offer(functions: readonly FunctionDefinition[], version?: string): Promise<void>;
   stop(): Promise<boolean>;
@@ -42,6 +44,7 @@ export async function startTestWorker(
   return {
     worker,
     id: worker.id,
+    bus: opened.bus,
     logs,
     offer,
     async stop() {
