@@ -621,29 +621,3 @@ describe('what comes from outside', () => {
     }
   });
 });
-
-describe('a reload during a drain', () => {
-  it('takes nothing on again', async () => {
-    let open = (): void => {};
-    const gate = new Promise<void>((resolve) => (open = resolve));
-    const held = defineFunction({
-      name: 'held',
-      on: 'reload.held',
-      delivery: 'ephemeral',
-      handler: () => gate,
-    });
-    const leaving = await startTestWorker(broker.url, [held]);
-    const taken = mill.invoke(held, 1);
-    await until('it runs', () => leaving.worker.inFlight === 1);
-    const left = leaving.worker.drain();
-    await leaving.offer([held], 'v2');
-    open();
-    await taken;
-    expect(await left).toBe(true);
-    // The worker's connection is open still: what it listens to would answer.
-    await expect(nats.request('reload.held', '1', { timeout: 2_000 })).rejects.toMatchObject({
-      code: '503',
-    });
-    await leaving.stop();
-  });
-});
