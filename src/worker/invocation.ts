@@ -6,6 +6,7 @@ import type { ContentType, Encoded, EncodedBody } from '../core/payload.ts';
 import type { Context, FunctionEvent, InvocationInfo } from '../function/context.ts';
 import type { FunctionReference } from '../function/reference.ts';
 import { guardSignal } from './guarded-signal.ts';
+import { logThrown } from './log-thrown.ts';
 
 /** What a transport brings in; `answer` and `fail` are called at most once together. */
 export interface Incoming {
@@ -156,12 +157,7 @@ export class InvocationContext {
 
   #listenerFailed(thrown: unknown): void {
     const message = `a listener on ctx.signal of ${this.invocation.function} threw`;
-    try {
-      this.log.error({ err: thrown }, message);
-    } catch {
-      // The logger reads all that the thrown value has, and its getters may throw again.
-      this.log.error(message);
-    }
+    logThrown(this.log, 'error', {}, thrown, message);
   }
 }
 
