@@ -94,7 +94,7 @@ function plainHeaders(message: Msg): Readonly<Record<string, string>> {
   const given = message.headers;
   if (given === undefined) return NO_HEADERS;
   const headers: Record<string, string> = Object.create(null) as Record<string, string>;
-  for (const [name, values] of given) headers[name] = values.join(',');
+  for (const [name, values] of given) headers[name] = values.at(-1) ?? '';
   return headers;
 }
 

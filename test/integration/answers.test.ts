@@ -1,5 +1,5 @@
 /** Where answers go, and where they must not go. */
-import { connect as connectNats, nuid, type NatsConnection } from 'nats';
+import { connect as connectNats, headers, nuid, type NatsConnection } from 'nats';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { connect, defineFunction } from 'millrace';
 import { encodeCalls } from '../../src/bus/frame.ts';
@@ -17,6 +17,18 @@ const echo = defineFunction({
     runs += 1;
     return data;
   },
+});
+
+/** Gives bytes for anything, and says what it was given. */
+const bytes = defineFunction({
+  name: 'bytes',
+  handler: ({ data }) =>
+    Buffer.from(data instanceof Uint8Array ? `${data.constructor.name} ${data.length}` : 'none'),
+});
+
+const lastHeader = defineFunction({
+  name: 'last-header',
+  handler: ({ headers: given }) => given['tenant'],
 });
 
 let broker: TestBroker;
@@ -129,5 +141,50 @@ describe('a worker', () => {
     await own.close();
     await using mill = await connect({ servers: broker.url });
     expect(await mill.invoke('echo', 4)).toBe(4);
+  });
+});
+
+describe('bytes', () => {
+  it('are answered as such to a request in JSON or MessagePack', async () => {
+    workers.push(await startTestWorker(broker.url, [bytes]));
+    for (const type of ['application/json', 'application/msgpack', undefined]) {
+      const given = headers();
+      if (type !== undefined) given.set('Content-Type', type);
+      const answer = await nats.request('millrace.fn.bytes', '', {
+        headers: given,
+        timeout: 5_000,
+      });
+      expect(answer.headers?.get('Content-Type'), type).toBe('application/octet-stream');
+      expect(answer.string()).toBe('none');
+    }
+  });
+
+  it('are a plain Uint8Array to a function and to its caller, whichever way they came', async () => {
+    workers.push(await startTestWorker(broker.url, [bytes]));
+    await using mill = await connect({ servers: broker.url });
+    const answer = await mill.invoke('bytes', Buffer.from('abc'));
+    expect((answer as Uint8Array).constructor).toBe(Uint8Array);
+    expect(Buffer.from(answer as Uint8Array).toString()).toBe('Uint8Array 3');
+    const given = headers();
+    given.set('Content-Type', 'image/png');
+    const plain = await nats.request('millrace.fn.bytes', 'abc', {
+      headers: given,
+      timeout: 5_000,
+    });
+    expect(plain.string()).toBe('Uint8Array 3');
+    const empty = await mill.invoke('bytes', Buffer.alloc(0));
+    expect(Buffer.from(empty as Uint8Array).toString()).toBe('Uint8Array 0');
+  });
+});
+
+describe('a header that is given several times', () => {
+  it('has its last value for the function', async () => {
+    workers.push(await startTestWorker(broker.url, [lastHeader]));
+    const given = headers();
+    given.append('tenant', 'first');
+    given.append('tenant', 'last');
+    const subject = 'millrace.fn.last-header';
+    const answer = await nats.request(subject, '', { headers: given, timeout: 5_000 });
+    expect(answer.string()).toBe('"last"');
   });
 });
