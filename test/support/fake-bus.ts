@@ -76,8 +76,13 @@ export class FakeBus {
     return taken;
   }
 
-  deliver(subject: string, data: Uint8Array = new Uint8Array(), headers?: MsgHdrs): void {
-    const message = { subject, data, headers } as unknown as Msg;
+  deliver(
+    subject: string,
+    data: Uint8Array = new Uint8Array(),
+    headers?: MsgHdrs,
+    reply?: string,
+  ): void {
+    const message = { subject, data, headers, reply } as unknown as Msg;
     for (const { pattern, handler } of this.#subscriptions) {
       if (subjectMatches(pattern, subject)) handler(message);
     }

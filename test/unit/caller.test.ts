@@ -93,6 +93,11 @@ function answer(callId: number, body: string, status: ReplyStatus = ReplyStatus.
   bus.deliver(`${bus.inbox}.c.r`, encodeReplies([reply], replySizeBytes(reply)));
 }
 
+function beat(id: string): void {
+  const message = { id, connectionEpoch: 1, state: 'running', revision: 1 };
+  bus.deliver('millrace.members.beat', writeControl(message));
+}
+
 /** The broker's word on the probe of a worker. */
 function bury(worker: string): void {
   const [probe] = bus.take(`millrace.worker.${worker}.ping`);
@@ -255,6 +260,52 @@ describe('a worker that dies', () => {
   });
 });
 
+describe('a worker that sends no beats', () => {
+  /** Longer than `missedAfterMs`, in which b beats and a does not. */
+  async function missBeats(): Promise<void> {
+    for (let second = 0; second < 5; second += 1) {
+      await pass(1_000);
+      if (caller.members.directory.has('b')) beat('b');
+    }
+  }
+
+  it('is asked whether it lives, and gets calls as long as nobody says that it is gone', async () => {
+    announce('a');
+    await missBeats();
+    expect(bus.take('millrace.worker.a.ping').length).toBeGreaterThan(0);
+    const outcome = call();
+    await turn();
+    const [sent] = callsIn(frames('a')[0]);
+    answer(sent?.callId ?? 0, '1');
+    await turn();
+    expect(outcome).toEqual({ result: '1' });
+  });
+
+  it('gets none while another has the function, until it is heard again', async () => {
+    announce('a');
+    announce('b');
+    await missBeats();
+    call();
+    await turn();
+    expect([frames('a').length, frames('b').length]).toEqual([0, 1]);
+    const [ping] = bus.take('millrace.worker.a.ping');
+    const pong = { id: 'a', connectionEpoch: 1, state: 'running', revision: 1 };
+    bus.deliver(ping?.reply ?? '', writeControl(pong));
+    call();
+    await turn();
+    expect(frames('a')).toHaveLength(1);
+  });
+
+  it('is gone once the broker says that nobody listens there', async () => {
+    announce('a');
+    await missBeats();
+    bury('a');
+    call();
+    await turn();
+    expect(frames('a')).toEqual([]);
+  });
+});
+
 describe('a connection', () => {
   it('that comes back has calls sent that were held, and sent again that were in flight', async () => {
     announce('a');
@@ -366,6 +417,9 @@ describe('a caller', () => {
     bus.deliver(`${bus.inbox}.c.r`, Buffer.from('nonsense'));
     bus.deliver(`${bus.inbox}.c.x.y`, Buffer.from('nonsense'));
     bus.deliver('millrace.members.announce', Buffer.from('{"id":7}'));
+    announce('a b');
+    announce('>');
+    expect(caller.members.directory.size).toBe(1);
     answer(999, '1');
     await turn();
     expect(outcome).toEqual({});
