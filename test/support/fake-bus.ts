@@ -43,10 +43,14 @@ export class FakeBus {
     this.published.push({ subject, data: Uint8Array.from(payload), reply: options?.reply ?? '' });
   }
 
-  subscribe(pattern: string, handler: MessageHandler): { unsubscribe: () => void } {
+  subscribe(
+    pattern: string,
+    handler: MessageHandler,
+  ): { unsubscribe: () => void; drain: () => Promise<void> } {
     const subscription = { pattern, handler };
     this.#subscriptions.add(subscription);
-    return { unsubscribe: () => this.#subscriptions.delete(subscription) };
+    const unsubscribe = (): void => void this.#subscriptions.delete(subscription);
+    return { unsubscribe, drain: () => Promise.resolve(unsubscribe()) };
   }
 
   onStatus(listener: (up: boolean) => void): () => void {

@@ -8,6 +8,7 @@ import { FakeBus } from '../support/fake-bus.ts';
 
 let bus: FakeBus;
 let caller: Caller;
+let responder: UnknownFunctions;
 
 beforeEach(() => {
   vi.useFakeTimers({
@@ -16,11 +17,12 @@ beforeEach(() => {
   bus = new FakeBus();
   const settings = parseSettings();
   caller = new Caller(bus.asBus(), settings);
-  new UnknownFunctions(bus.asBus(), settings, caller, () => false);
+  responder = new UnknownFunctions(bus.asBus(), settings, caller, () => false);
   const worker = { id: 'a', connectionEpoch: 1, state: 'running', revision: 1, functions: ['f'] };
   bus.deliver('millrace.members.announce', writeControl(worker));
 });
-afterEach(() => {
+afterEach(async () => {
+  await responder.drain();
   caller.close();
   vi.useRealTimers();
 });
