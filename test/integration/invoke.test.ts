@@ -112,8 +112,8 @@ describe('an invocation through the client', () => {
     expect(await mill.invoke('echo', large)).toBe(large);
   });
 
-  it('of a function that no worker has is UNKNOWN_FUNCTION', async () => {
-    expect((await failure(mill.invoke('never-seen', {}))).code).toBe('UNKNOWN_FUNCTION');
+  it('of a function that no worker has is UNKNOWN_FUNCTION, without any worker UNAVAILABLE', async () => {
+    expect((await failure(mill.invoke('never-seen', {}))).code).toBe('UNAVAILABLE');
     await start([echo]);
     expect(await failure(mill.invoke('nope', {}))).toMatchObject({
       code: 'UNKNOWN_FUNCTION',
