@@ -433,6 +433,16 @@ describe('an event', () => {
     });
     expect(await mill.publish('orders.new', 1, { id: 'a' })).toMatchObject({ duplicate: true });
   });
+
+  it('is taken as any other where its stream never acknowledges, and stored all the same', async () => {
+    const manager = await nats.jetstreamManager();
+    await manager.streams.add({ name: 'SILENT', subjects: ['silent.>'], no_ack: true });
+    expect(await mill.publish('silent.new', 1, { id: 'a' })).toEqual({ id: 'a' });
+    await until(
+      'it is stored',
+      async () => (await manager.streams.info('SILENT')).state.messages === 1,
+    );
+  });
 });
 
 describe('a trace', () => {
