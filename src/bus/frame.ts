@@ -30,6 +30,7 @@ export interface OutgoingCall {
   functionName: string;
   encoded: Encoded;
   attempt: number;
+  /** From now on. With 0 the receiver starts nothing: an answer comes only from the same call that it runs already. */
   timeoutMs: number;
   /** '' where the receiver derives it from the caller and the call's number. */
   eventId: string;

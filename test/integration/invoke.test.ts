@@ -112,8 +112,8 @@ describe('an invocation through the client', () => {
     expect(await mill.invoke('echo', large)).toBe(large);
   });
 
-  it('of a function that no worker has is UNKNOWN_FUNCTION', async () => {
-    expect((await failure(mill.invoke('never-seen', {}))).code).toBe('UNKNOWN_FUNCTION');
+  it('of a function that no worker has is UNKNOWN_FUNCTION, without any worker UNAVAILABLE', async () => {
+    expect((await failure(mill.invoke('never-seen', {}))).code).toBe('UNAVAILABLE');
     await start([echo]);
     expect(await failure(mill.invoke('nope', {}))).toMatchObject({
       code: 'UNKNOWN_FUNCTION',
@@ -433,6 +433,16 @@ describe('an event', () => {
     });
     expect(await mill.publish('orders.new', 1, { id: 'a' })).toMatchObject({ duplicate: true });
   });
+
+  it('is taken as any other where its stream never acknowledges, and stored all the same', async () => {
+    const manager = await nats.jetstreamManager();
+    await manager.streams.add({ name: 'SILENT', subjects: ['silent.>'], no_ack: true });
+    expect(await mill.publish('silent.new', 1, { id: 'a' })).toEqual({ id: 'a' });
+    await until(
+      'it is stored',
+      async () => (await manager.streams.info('SILENT')).state.messages === 1,
+    );
+  });
 });
 
 describe('a trace', () => {
@@ -480,6 +490,22 @@ describe('a worker that leaves', () => {
       }
       expect(await Promise.all(calls)).toEqual(calls.map((_, index) => index));
       expect(await left).toBe(true);
+    }
+  });
+});
+
+describe('a worker that drops a function in a reload', () => {
+  it('fails no call of it while another worker has it', async () => {
+    const [reloading] = [await start([sum, echo]), await start([sum])];
+    await mill.invoke('sum', { num1: 1, num2: 1 });
+    await until('both workers are known', async () => (await mill.inspect.workers()).length === 2);
+    for (let reload = 0; reload < 10; reload += 1) {
+      const reloaded = reloading.offer(reload % 2 === 0 ? [echo] : [sum, echo]);
+      const calls = Array.from({ length: 200 }, () =>
+        mill.invoke('sum', { num1: 1, num2: 2 }, { retry: false }),
+      );
+      expect(new Set(await Promise.all(calls))).toEqual(new Set([3]));
+      await reloaded;
     }
   });
 });
