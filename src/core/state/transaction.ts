@@ -52,6 +52,7 @@ interface Key {
   wanted: LockMode;
   held: LockMode | undefined;
   value: string | null;
+  version: number;
   askedAtMs: number;
   queuedBehind: string | undefined;
   readers: Done<string | null>[];
@@ -94,6 +95,15 @@ export class Transaction {
 
   get size(): number {
     return this.#keys.size;
+  }
+
+  /** Of the value that was read; 0 for none. */
+  versionOf(key: string): number {
+    return this.#keys.get(key)?.version ?? 0;
+  }
+
+  hasRead(key: string): boolean {
+    return this.#keys.get(key)?.held !== undefined;
   }
 
   /** Its participants so far. */
@@ -208,6 +218,7 @@ export class Transaction {
         wanted: mode,
         held: undefined,
         value: null,
+        version: 0,
         askedAtMs: nowMs,
         queuedBehind: undefined,
         readers: [],
@@ -259,7 +270,10 @@ export class Transaction {
       this.#refuse({ why: 'lost', partition, key: message.key });
       return;
     } else known.contention = Math.max(known.contention, contention);
-    if (entry.held === undefined) entry.value = message.value;
+    if (entry.held === undefined) {
+      entry.value = message.value;
+      entry.version = message.version;
+    }
     if (entry.held === entry.wanted) return;
     // A shared lock that was asked for before the exclusive one was wanted: the value is good, the lock is to come.
     entry.held = message.mode;
