@@ -18,7 +18,11 @@ import {
   type Subscription,
 } from 'nats';
 import { MillraceError, messageOf } from '../core/errors.ts';
+import { quote } from '../core/names.ts';
+import { mayBeAnswered } from '../core/subjects.ts';
 import { isAtLeast, MINIMUM_SERVER_VERSION } from '../core/version.ts';
+
+const ACKNOWLEDGEMENT_PREFIX = '$JS.ACK.';
 
 /** Codes of the client's errors: its enum is typed, its errors' `code` is any text. */
 const TIMEOUT_CODE = 'TIMEOUT';
@@ -32,6 +36,8 @@ const MAX_PINGS_OUT = 2;
 const RECONNECT_WAIT_MS = 250;
 const RECONNECT_JITTER_MS = 250;
 const CONNECT_TIMEOUT_MS = 4_000;
+/** Answers that were refused are told of at most once in this time: whoever asks could fill the log otherwise. */
+const REFUSED_ANSWER_NOTICE_MS = 60_000;
 
 export interface BusOptions {
   /** URL or URLs; user and password, or a token, may stand in them. Default `NATS_URL`'s or the local server. */
@@ -40,6 +46,8 @@ export interface BusOptions {
   credentials?: string | undefined;
   /** Shown by the broker in its list of connections. */
   name: string;
+  /** Nothing is answered on subjects below it: they are the platform's own. */
+  namespace: string;
   /** Told of what has no caller to tell: refused permissions, a subscriber that threw. */
   onProblem?: (problem: MillraceError) => void;
 }
@@ -54,15 +62,18 @@ export type MessageHandler = (message: Msg) => void;
 export class Bus {
   readonly #connection: NatsConnection;
   readonly #onProblem: (problem: MillraceError) => void;
+  readonly #namespace: string;
   readonly #statusListeners = new Set<(up: boolean) => void>();
   /** A unique prefix for replies to this process: everything below it is ours. */
   readonly inbox: string;
   #up = true;
   #epoch = 1;
+  #refusedAnswerToldAtMs = Number.NEGATIVE_INFINITY;
 
   private constructor(connection: NatsConnection, options: BusOptions) {
     this.#connection = connection;
     this.#onProblem = options.onProblem ?? (() => {});
+    this.#namespace = options.namespace;
     this.inbox = createInbox();
     void this.#watch();
   }
@@ -108,6 +119,17 @@ export class Bus {
     }
     // A copy: the client writes its defaults into the object that it is given.
     this.#connection.publish(subject, payload, { ...options });
+  }
+
+  /**
+   * Publishes to a subject that somebody else has named, as the reply subject of a message. Dropped where nobody
+   * asks, while the connection is down, and on a subject of the broker's or the platform's: a requester must not
+   * make this process speak where only this process may.
+   */
+  answer(reply: string | undefined, payload: Uint8Array, options?: PublishOptions): void {
+    if (reply === undefined || reply === '' || !this.#up) return;
+    if (mayBeAnswered(reply, this.#namespace)) this.publish(reply, payload, options);
+    else this.#answerRefused(reply);
   }
 
   /** The handler must not block; what it throws is reported, it would otherwise end the client's read loop. */
@@ -188,6 +210,20 @@ export class Bus {
     this.#up = false;
     this.#statusListeners.clear();
     await this.#connection.close();
+  }
+
+  #answerRefused(reply: string): void {
+    // A stream that delivers expects its acknowledgement there, not an answer: nobody has asked.
+    if (reply.startsWith(ACKNOWLEDGEMENT_PREFIX)) return;
+    const now = performance.now();
+    if (now - this.#refusedAnswerToldAtMs < REFUSED_ANSWER_NOTICE_MS) return;
+    this.#refusedAnswerToldAtMs = now;
+    this.#onProblem(
+      new MillraceError(
+        'INVALID_INPUT',
+        `A request with the reply subject ${quote(reply)} is not answered: the subject is the broker's or the platform's own. Further ones are not told of for a minute.`,
+      ),
+    );
   }
 
   async #watch(): Promise<void> {

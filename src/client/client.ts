@@ -117,6 +117,7 @@ export async function openBus(
     servers: options.servers ?? process.env['NATS_URL'] ?? DEFAULT_SERVER,
     credentials: options.credentials ?? process.env['NATS_CREDS'],
     name: options.name ?? defaultName,
+    namespace: settings.namespace,
     ...(options.onProblem === undefined ? {} : { onProblem: options.onProblem }),
   });
   // A payload travels in a frame beside its id and headers: the broker's limit holds for all of that together.

@@ -25,10 +25,10 @@ function mergeOne(reports: FunctionReport[]): InspectedFunction {
   );
   const current = reports.find((report) => report.version === version) as FunctionReport;
   const latency = new Histogram();
-  const subjects: Record<string, number> = {};
+  const subjects = Object.create(null) as Record<string, number>;
   for (const report of reports) {
     latency.merge(report.latency);
-    for (const [subject, calls] of Object.entries(report.subjects)) {
+    for (const [subject, calls] of report.subjects) {
       subjects[subject] = (subjects[subject] ?? 0) + calls;
     }
   }

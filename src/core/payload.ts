@@ -1,6 +1,7 @@
 /**
  * Payloads at the edge: JSON, MessagePack, bytes. No `Content-Type` header or `application/json` is
- * JSON, `application/msgpack` is MessagePack, anything else is bytes. An empty payload is `undefined` in every type.
+ * JSON, `application/msgpack` is MessagePack, anything else is bytes (a Uint8Array). An empty payload is `undefined` in
+ * JSON and MessagePack, and no bytes in bytes.
  *
  * Decoding never trusts its input: size, depth, number of values and `__proto__` are checked before objects are
  * built: 1 MB of MessagePack can be 64 MB of objects. Every refusal is a MillraceError with INVALID_INPUT or PAYLOAD_TOO_LARGE.
@@ -35,6 +36,8 @@ export interface Encoded {
 }
 
 const REPLACEMENT_CHARACTER = '\ufffd';
+/** Some programs write it before JSON; RFC 8259 lets a reader skip it. */
+const BYTE_ORDER_MARK = '\ufeff';
 const EMPTY: Encoded = { type: ContentType.empty, body: '' };
 
 const packr = new Packr({
@@ -86,11 +89,11 @@ export function decodePayload(
   body: EncodedBody,
   limits: PayloadLimits,
 ): unknown {
-  if (body.length === 0) return type === ContentType.bytes ? body : undefined;
+  if (body.length === 0) return type === ContentType.bytes ? new Uint8Array() : undefined;
   checkSize(byteLength(body, limits.maxPayloadBytes), limits);
   if (typeof body === 'string') return decodeJson(body, limits);
   if (type === ContentType.json) return decodeJson(textOf(body), limits);
-  return type === ContentType.msgpack ? decodeMsgpack(body, limits) : body;
+  return type === ContentType.msgpack ? decodeMsgpack(body, limits) : asPlainBytes(body);
 }
 
 function encode(value: unknown, wanted: ContentType): Encoded {
@@ -126,7 +129,15 @@ function textOf(bytes: Uint8Array): string {
   return text;
 }
 
-function decodeJson(text: string, limits: PayloadLimits): unknown {
+/** A Buffer has other methods under the same names: bytes must not differ by the way on which they came. */
+function asPlainBytes(bytes: Uint8Array): Uint8Array {
+  return Buffer.isBuffer(bytes)
+    ? new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    : bytes;
+}
+
+function decodeJson(given: string, limits: PayloadLimits): unknown {
+  const text = given.startsWith(BYTE_ORDER_MARK) ? given.slice(1) : given;
   const refused = scanJson(text, scanLimits(limits));
   if (refused !== undefined) throw unreadable('JSON', refused);
   try {

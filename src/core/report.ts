@@ -16,8 +16,11 @@ export const functionReportSchema = z.object({
   running: count,
   queued: count,
   abandoned: count,
-  /** Calls by the subject that they came in on; at most 256, the rest under `…`. */
-  subjects: z.record(z.string(), count),
+  /**
+   * Calls by the subject that they came in on; at most 256, the rest under `…`. Pairs: a subject may be called as no
+   * key of an object from outside may be, such as `__proto__`.
+   */
+  subjects: z.array(z.tuple([z.string(), count])),
   latency: z.array(z.tuple([count, count])),
 });
 export type FunctionReport = z.infer<typeof functionReportSchema>;
@@ -61,6 +64,8 @@ export interface InspectedFunction {
   /** Running or waiting now. */
   pending: number;
   deadLetters: number;
+  /** Calls by the subject that they came in on. Without a prototype: any subject can be a key. */
   subjects: Record<string, number>;
+  /** From start to answer; calls that were never started are left out. */
   latencyMs: { p50: number; p99: number };
 }

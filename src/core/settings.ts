@@ -17,6 +17,8 @@ const shape = z.strictObject({
   namespace: z
     .string()
     .regex(/^[A-Za-z0-9_-]{1,32}$/, 'must be 1 to 32 of A-Z a-z 0-9 _ -')
+    // Under it every requester waits for answers, and nothing is answered under the namespace.
+    .refine((namespace) => namespace !== '_INBOX', 'must not be _INBOX')
     .default('millrace'),
   maxPayloadBytes: integer(KiB, 8 * MiB, MiB),
   maxPayloadDepth: integer(8, 1_000, 128),

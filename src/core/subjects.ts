@@ -37,6 +37,11 @@ export interface Subjects {
   queueGroup(functionName: string): string;
 }
 
+/** Is the reply subject of a message one where an answer is no word of the broker's or the platform's? */
+export function mayBeAnswered(reply: string, namespace: string): boolean {
+  return !reply.startsWith('$') && !reply.startsWith(`${namespace}.`);
+}
+
 export function subjectsOf(namespace: string): Subjects {
   return {
     fn: (functionName) => `${namespace}.fn.${functionName}`,

@@ -132,7 +132,12 @@ export class Dev {
       complain(`not reloaded, the old version keeps running:\n${outcome.message}`);
       return;
     }
-    await Promise.all(others.map((worker) => worker.reload()));
+    for (const other of await Promise.all(others.map((worker) => worker.reload()))) {
+      if (other.type === 'reloaded') continue;
+      complain(
+        `a further worker was not reloaded, its old version keeps running:\n${other.message}`,
+      );
+    }
     this.#watch?.alsoWatch(outcome.inputs);
     say(`reloaded: ${outcome.functions.join(', ')}`);
   }

@@ -33,15 +33,18 @@ export interface InvocationInfo {
   readonly worker: string;
 }
 
-/** What a handler is given beside its event. Valid until the handler has returned. */
+/**
+ * What a handler is given beside its event. Valid until the handler has returned, thrown or run into its timeout: from
+ * then on `invoke` and `emit` reject with CANCELLED. What they reject with and the handler does not catch makes it fail
+ * as FUNCTION_FAILED, whatever its own code: the requester's input was not to blame.
+ */
 export interface Context {
   /**
    * Runs another function and resolves with its result.
    *
    * By its definition (`import sum from './sum.ts'`) both sides are typed; by its name the result is what the caller
    * says it is. Rejects with a CallError: INVALID_INPUT (the data does not fit the function's `input`),
-   * UNKNOWN_FUNCTION, PAYLOAD_TOO_LARGE, FUNCTION_FAILED (it threw), TIMEOUT, UNAVAILABLE, CANCELLED. One that the
-   * handler does not catch makes it fail as FUNCTION_FAILED.
+   * UNKNOWN_FUNCTION, PAYLOAD_TOO_LARGE, FUNCTION_FAILED (it threw), TIMEOUT, UNAVAILABLE, CANCELLED.
    */
   invoke<F extends FunctionReference>(
     target: F,
@@ -53,14 +56,18 @@ export interface Context {
   /**
    * Publishes an event once the handler has returned; it is dropped when the handler throws. Resolves as soon as the
    * event is taken, before it is published; the data is taken as it is at the call. Rejects with INVALID_INPUT (the
-   * subject has a wildcard or is not legal, the data cannot be encoded) or PAYLOAD_TOO_LARGE.
+   * subject has a wildcard or is not legal, the data cannot be encoded) or PAYLOAD_TOO_LARGE: an event is too large,
+   * or an invocation emits more than 1,024 events or 8 MiB of payloads together.
    */
   emit(subject: string, data?: unknown, options?: PublishOptions): Promise<void>;
 
   /** A pino child logger that writes the function's name and the invocation's id with every line. */
   readonly log: Logger;
 
-  /** Aborted at the function's timeout, and when the worker stops before the handler has ended. */
+  /**
+   * Aborted at the function's timeout, and when the worker stops before the handler has ended. What its listeners
+   * throw is logged.
+   */
   readonly signal: AbortSignal;
 
   readonly invocation: InvocationInfo;

@@ -49,7 +49,10 @@ export interface FunctionOptions<
   balance?: Balance;
   /** How long one run may take, in milliseconds: 1 to 86,400,000 (a day), default 30,000. */
   timeoutMs?: number;
-  /** The function itself. What it returns, or its promise resolves with, is the answer to a request. */
+  /**
+   * The function itself. What it returns, or its promise resolves with, is the answer to a request: in the request's
+   * type (JSON or MessagePack), a Uint8Array as it is with `application/octet-stream`.
+   */
   handler: (event: FunctionEvent<DataOf<Input>>, ctx: Context) => Returned;
 }
 

@@ -22,13 +22,13 @@ export class Announcer {
     this.#workerId = workerId;
     this.#subjects = subjectsOf(settings.namespace);
     this.#subscriptions = [
-      bus.subscribe(this.#subjects.hello, ({ reply }) => this.#announceTo(reply)),
-      bus.subscribe(this.#subjects.workerPing(workerId), ({ reply }) => {
-        if (reply !== undefined && bus.up) bus.publish(reply, writeControl(this.#beat()));
-      }),
+      bus.subscribe(this.#subjects.hello, ({ reply }) => bus.answer(reply, this.#announcement())),
+      bus.subscribe(this.#subjects.workerPing(workerId), ({ reply }) =>
+        bus.answer(reply, writeControl(this.#beat())),
+      ),
     ];
     this.#stopListening = bus.onStatus((up) => {
-      if (up) this.#announceTo(this.#subjects.announce);
+      if (up) this.#announce();
     });
     this.#timer = setInterval(() => {
       if (bus.up) bus.publish(this.#subjects.beat, writeControl(this.#beat()));
@@ -38,13 +38,13 @@ export class Announcer {
   offer(functions: readonly string[]): void {
     this.#functions = functions;
     this.#revision += 1;
-    this.#announceTo(this.#subjects.announce);
+    this.#announce();
   }
 
   /** From now on callers choose others; what comes all the same is still served. */
   draining(): void {
     this.#state = 'draining';
-    this.#announceTo(this.#subjects.announce);
+    this.#announce();
   }
 
   leave(): void {
@@ -54,10 +54,13 @@ export class Announcer {
     for (const subscription of this.#subscriptions) subscription.unsubscribe();
   }
 
-  #announceTo(subject: string | undefined): void {
-    if (subject === undefined || !this.#bus.up) return;
+  #announce(): void {
+    if (this.#bus.up) this.#bus.publish(this.#subjects.announce, this.#announcement());
+  }
+
+  #announcement(): Uint8Array {
     const announcement: Announcement = { ...this.#beat(), functions: [...this.#functions] };
-    this.#bus.publish(subject, writeControl(announcement));
+    return writeControl(announcement);
   }
 
   #beat(): Beat {

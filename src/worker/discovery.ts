@@ -50,9 +50,7 @@ export class Discovery {
       [ServiceVerb.STATS, () => this.#stats()],
     ];
     this.#subscriptions = answers.flatMap(([verb, answer]) => {
-      const onMessage = ({ reply }: Msg): void => {
-        if (reply !== undefined && bus.up) bus.publish(reply, writeControl(answer()));
-      };
+      const onMessage = ({ reply }: Msg): void => bus.answer(reply, writeControl(answer()));
       const subject = `$SRV.${verb}`;
       return [subject, `${subject}.${name}`, `${subject}.${name}.${workerId}`].map((each) =>
         bus.subscribe(each, onMessage),

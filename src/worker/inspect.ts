@@ -57,9 +57,9 @@ export class Inspector {
     this.#members = members;
     this.#workerId = workerId;
     this.#report = report;
-    this.#reports = bus.subscribe(this.#subjects.workerReport(workerId), ({ reply }) => {
-      if (reply !== undefined && bus.up) bus.publish(reply, writeControl(report()));
-    });
+    this.#reports = bus.subscribe(this.#subjects.workerReport(workerId), ({ reply }) =>
+      bus.answer(reply, writeControl(report())),
+    );
     this.#questions = [
       bus.subscribe(this.#subjects.inspect('>'), (message) => this.#onQuestion(message)),
       bus.subscribe(this.#subjects.inspecting, (message) => this.#forget(message.string())),
@@ -109,7 +109,7 @@ export class Inspector {
       const what = subject.slice(this.#subjects.inspect('').length);
       if (!Object.hasOwn(this.#whats, what)) throw this.#unknown(what);
       const answer = await (this.#whats[what] as () => Promise<object>)();
-      if (this.#bus.up) this.#bus.publish(reply, writeControl(answer));
+      this.#bus.answer(reply, writeControl(answer));
     } catch (cause) {
       const error =
         cause instanceof MillraceError

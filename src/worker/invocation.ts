@@ -1,9 +1,12 @@
 /** One run of one function: where it came from, where its answer goes, and what its handler is given. */
 import type { Logger } from 'pino';
 import type { PreparedEvent } from '../bus/publisher.ts';
-import type { MillraceError } from '../core/errors.ts';
+import { CallError, MillraceError } from '../core/errors.ts';
 import type { ContentType, Encoded, EncodedBody } from '../core/payload.ts';
 import type { Context, FunctionEvent, InvocationInfo } from '../function/context.ts';
+import type { FunctionReference } from '../function/reference.ts';
+import { guardSignal } from './guarded-signal.ts';
+import { logThrown } from './log-thrown.ts';
 
 /** What a transport brings in; `answer` and `fail` are called at most once together. */
 export interface Incoming {
@@ -21,6 +24,10 @@ export interface Incoming {
   fail(error: MillraceError): void;
 }
 
+/** How many events one invocation may emit, and how many bytes their payloads may have together: all are held in memory. */
+export const MAX_EMITTED_EVENTS = 1_024;
+export const MAX_EMITTED_BYTES = 8 * 1024 * 1024;
+
 export class Invocation {
   #incoming: Incoming;
   readonly deadlineMs: number;
@@ -29,10 +36,13 @@ export class Invocation {
   settled = false;
   /** Its handler has begun. */
   running = false;
+  /** Its handler has returned or thrown: its context is of no use any more. */
+  returned = false;
   /** True once its deadline has taken its slot away while the handler went on. */
   expired = false;
   /** Encoded when they were emitted: what the handler changes afterwards is not sent. */
   readonly emits: PreparedEvent[] = [];
+  #emittedBytes = 0;
   #abort: AbortController | undefined;
   #abortReason: unknown;
 
@@ -50,10 +60,39 @@ export class Invocation {
     this.#incoming = again;
   }
 
-  /** Made when first asked for: most handlers never look, and an AbortController costs more than a small call. */
-  get signal(): AbortSignal {
+  /** What the handler emits or calls from here on would be lost. */
+  get ended(): boolean {
+    return this.returned || this.settled;
+  }
+
+  /** Throws PAYLOAD_TOO_LARGE beyond what one invocation may emit. */
+  addEvent(event: PreparedEvent): void {
+    if (this.emits.length >= MAX_EMITTED_EVENTS) {
+      throw new MillraceError(
+        'PAYLOAD_TOO_LARGE',
+        `One invocation can emit ${MAX_EMITTED_EVENTS} events, no more.`,
+        { details: { limitEvents: MAX_EMITTED_EVENTS } },
+      );
+    }
+    if (this.#emittedBytes + event.payload.length > MAX_EMITTED_BYTES) {
+      throw new MillraceError(
+        'PAYLOAD_TOO_LARGE',
+        `The events of one invocation can have ${MAX_EMITTED_BYTES} bytes together, no more.`,
+        { details: { limitBytes: MAX_EMITTED_BYTES } },
+      );
+    }
+    this.#emittedBytes += event.payload.length;
+    this.emits.push(event);
+  }
+
+  /**
+   * Made when first asked for: most handlers never look, and an AbortController costs more than a small call.
+   * `onMistake` is told of what its listeners throw.
+   */
+  signal(onMistake: (thrown: unknown) => void): AbortSignal {
     if (this.#abort === undefined) {
       this.#abort = new AbortController();
+      guardSignal(this.#abort.signal, onMistake);
       if (this.#abortReason !== undefined) this.#abort.abort(this.#abortReason);
     }
     return this.#abort.signal;
@@ -72,6 +111,9 @@ export interface InvocationHost {
   invoke: (invocation: Invocation, ...call: Parameters<Context['invoke']>) => Promise<unknown>;
 }
 
+/** What `ctx.emit` rejects with: the handler's own mistake, never the answer to its requester. */
+export class EmitError extends MillraceError {}
+
 /** The handler's second argument. `log` and `signal` are built when first used. */
 export class InvocationContext {
   readonly invocation: InvocationInfo;
@@ -85,14 +127,26 @@ export class InvocationContext {
     this.#run = run;
     this.#host = host;
     this.invocation = info;
-    this.invoke = (...call) => host.invoke(run, ...call);
+    this.invoke = async (...call) => {
+      try {
+        if (run.ended) throw usedTooLate('invoke', info);
+        return await host.invoke(run, ...call);
+      } catch (thrown) {
+        throw asCallError(call[0], thrown);
+      }
+    };
     this.emit = async (subject, data, options) => {
-      run.emits.push(host.prepareEvent(run, subject, data, options));
+      try {
+        if (run.ended) throw usedTooLate('emit', info);
+        run.addEvent(host.prepareEvent(run, subject, data, options));
+      } catch (thrown) {
+        throw asEmitError(thrown);
+      }
     };
   }
 
   get signal(): AbortSignal {
-    return this.#run.signal;
+    return this.#run.signal((thrown) => this.#listenerFailed(thrown));
   }
 
   get log(): Logger {
@@ -100,6 +154,29 @@ export class InvocationContext {
     this.#log ??= this.#host.log.child({ function: name, invocation: id, attempt });
     return this.#log;
   }
+
+  #listenerFailed(thrown: unknown): void {
+    const message = `a listener on ctx.signal of ${this.invocation.function} threw`;
+    logThrown(this.log, 'error', {}, thrown, message);
+  }
+}
+
+function usedTooLate(method: string, { function: name }: InvocationInfo): MillraceError {
+  return new MillraceError('CANCELLED', `${method} was called after ${name} had ended.`);
+}
+
+function asEmitError(thrown: unknown): unknown {
+  if (!(thrown instanceof MillraceError)) return thrown;
+  const { code, message, retryable, details } = thrown;
+  return new EmitError(code, message, { retryable, details, cause: thrown });
+}
+
+/** What is wrong with a call before it leaves is the failure of a call, too. */
+function asCallError(target: FunctionReference | string, thrown: unknown): unknown {
+  if (!(thrown instanceof MillraceError) || thrown instanceof CallError) return thrown;
+  const { code, message, retryable, details } = thrown;
+  const name = typeof target === 'string' ? target : (target.name ?? '');
+  return new CallError(name, code, message, { retryable, details, cause: thrown });
 }
 
 export function eventOf(incoming: Incoming, data: unknown): FunctionEvent {

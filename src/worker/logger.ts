@@ -16,3 +16,9 @@ export function createLogger(level: string): Logger {
   });
   return pino({ level }, pretty);
 }
+
+/** What concerns no single invocation. A requester's mistake is no failure of this worker. */
+export function logProblem(log: Logger, { code, message }: MillraceError): void {
+  if (code === 'INVALID_INPUT') log.warn({ code }, message);
+  else log.error({ code }, message);
+}

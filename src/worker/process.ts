@@ -10,7 +10,7 @@ import { openBus, type ConnectOptions } from '../client/client.ts';
 import { MillraceError } from '../core/errors.ts';
 import { releaseBundler } from '../function/bundle.ts';
 import { loadFunctions, type LoadedFunctions } from '../function/load.ts';
-import { createLogger } from './logger.ts';
+import { createLogger, logProblem } from './logger.ts';
 import type { FromWorker, ToWorker } from './supervision.ts';
 import { Worker } from './worker.ts';
 
@@ -34,7 +34,7 @@ export async function runWorker(options: WorkerProcessOptions): Promise<number> 
   const { bus, settings } = await openBus(
     {
       ...options.connect,
-      onProblem: (problem) => log.error({ code: problem.code }, problem.message),
+      onProblem: (problem) => logProblem(log, problem),
     },
     'millrace-worker',
   );

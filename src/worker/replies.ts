@@ -75,7 +75,7 @@ export class Replies {
   #send(caller: string, replies: readonly OutgoingReply[]): void {
     const frames = packFrames(replies, replySizeBytes, MAX_REPLIES_PER_FRAME, this.#maxFrameBytes);
     for (const { items, sizeBytes } of frames) {
-      this.#bus.publish(`${caller}.c.r`, encodeReplies(items, sizeBytes));
+      this.#bus.answer(`${caller}.c.r`, encodeReplies(items, sizeBytes));
     }
   }
 }

@@ -17,12 +17,14 @@ import type { Context, InvocationInfo } from '../function/context.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import { validate, type Validation } from '../function/schema.ts';
 import {
+  EmitError,
   eventOf,
   Invocation,
   InvocationContext,
   type Incoming,
   type InvocationHost,
 } from './invocation.ts';
+import { logThrown } from './log-thrown.ts';
 import type { FunctionStats } from './stats.ts';
 
 export interface RunnerHost extends InvocationHost {
@@ -154,6 +156,7 @@ export class FunctionRunner {
   }
 
   #returned(invocation: Invocation, value: unknown): void {
+    invocation.returned = true;
     const schema = this.loaded.definition.output;
     if (schema === undefined) this.#finish(invocation, value);
     else
@@ -231,23 +234,19 @@ export class FunctionRunner {
   }
 
   #thrown(invocation: Invocation, thrown: unknown): void {
+    invocation.returned = true;
     const error = this.#asAnswer(thrown);
     if (!invocation.settled) this.#fail(invocation, error);
     this.#logFailure(invocation, error, thrown);
     this.#ended(invocation);
   }
 
-  /** Last and guarded: the logger reads all that the thrown value has, and its getters may throw again. */
   #logFailure(invocation: Invocation, error: MillraceError, thrown: unknown): void {
     const { eventId, attempt } = invocation.incoming;
     const { code, message } = error;
     const facts = { function: this.loaded.name, invocation: eventId, attempt, code };
-    try {
-      if (code === 'INVALID_INPUT') this.#host.log.debug(facts, message);
-      else this.#host.log.error({ ...facts, err: thrown }, message);
-    } catch {
-      this.#host.log.error(facts, message);
-    }
+    const level = code === 'INVALID_INPUT' ? 'debug' : 'error';
+    logThrown(this.#host.log, level, facts, thrown, message);
   }
 
   #fail(invocation: Invocation, error: MillraceError): void {
@@ -261,7 +260,8 @@ export class FunctionRunner {
     try {
       answer();
     } catch (thrown) {
-      this.#host.log.warn({ function: this.loaded.name, err: thrown }, 'an answer was not sent');
+      const facts = { function: this.loaded.name };
+      logThrown(this.#host.log, 'warn', facts, thrown, 'an answer was not sent');
     }
   }
 
@@ -269,14 +269,12 @@ export class FunctionRunner {
     invocation.settled = true;
     this.#host.live.delete(invocation);
     const { startedAtMs, incoming } = invocation;
-    const durationMs = startedAtMs === 0 ? 0 : performance.now() - startedAtMs;
+    const durationMs = startedAtMs === 0 ? undefined : performance.now() - startedAtMs;
     this.#stats.ended(incoming.subject, durationMs);
   }
 
   /** The handler has really ended: its slot is free, unless its timeout has given the slot away already. */
   #ended(invocation: Invocation): void {
-    if (!invocation.running) return;
-    invocation.running = false;
     if (invocation.expired) this.#stats.abandoned -= 1;
     else this.#slotFreed();
   }
@@ -313,9 +311,13 @@ export class FunctionRunner {
     );
   }
 
-  /** A MillraceError that the handler throws itself is its answer; the failure of a call that it made is not. */
+  /**
+   * A MillraceError that the handler throws itself is its answer; the failure of a call that it made, or of an event
+   * that it wanted to emit, is not: the requester's input was fine.
+   */
   #asAnswer(thrown: unknown): MillraceError {
-    if (isOwnAnswer(thrown)) return thrown;
+    const own = ownAnswer(thrown);
+    if (own !== undefined) return own;
     const { name, code, retryable } = thrownFacts(thrown);
     return new MillraceError(
       'FUNCTION_FAILED',
@@ -329,12 +331,21 @@ export class FunctionRunner {
   }
 }
 
-/** A proxy can throw even when it is asked what it is. */
-function isOwnAnswer(thrown: unknown): thrown is MillraceError {
+/** A copy: the handler can have put anything into the original, and a proxy throws even when it is asked what it is. */
+function ownAnswer(thrown: unknown): MillraceError | undefined {
   try {
-    return thrown instanceof MillraceError && !(thrown instanceof CallError) && thrown.status > 0;
+    if (thrown instanceof CallError || thrown instanceof EmitError) return undefined;
+    if (!(thrown instanceof MillraceError)) return undefined;
+    const { code, details } = thrown;
+    const { message, retryable }: { message: unknown; retryable: unknown } = thrown;
+    const answer = new MillraceError(code, String(message), {
+      retryable: retryable === true,
+      details,
+      cause: thrown,
+    });
+    return answer.status > 0 ? answer : undefined;
   } catch {
-    return false;
+    return undefined;
   }
 }
 

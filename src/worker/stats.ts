@@ -15,15 +15,18 @@ export class FunctionStats {
   /** Handlers that were still running when their time was over, and have not ended since. */
   abandoned = 0;
   lastError = '';
-  /** Milliseconds spent from start to answer, of all calls. */
+  /** Milliseconds spent from start to answer, of all calls that were started. */
   processingMs = 0;
   readonly latency = new Histogram();
   readonly #bySubject = new Map<string, number>();
 
-  ended(subject: string, durationMs: number): void {
+  /** `durationMs` from start to answer; undefined for a call that was never started: it has no service time. */
+  ended(subject: string, durationMs: number | undefined): void {
     this.calls += 1;
-    this.processingMs += durationMs;
-    this.latency.recordMs(durationMs);
+    if (durationMs !== undefined) {
+      this.processingMs += durationMs;
+      this.latency.recordMs(durationMs);
+    }
     const counted = this.#bySubject.get(subject);
     if (counted !== undefined) this.#bySubject.set(subject, counted + 1);
     else this.#countNew(subject);
@@ -34,8 +37,8 @@ export class FunctionStats {
     this.lastError = message.slice(0, MAX_LAST_ERROR_LENGTH);
   }
 
-  subjects(): Record<string, number> {
-    return Object.fromEntries(this.#bySubject);
+  subjects(): [subject: string, calls: number][] {
+    return [...this.#bySubject];
   }
 
   #countNew(subject: string): void {

@@ -21,21 +21,18 @@ export class FunctionSubscriptions {
     this.#onMessage = onMessage;
   }
 
-  /** Resolves when what is not wanted any more is closed, everything that the broker had sent on it delivered. */
-  async set(functions: readonly LoadedFunction[]): Promise<void> {
-    const wanted = new Map<string, () => Subscription>();
-    for (const { name, definition } of functions) {
-      for (const subject of [this.#subjects.fn(name), ...definition.on]) {
-        wanted.set(`${name} ${subject}`, () =>
-          this.#bus.subscribe(
-            subject,
-            (message) => this.#onMessage(name, message),
-            this.#subjects.queueGroup(name),
-          ),
-        );
-      }
+  /** Opens what these functions need beside what is open. */
+  add(functions: readonly LoadedFunction[]): void {
+    for (const [key, { name, subject }] of this.#neededBy(functions)) {
+      if (this.#open.has(key)) continue;
+      const onMessage = (message: Msg): void => this.#onMessage(name, message);
+      this.#open.set(key, this.#bus.subscribe(subject, onMessage, this.#subjects.queueGroup(name)));
     }
-    for (const [key, open] of wanted) if (!this.#open.has(key)) this.#open.set(key, open());
+  }
+
+  /** Resolves when what these do not need is closed, everything that the broker had sent on it delivered. */
+  async keepOnly(functions: readonly LoadedFunction[]): Promise<void> {
+    const wanted = this.#neededBy(functions);
     const closing: Promise<void>[] = [];
     for (const [key, subscription] of this.#open) {
       if (wanted.has(key)) continue;
@@ -43,5 +40,15 @@ export class FunctionSubscriptions {
       closing.push(subscription.drain());
     }
     await Promise.all(closing);
+  }
+
+  #neededBy(functions: readonly LoadedFunction[]): Map<string, { name: string; subject: string }> {
+    const needed = new Map<string, { name: string; subject: string }>();
+    for (const { name, definition } of functions) {
+      for (const subject of [this.#subjects.fn(name), ...definition.on]) {
+        needed.set(`${name} ${subject}`, { name, subject });
+      }
+    }
+    return needed;
   }
 }

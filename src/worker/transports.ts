@@ -75,7 +75,7 @@ function readHeaders(text: string): Readonly<Record<string, string>> {
 export function receivePlain(message: Msg, bus: Bus, newId: () => string): Incoming {
   const headers = plainHeaders(message);
   const type = contentTypeOf(headers[CONTENT_TYPE_HEADER]);
-  const answerSubject = message.reply ?? '';
+  const reply = message.reply ?? '';
   return {
     caller: '',
     subject: message.subject,
@@ -85,12 +85,8 @@ export function receivePlain(message: Msg, bus: Bus, newId: () => string): Incom
     eventId: headers['Nats-Msg-Id'] ?? newId(),
     attempt: 1,
     timeoutMs: undefined,
-    answer: (encoded) => {
-      if (answerSubject !== '') answerPlain(bus, answerSubject, type, encoded);
-    },
-    fail: (error) => {
-      if (answerSubject !== '') failPlain(bus, answerSubject, error);
-    },
+    answer: (encoded) => answerPlain(bus, reply, type, encoded),
+    fail: (error) => failPlain(bus, reply, error),
   };
 }
 
@@ -98,7 +94,7 @@ function plainHeaders(message: Msg): Readonly<Record<string, string>> {
   const given = message.headers;
   if (given === undefined) return NO_HEADERS;
   const headers: Record<string, string> = Object.create(null) as Record<string, string>;
-  for (const [name, values] of given) headers[name] = values.join(',');
+  for (const [name, values] of given) headers[name] = values.at(-1) ?? '';
   return headers;
 }
 
@@ -107,17 +103,17 @@ const JSON_NULL = Buffer.from('null');
 const MSGPACK_NIL = Uint8Array.of(0xc0);
 
 /** Core NATS: an answer that finds the connection down is lost, as any message on it is. */
-function answerPlain(bus: Bus, subject: string, asked: ContentType, encoded: Encoded): void {
-  if (!bus.up) return;
+function answerPlain(bus: Bus, reply: string, asked: ContentType, encoded: Encoded): void {
+  if (reply === '') return;
   const { type, body } = encoded.type === ContentType.empty ? nothing(asked) : encoded;
   const payload = typeof body === 'string' ? Buffer.from(body) : body;
   if (type === ContentType.json && asked === ContentType.json) {
-    bus.publish(subject, payload);
+    bus.answer(reply, payload);
     return;
   }
   const headers = newHeaders();
   headers.set(CONTENT_TYPE_HEADER, contentTypeHeader(type));
-  bus.publish(subject, payload, { headers });
+  bus.answer(reply, payload, { headers });
 }
 
 /** A function without a result: an empty body would be neither JSON nor MessagePack. */
@@ -128,12 +124,12 @@ function nothing(asked: ContentType): Encoded {
 }
 
 /** ADR-32: the error's number and text in headers; the same as JSON in the body. */
-export function failPlain(bus: Bus, subject: string, error: MillraceError): void {
-  if (!bus.up) return;
+export function failPlain(bus: Bus, reply: string, error: MillraceError): void {
+  if (reply === '') return;
   const headers = newHeaders();
   headers.set('Nats-Service-Error-Code', String(error.status));
   // A header is one line.
   const line = error.message.replaceAll(/\s+/g, ' ').slice(0, MAX_ERROR_LINE_LENGTH);
   headers.set('Nats-Service-Error', line);
-  bus.publish(subject, Buffer.from(encodeError(error)), { headers });
+  bus.answer(reply, Buffer.from(encodeError(error)), { headers });
 }

@@ -2,7 +2,8 @@
  * A worker: a process that runs functions. Its life is `open` → (`offer`, again at every reload) → `drain` → closed.
  *
  * - W1  It is announced only after its subscriptions are at the broker, so that no call finds it deaf.
- * - W2  A reload swaps all functions at once: an invocation runs wholly on the version that accepted it.
+ * - W2  A reload swaps all functions at once, or changes nothing: an invocation runs wholly on the version that
+ *       accepted it.
  * - W3  A drain loses nothing: callers are told first, what arrives meanwhile is served, answers are flushed, and
  *       only then the worker leaves.
  * - W4  A call that comes again while it is still running or waiting here is not run twice.
@@ -66,7 +67,9 @@ export class Worker {
   readonly #host: RunnerHost;
   readonly #live = new Map<Invocation, FunctionRunner>();
   readonly #stats = new Map<string, FunctionStats>();
-  #runners = new Map<string, FunctionRunner>();
+  #runners: ReadonlyMap<string, FunctionRunner> = new Map();
+  /** Those of a reload that is under way: a function that it adds may be asked for at once. */
+  #next: ReadonlyMap<string, FunctionRunner> | undefined;
   #sweep: NodeJS.Timeout | undefined;
   #draining: Promise<boolean> | undefined;
   #offering: Promise<void> = Promise.resolve();
@@ -105,14 +108,16 @@ export class Worker {
     return this.#live.size;
   }
 
-  /** Runs these functions from now on, instead of those offered before (W2). */
+  /**
+   * Runs these functions from now on, instead of those offered before (W2). Rejects with UNAVAILABLE when the
+   * connection breaks meanwhile; then those offered before go on. One that drains takes nothing on again.
+   */
   async offer(functions: readonly LoadedFunction[]): Promise<void> {
-    this.#offering = this.#offer(functions);
+    this.#offering = this.#offering.catch(() => {}).then(() => this.#offer(functions));
     await this.#offering;
   }
 
   async #offer(functions: readonly LoadedFunction[]): Promise<void> {
-    // One that leaves takes nothing on again.
     if (this.#draining !== undefined) return;
     const runners = new Map<string, FunctionRunner>();
     for (const loaded of functions) {
@@ -120,11 +125,25 @@ export class Worker {
       const unchanged = before?.loaded.version === loaded.version;
       runners.set(loaded.name, unchanged ? before : this.#newRunner(loaded));
     }
-    this.#runners = runners;
-    await this.#subscriptions.set(functions);
-    await this.#bus.flush();
+    this.#next = runners;
+    try {
+      this.#subscriptions.add(functions);
+      await this.#bus.flush();
+      await this.#subscriptions.keepOnly(functions);
+      this.#runners = runners;
+    } catch (error) {
+      await unlessDown(this.#subscriptions.keepOnly(this.#loaded()));
+      throw error;
+    } finally {
+      this.#next = undefined;
+    }
     this.#announcer.offer([...runners.keys()]);
-    await this.#bus.flush();
+    // Where the connection breaks just now, the announcement is made again once it is back.
+    await unlessDown(this.#bus.flush());
+  }
+
+  #loaded(): LoadedFunction[] {
+    return [...this.#runners.values()].map(({ loaded }) => loaded);
   }
 
   /**
@@ -142,7 +161,7 @@ export class Worker {
     this.#inspector.stopAnswering();
     this.#discovery.close();
     await unlessDown(this.#unknown.drain());
-    await unlessDown(this.#subscriptions.set([]));
+    await unlessDown(this.#subscriptions.keepOnly([]));
     await delay(DRAIN_GRACE_MS);
     // From here on the broker tells callers that their frame reached nobody, and they go elsewhere.
     await unlessDown(this.#calls.drain());
@@ -174,7 +193,7 @@ export class Worker {
       publishAll: async (events) => {
         await Promise.all(events.map((event) => this.#publisher.send(event)));
       },
-      invoke: async (invocation, target, data, options = {}) => {
+      invoke: (invocation, target, data, options = {}) => {
         const leftMs = Math.max(1, invocation.deadlineMs - performance.now());
         const timeoutMs = Math.min(options.timeoutMs ?? this.#settings.callTimeoutMs, leftMs);
         return invokeThrough(this.#caller, this.#settings, nameOf(target), data, {
@@ -214,12 +233,11 @@ export class Worker {
       },
     });
     if (received) return;
-    const { reply } = message;
     const error = new MillraceError(
       'INVALID_INPUT',
       'This is no frame of calls that is understood here.',
     );
-    if (reply !== undefined && reply !== '') failPlain(this.#bus, reply, error);
+    failPlain(this.#bus, message.reply ?? '', error);
   }
 
   #runningByCall(): Map<string, Invocation> {
@@ -238,7 +256,7 @@ export class Worker {
   }
 
   #deliver(functionName: string, incoming: Incoming): void {
-    const runner = this.#runners.get(functionName);
+    const runner = this.#runners.get(functionName) ?? this.#next?.get(functionName);
     if (runner === undefined) {
       incoming.fail(
         new MillraceError('UNKNOWN_FUNCTION', `This worker has no function ${functionName}.`),

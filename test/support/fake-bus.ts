@@ -43,6 +43,10 @@ export class FakeBus {
     this.published.push({ subject, data: Uint8Array.from(payload), reply: options?.reply ?? '' });
   }
 
+  answer(reply: string | undefined, payload: Uint8Array): void {
+    if (reply !== undefined && reply !== '' && this.up) this.publish(reply, payload);
+  }
+
   subscribe(pattern: string, handler: MessageHandler): { unsubscribe: () => void } {
     const subscription = { pattern, handler };
     this.#subscriptions.add(subscription);

@@ -1,12 +1,16 @@
 import pino, { type Logger } from 'pino';
+import type { Bus } from '../../src/bus/connection.ts';
 import { openBus } from '../../src/client/client.ts';
+import type { MillraceError } from '../../src/core/errors.ts';
 import type { SettingsInput } from '../../src/core/settings.ts';
 import type { FunctionDefinition } from '../../src/function/definition.ts';
+import { logProblem } from '../../src/worker/logger.ts';
 import { Worker } from '../../src/worker/worker.ts';
 
 export interface TestWorker {
   worker: Worker;
   id: string;
+  bus: Bus;
   logs: Record<string, unknown>[];
   offer(functions: readonly FunctionDefinition[], version?: string): Promise<void>;
   stop(): Promise<boolean>;
@@ -18,12 +22,13 @@ export async function startTestWorker(
   functions: readonly FunctionDefinition[],
   settings: SettingsInput = {},
 ): Promise<TestWorker> {
-  const opened = await openBus({ servers: url, settings }, 'test-worker');
   const logs: Record<string, unknown>[] = [];
   const log: Logger = pino(
     { level: 'debug' },
     { write: (line: string) => void logs.push(JSON.parse(line) as Record<string, unknown>) },
   );
+  const onProblem = (problem: MillraceError): void => logProblem(log, problem);
+  const opened = await openBus({ servers: url, settings, onProblem }, 'test-worker');
   const worker = new Worker({ ...opened, log, version: '0.0.0' });
   const offer = (definitions: readonly FunctionDefinition[], version = 'v1'): Promise<void> =>
     worker.offer(
@@ -39,6 +44,7 @@ export async function startTestWorker(
   return {
     worker,
     id: worker.id,
+    bus: opened.bus,
     logs,
     offer,
     async stop() {

@@ -21,7 +21,7 @@ const functionReport = (name: string, more: Partial<FunctionReport> = {}): Funct
   running: 0,
   queued: 0,
   abandoned: 0,
-  subjects: {},
+  subjects: [],
   latency: [],
   ...more,
 });
@@ -49,7 +49,10 @@ describe('the reports of several workers', () => {
           refused: 2,
           running: 3,
           queued: 4,
-          subjects: { x: 6, y: 4 },
+          subjects: [
+            ['x', 6],
+            ['y', 4],
+          ],
           latency: latencyOf(1, 1, 1),
         }),
       ),
@@ -61,7 +64,10 @@ describe('the reports of several workers', () => {
           refused: 20,
           running: 30,
           queued: 40,
-          subjects: { y: 60, z: 40 },
+          subjects: [
+            ['y', 60],
+            ['z', 40],
+          ],
           latency: latencyOf(100),
         }),
       ),

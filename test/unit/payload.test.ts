@@ -384,3 +384,16 @@ describe('MessagePack', () => {
     });
   });
 });
+
+describe('a byte order mark before JSON', () => {
+  const texts: [string, unknown][] = [
+    ['{"a":1}', { a: 1 }],
+    [String.raw`"\u00fc"`, 'ü'],
+    ['{"constructor":1}', { constructor: 1 }],
+  ];
+  it.each(texts)('is skipped in bytes and in text: %s', (text, value) => {
+    const marked = `\ufeff${text}`;
+    expect(decodePayload(ContentType.json, Buffer.from(marked), LIMITS)).toEqual(value);
+    expect(decodePayload(ContentType.json, marked, LIMITS)).toEqual(value);
+  });
+});

@@ -17,12 +17,16 @@ interface Rig {
   request: (data: unknown) => (Encoded | MillraceError)[];
 }
 
-function rig(handler: (data: unknown) => unknown, given: SettingsInput = {}): Rig {
+function rig(
+  handler: (data: unknown) => unknown,
+  given: SettingsInput = {},
+  writeLog: (line: string) => void = () => {},
+): Rig {
   const settings = parseSettings(given);
   const stats = new FunctionStats();
   const live: Rig['live'] = new Map();
   const host: RunnerHost = {
-    log: pino({ level: 'debug' }, { write: () => {} }),
+    log: pino({ level: 'debug' }, { write: writeLog }),
     workerId: 'w',
     live,
     invoke: () => Promise.reject(new Error('not here')),
@@ -52,6 +56,10 @@ function rig(handler: (data: unknown) => unknown, given: SettingsInput = {}): Ri
     return answers;
   };
   return { runner, stats, live, request };
+}
+
+function ownError(): MillraceError {
+  return new MillraceError('INVALID_INPUT', 'Tea only.');
 }
 
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -146,6 +154,20 @@ describe('a runner', () => {
     expect(request('waits now')).toEqual([]);
   });
 
+  it('counts a call that expires while it waits as an error, not as one that was served in no time', async () => {
+    let open = (): void => {};
+    const gate = new Promise<void>((resolve) => (open = resolve));
+    const { runner, stats, live, request } = rig(() => gate, { concurrency: 1 });
+    request('runs');
+    request('waits');
+    const [, waiting] = [...live.keys()];
+    runner.expire(waiting as Invocation);
+    expect([stats.calls, stats.errors, stats.latency.count]).toEqual([1, 1, 0]);
+    open();
+    await settle();
+    expect([stats.calls, stats.errors, stats.latency.count]).toEqual([2, 1, 1]);
+  });
+
   it('refuses a function too many of whose handlers never ended', () => {
     const { runner, live, request } = rig(() => new Promise(() => {}), { maxAbandoned: 2 });
     request(1);
@@ -233,6 +255,59 @@ describe('a runner', () => {
       expect(runner.running).toBe(0);
     },
   );
+
+  it('frees each slot once where nothing can be logged', async () => {
+    const kinds: Record<string, () => unknown> = {
+      throws: () => {
+        throw new Error('thrown');
+      },
+      rejects: () => Promise.reject(new Error('rejected')),
+    };
+    const { runner, request } = rig(
+      (data) => kinds[data as string]?.(),
+      { concurrency: 2 },
+      () => {
+        throw new Error('the disk is full');
+      },
+    );
+    const answers = [request('throws'), request('rejects'), request('throws')];
+    await settle();
+    expect(answers.map((list) => list.map((each) => (each as MillraceError).code))).toEqual(
+      answers.map(() => ['FUNCTION_FAILED']),
+    );
+    expect(runner.running).toBe(0);
+  });
+
+  const changed: [string, () => unknown][] = [
+    ['a number as its message', () => Object.assign(ownError(), { message: 5 })],
+    ['a code that is none', () => Object.assign(ownError(), { code: 'NONE' })],
+    ['a status of its own', () => Object.defineProperty(ownError(), 'status', { value: 99 })],
+    [
+      'a message that throws when it is read',
+      () =>
+        Object.defineProperty(ownError(), 'message', {
+          get: () => {
+            throw new Error('no');
+          },
+        }),
+    ],
+  ];
+  it.each(changed)('answers a coded error of the handler’s with %s', async (_, make) => {
+    const { runner, request } = rig((data) => {
+      if (data === 'sync') throw make();
+      return Promise.reject(make());
+    });
+    const lists = [request('sync'), request('async')];
+    await settle();
+    const answers = lists.flat() as MillraceError[];
+    expect(answers).toHaveLength(2);
+    for (const answer of answers) {
+      expect(answer.code).toMatch(/^(FUNCTION_FAILED|INVALID_INPUT)$/);
+      expect(typeof answer.message).toBe('string');
+      expect([400, 500]).toContain(answer.status);
+    }
+    expect(runner.running).toBe(0);
+  });
 
   it('that is stopped begins nothing more when what runs is given up', () => {
     let begun = 0;

@@ -54,9 +54,12 @@ describe('settings', () => {
     expect(refusal({ [name]: highest + 1 }).message).toContain(name);
   });
 
-  it.each(['', 'a.b', 'a b', 'a'.repeat(33), '*', 7])('refuse the namespace %j', (namespace) => {
-    expect(refusal({ namespace }).message).toContain('namespace');
-  });
+  it.each(['', 'a.b', 'a b', 'a'.repeat(33), '*', '_INBOX', 7])(
+    'refuse the namespace %j',
+    (namespace) => {
+      expect(refusal({ namespace }).message).toContain('namespace');
+    },
+  );
 
   it.each([null, 7, 'text', [[]]])('refuse %j in place of an object', (given) => {
     expect(refusal(given).code).toBe('USAGE');
