@@ -145,15 +145,12 @@ export class Attempt {
   }
 }
 
-/** May the same handler succeed when it is run again? */
-export function mayRunAgain(failure: Failure): boolean {
-  if (failure.kind === 'unknown') return false;
-  const { why } = failure.refusal;
-  return why !== 'full';
-}
-
 /** What the requester is told when no further attempt is made. */
-export function answerFor(failure: Failure, functionName: string, attempts: number): MillraceError {
+export function refusalFor(
+  failure: Failure,
+  functionName: string,
+  attempts: number,
+): MillraceError {
   if (failure.kind === 'unknown') {
     return new MillraceError(
       'TIMEOUT',

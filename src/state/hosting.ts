@@ -142,15 +142,27 @@ export class Hosting {
     if (this.#closed) return;
     this.#adopt(current.owners);
     if (hosts.length === 0) return;
-    const wanted = assign(current.owners.map((owner) => owner ?? undefined), hosts);
+    const wanted = assign(
+      current.owners.map((owner) => owner ?? undefined),
+      hosts,
+    );
     if (wanted.every((owner, partition) => owner === current.owners[partition])) {
       this.#wrongSinceMs = undefined;
       return;
     }
     this.#wrongSinceMs ??= performance.now();
-    const place = hosts.map(({ id }) => id).sort().indexOf(workerId);
+    const place = hosts
+      .map(({ id }) => id)
+      .sort()
+      .indexOf(workerId);
     if (place < 0 || performance.now() - this.#wrongSinceMs < place * TURN_MS) return;
-    if (!(await store.change(wanted.map((owner) => owner ?? null), current.revision))) return;
+    if (
+      !(await store.change(
+        wanted.map((owner) => owner ?? null),
+        current.revision,
+      ))
+    )
+      return;
     this.#wrongSinceMs = undefined;
     if (bus.up) bus.publish(this.#subjects.stateAssignment, NOTHING);
     this.#adopt(wanted.map((owner) => owner ?? null));
@@ -245,4 +257,3 @@ export class Hosting {
     if (!this.#closed) setTimeout(() => this.reconcile(), RETRY_MS).unref();
   }
 }
-

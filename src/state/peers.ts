@@ -74,7 +74,8 @@ export class Peers {
     this.#subscriptions = [
       bus.subscribe(this.#subjects.tx('*', workerId), (message) => this.#onFrame(message)),
       bus.subscribe(`${bus.inbox}.x.*`, ({ subject, ...message }) => {
-        if (isNoResponders(message as Msg)) events.onGone(subject.slice(subject.lastIndexOf('.') + 1));
+        if (isNoResponders(message as Msg))
+          events.onGone(subject.slice(subject.lastIndexOf('.') + 1));
       }),
     ];
   }
@@ -144,7 +145,8 @@ export class Peers {
 
   #deliver(envelope: Envelope, _from: string): void {
     if (envelope.partition === undefined) this.#events.toCoordinator(envelope.message);
-    else if (!this.#events.toPartition(envelope.partition, envelope.message)) this.#bounce(envelope);
+    else if (!this.#events.toPartition(envelope.partition, envelope.message))
+      this.#bounce(envelope);
   }
 
   /** A coordinator need not wait for its own timer to learn that it asked the wrong one. */

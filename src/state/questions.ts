@@ -12,7 +12,7 @@ import type { StateReport, TransactionReport } from '../core/state-report.ts';
 import { assertCollection, assertKey, itemKey, placeOf, splitItemKey } from '../core/state/keys.ts';
 import type { Transaction } from '../core/state/transaction.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
-import { answerFor, Attempt, Interrupted, mayRunAgain } from './attempt.ts';
+import { Attempt, Interrupted, refusalFor } from './attempt.ts';
 import type { StateService } from './service.ts';
 
 const DEFAULT_LIMIT = 100;
@@ -150,7 +150,9 @@ export class StateQuestions {
   }
 
   /** As one read-only transaction: the values were all true at one moment. */
-  async #read(items: readonly string[]): Promise<{ key: string; value: unknown; version: number }[]> {
+  async #read(
+    items: readonly string[],
+  ): Promise<{ key: string; value: unknown; version: number }[]> {
     if (items.length === 0) return [];
     const { transactions } = this.#state;
     const deadlineMs = performance.now() + this.#settings.inspectTimeoutMs;
@@ -170,7 +172,7 @@ export class StateQuestions {
       } catch (error) {
         if (!(error instanceof Interrupted)) throw error;
         const over = performance.now() >= deadlineMs || count >= MAX_ATTEMPTS;
-        if (over || !mayRunAgain(error.failure)) throw answerFor(error.failure, 'inspect', count);
+        if (over) throw refusalFor(error.failure, 'inspect', count);
       } finally {
         clearTimeout(timer);
         transactions.ended(transaction);

@@ -48,12 +48,18 @@ export class StateService {
         onMembers: () => this.hosting.reconcile(),
       },
     );
-    this.#peers = new Peers(bus, settings, workerId, (partition) => this.cluster.ownerOf(partition), {
-      toPartition: (partition, message) => this.hosting.receive(partition, message),
-      toCoordinator: (message) => this.transactions.receive(message),
-      onBounced: (partition, tx) => this.transactions.bounced(partition, tx),
-      onGone: (gone) => this.cluster.gone(gone),
-    });
+    this.#peers = new Peers(
+      bus,
+      settings,
+      workerId,
+      (partition) => this.cluster.ownerOf(partition),
+      {
+        toPartition: (partition, message) => this.hosting.receive(partition, message),
+        toCoordinator: (message) => this.transactions.receive(message),
+        onBounced: (partition, tx) => this.transactions.bounced(partition, tx),
+        onGone: (gone) => this.cluster.gone(gone),
+      },
+    );
     this.transactions = new Transactions(workerId, settings, {
       toPartition: (partition, message) => this.#peers.toPartition(partition, message),
       partitionOf: (key) => this.ring.partitionOf(placeOf(key)),

@@ -2,6 +2,8 @@
 import type { Logger } from 'pino';
 import type { PreparedEvent } from '../bus/publisher.ts';
 import { CallError, MillraceError } from '../core/errors.ts';
+import type { Age } from '../core/state/age.ts';
+import type { Attempt } from '../state/attempt.ts';
 import type { ContentType, Encoded, EncodedBody } from '../core/payload.ts';
 import type { Context, FunctionEvent, InvocationInfo } from '../function/context.ts';
 import type { FunctionReference } from '../function/reference.ts';
@@ -18,6 +20,11 @@ export interface Incoming {
   headers: Readonly<Record<string, string>>;
   eventId: string;
   attempt: number;
+  /**
+   * May the same request come again? `id`: it has an id of its requester's, at any time; `call`: only when this worker
+   * dies; `never`.
+   */
+  repeats: 'id' | 'call' | 'never';
   /** How long the requester waits, in milliseconds from now; undefined for an event that nobody waits for. */
   timeoutMs: number | undefined;
   answer(encoded: Encoded): void;
@@ -42,6 +49,11 @@ export class Invocation {
   expired = false;
   /** Encoded when they were emitted: what the handler changes afterwards is not sent. */
   readonly emits: PreparedEvent[] = [];
+  /** How often its handler has begun: more than once when its transaction was refused. */
+  runs = 1;
+  /** The transaction of the present run, if it uses state. */
+  attempt: Attempt | undefined;
+  age: Age | undefined;
   #emittedBytes = 0;
   #abort: AbortController | undefined;
   #abortReason: unknown;
@@ -63,6 +75,14 @@ export class Invocation {
   /** What the handler emits or calls from here on would be lost. */
   get ended(): boolean {
     return this.returned || this.settled;
+  }
+
+  /** Nothing of the run before counts. */
+  beginAgain(): void {
+    this.runs += 1;
+    this.returned = false;
+    this.emits.length = 0;
+    this.#emittedBytes = 0;
   }
 
   /** Throws PAYLOAD_TOO_LARGE beyond what one invocation may emit. */
@@ -119,17 +139,20 @@ export class InvocationContext {
   readonly invocation: InvocationInfo;
   readonly invoke: (...call: Parameters<Context['invoke']>) => Promise<unknown>;
   readonly emit: Context['emit'];
+  readonly state: Context['state'];
   readonly #run: Invocation;
   readonly #host: InvocationHost;
   #log: Logger | undefined;
 
-  constructor(run: Invocation, info: InvocationInfo, host: InvocationHost) {
+  constructor(run: Invocation, info: InvocationInfo, host: InvocationHost, attempt: () => Attempt) {
+    const { runs } = run;
+    const over = (): boolean => run.ended || run.runs !== runs;
     this.#run = run;
     this.#host = host;
     this.invocation = info;
     this.invoke = async (...call) => {
       try {
-        if (run.ended) throw usedTooLate('invoke', info);
+        if (over()) throw usedTooLate('invoke', info);
         return await host.invoke(run, ...call);
       } catch (thrown) {
         throw asCallError(call[0], thrown);
@@ -137,11 +160,15 @@ export class InvocationContext {
     };
     this.emit = async (subject, data, options) => {
       try {
-        if (run.ended) throw usedTooLate('emit', info);
+        if (over()) throw usedTooLate('emit', info);
         run.addEvent(host.prepareEvent(run, subject, data, options));
       } catch (thrown) {
         throw asEmitError(thrown);
       }
+    };
+    this.state = (collection) => {
+      if (over()) throw usedTooLate('state', info);
+      return attempt().collection(collection);
     };
   }
 

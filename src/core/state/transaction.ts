@@ -144,6 +144,16 @@ export class Transaction {
     this.#lock(key, 'exclusive', nowMs);
   }
 
+  /** Something is to be written. */
+  get writes(): boolean {
+    return this.#writes.size > 0;
+  }
+
+  /** What it read is still to be confirmed, what it wrote is not wanted any more. */
+  forgetWrites(): void {
+    if (this.state === 'open') this.#writes.clear();
+  }
+
   /** When all locks are there: prepare, votes, decision. */
   commit(emits: readonly Uint8Array[], nowMs: number, done: Done<void>): void {
     if (this.#failure !== undefined) {
