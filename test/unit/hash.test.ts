@@ -36,7 +36,7 @@ describe('hash32', () => {
     const flips = new Float64Array(32);
     let pairs = 0;
     for (let number = 0; number < 2_000; number += 1) {
-      const units = [...`order-${number}`].map((character) => character.charCodeAt(0));
+      const units = Array.from(Buffer.from(`order-${number}`, 'latin1'));
       for (let bit = 0; bit < 7; bit += 1) {
         const other = [...units.slice(0, -1), (units.at(-1) as number) ^ (1 << bit)];
         const changed =
