@@ -51,25 +51,60 @@ export function timedOut(functionName: string, sent: boolean): CallError {
   });
 }
 
-export function outcomeUnknown(functionName: string, attempts: number): CallError {
+/** `why` begins the sentence: what happened to the call. */
+function outcomeUnknown(functionName: string, attempts: number, why: string): CallError {
   return new CallError(
     functionName,
     'UNAVAILABLE',
-    `The worker that ran ${functionName} is gone; whether the call took effect is unknown.`,
+    `${why}; whether the call took effect is unknown.`,
     { details: { outcome: 'unknown', attempts } },
   );
 }
 
-export function unknownFunction(functionName: string, why: string): CallError {
-  const message = `There is no function ${functionName}: ${why}.`;
+export function workerGone(functionName: string, attempts: number): CallError {
+  return outcomeUnknown(functionName, attempts, `The worker that ran ${functionName} is gone`);
+}
+
+export function answerLost(functionName: string, attempts: number): CallError {
+  const why = `The connection broke while ${functionName} was called, and it does not run any more`;
+  return outcomeUnknown(functionName, attempts, why);
+}
+
+/** What the answer to "do you still run this call?" can say when it is no. */
+export function saysNotRunning({ code }: CallError): boolean {
+  return code === 'TIMEOUT' || code === 'UNAVAILABLE' || code === 'UNKNOWN_FUNCTION';
+}
+
+export function unknownFunction(functionName: string): CallError {
+  const message = `There is no function ${functionName}: no worker runs it.`;
   return new CallError(functionName, 'UNKNOWN_FUNCTION', message);
 }
 
-export function nobodyAvailable(functionName: string, connected: boolean): CallError {
-  const why = connected
-    ? `no worker that runs ${functionName} is available`
-    : 'the connection to NATS is down';
+/** A worker's own words for "not here": a handler that answers UNKNOWN_FUNCTION has run, and says something else. */
+export function saysNotHere({ functionName, code, message }: CallError): boolean {
+  return code === 'UNKNOWN_FUNCTION' && message === `This worker has no function ${functionName}.`;
+}
+
+function notSent(functionName: string, why: string): CallError {
   return new CallError(functionName, 'UNAVAILABLE', `The call was not sent: ${why}.`);
+}
+
+export function nobodyAvailable(functionName: string): CallError {
+  return notSent(functionName, `no worker that runs ${functionName} is available`);
+}
+
+export function notConnected(functionName: string): CallError {
+  return notSent(functionName, 'the connection to NATS is down');
+}
+
+/** Not UNKNOWN_FUNCTION: the first worker that starts may have it. */
+export function noWorker(functionName: string): CallError {
+  return notSent(functionName, 'no worker is running');
+}
+
+/** Somebody listens for workers, but has said nothing: it may compute, and have the function. */
+export function noWorkerHeard(functionName: string): CallError {
+  return notSent(functionName, 'no worker has answered yet');
 }
 
 export function notUnderstood(functionName: string, workerId: string): CallError {

@@ -1,6 +1,7 @@
 /** A call on its way, as the calling side keeps it. */
 import type { MillraceError } from '../core/errors.ts';
 import type { ContentType, Encoded, EncodedBody } from '../core/payload.ts';
+import { cancelled } from './call-errors.ts';
 import type { OutgoingCall } from './frame.ts';
 
 export interface CallRequest {
@@ -37,6 +38,10 @@ export interface Call extends OutgoingCall {
   deaths: number;
   /** It was in flight when our connection broke: it, or its answer, may be lost. */
   suspect: boolean;
+  /** Its worker was asked whether it still runs it. */
+  asked: boolean;
+  /** Workers that did not have the function any more when it reached them. */
+  misses: number;
   /** Stops listening to the caller's signal. */
   unwatch: (() => void) | undefined;
 }
@@ -65,8 +70,22 @@ export function newCall(
     settled: false,
     deaths: 0,
     suspect: false,
+    asked: false,
+    misses: 0,
     unwatch: undefined,
   };
+}
+
+/** Cancels the call when its caller's signal says so, until it is settled. */
+export function watchSignal(
+  call: Call,
+  signal: AbortSignal | undefined,
+  cancel: (why: MillraceError) => void,
+): void {
+  if (signal === undefined) return;
+  const onAbort = (): void => cancel(cancelled(call.functionName, signal.reason));
+  signal.addEventListener('abort', onAbort, { once: true });
+  call.unwatch = () => signal.removeEventListener('abort', onAbort);
 }
 
 /** Settles the call with what its caller makes of the answer. */

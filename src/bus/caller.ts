@@ -5,42 +5,57 @@
  * of this turn of the event loop, so that calls made together travel together), `sent`, and then settled, once:
  *
  * - C1  Every call settles by its deadline, at most one sweep interval late: answer, coded error, or TIMEOUT.
- * - C2  A call that provably reached nobody (no responders) is sent elsewhere, whatever its kind.
+ * - C2  A call that provably ran nowhere (no responders, or a worker without the function) goes elsewhere, whatever its kind.
  * - C3  A call that may have reached a worker is sent again only if `retry` allows, with its id kept and its attempt
- *       counted; otherwise it fails as UNAVAILABLE with `details.outcome: 'unknown'` once its worker is known dead.
+ *       counted; otherwise it fails as UNAVAILABLE with `details.outcome: 'unknown'` once its worker is known dead, or
+ *       says after a broken connection that it does not run the call.
  * - C4  A worker counts as dead only when the broker says that nobody listens on its own subject. Silence is not
  *       death: a worker that computes for seconds keeps its calls.
  * - C5  At most `maxCallsInFlight` calls are unsettled; the next one is refused as UNAVAILABLE.
  */
 import type { Msg, Subscription } from 'nats';
-import type { MillraceError } from '../core/errors.ts';
+import type { CallError, MillraceError } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import {
   answeredError,
+  answerLost,
   cancelled,
   clientClosed,
   nobodyAvailable,
+  notConnected,
   notUnderstood,
-  outcomeUnknown,
+  noWorker,
+  noWorkerHeard,
+  saysNotHere,
+  saysNotRunning,
   timedOut,
   tooManyInFlight,
   unknownFunction,
+  workerGone,
 } from './call-errors.ts';
 import {
   deliver,
   inboxToken,
   newCall,
+  watchSignal,
   type Call,
   type CallAnswer,
   type CallRequest,
 } from './call.ts';
 import type { Bus } from './connection.ts';
-import { callSizeBytes, decodeReplies, encodeCalls, packFrames, ReplyStatus } from './frame.ts';
+import {
+  callSizeBytes,
+  decodeReplies,
+  encodeCalls,
+  packFrames,
+  ReplyStatus,
+  type OutgoingCall,
+} from './frame.ts';
 import { Members } from './members.ts';
+import { SentCalls } from './sent-calls.ts';
 import { isNoResponders } from './status.ts';
 
-const MAX_WIRE_ID = 0xffff_ffff;
 /** The frame has one byte for it. */
 const MAX_ATTEMPT = 255;
 /** After our own reconnect workers may still be reconnecting: that nobody listens is no proof of death yet. */
@@ -55,7 +70,7 @@ export class Caller {
   readonly #random: () => number;
   readonly #subscription: Subscription;
   readonly #stopListening: () => void;
-  readonly #sent = new Map<number, Call>();
+  readonly #sent = new SentCalls();
   #held: Call[] = [];
   /** worker id → calls that leave for it at the end of this turn. */
   readonly #queued = new Map<string, Call[]>();
@@ -64,7 +79,6 @@ export class Caller {
   /** worker id → when it last gave a sign of life, for those with calls in flight. */
   readonly #heardAtMs = new Map<string, number>();
   #unsettled = 0;
-  #nextWireId = 1;
   #flushScheduled = false;
   #sweep: NodeJS.Timeout | undefined;
   #closed = false;
@@ -107,7 +121,7 @@ export class Caller {
         return;
       }
       const call = newCall(request, read, resolve as (result: unknown) => void, reject);
-      if (request.signal !== undefined) this.#watchSignal(call, request.signal);
+      watchSignal(call, request.signal, (why) => this.#fail(call, why));
       this.#unsettled += 1;
       this.#route(call);
       this.#sweep ??= setInterval(() => this.#onSweep(), this.#settings.sweepIntervalMs);
@@ -129,12 +143,6 @@ export class Caller {
     if (signal?.aborted === true) return cancelled(functionName, signal.reason);
     if (this.#unsettled < this.#settings.maxCallsInFlight) return undefined;
     return tooManyInFlight(this.#unsettled);
-  }
-
-  #watchSignal(call: Call, signal: AbortSignal): void {
-    const onAbort = (): void => this.#fail(call, cancelled(call.functionName, signal.reason));
-    signal.addEventListener('abort', onAbort, { once: true });
-    call.unwatch = () => signal.removeEventListener('abort', onAbort);
   }
 
   #route(call: Call, except?: string): void {
@@ -190,28 +198,28 @@ export class Caller {
   }
 
   #sendFrame(workerId: string, calls: readonly Call[], sizeBytes: number): void {
-    if (this.#nextWireId + calls.length > MAX_WIRE_ID) this.#nextWireId = 1;
-    const firstId = this.#nextWireId;
+    const firstId = this.#sent.freeIds(calls.length);
     const now = performance.now();
-    const reply = `${this.#bus.inbox}.c.f.${firstId}.${calls.length}`;
     for (const call of calls) {
       // At least a millisecond: a zero would mean "already late" to the receiver.
       call.timeoutMs = Math.max(1, Math.ceil(call.deadlineMs - now));
     }
     try {
-      const frame = encodeCalls(firstId, calls, sizeBytes);
-      this.#bus.publish(this.#subjects.workerCall(workerId), frame, { reply });
+      this.#publishFrame(workerId, firstId, calls, sizeBytes);
     } catch {
       // Down since they were queued: nothing was sent, so they wait for the connection.
       for (const call of calls) this.#hold(call);
       return;
     }
-    this.#nextWireId += calls.length;
     if (!this.#heardAtMs.has(workerId)) this.#heardAtMs.set(workerId, now);
-    for (const [index, call] of calls.entries()) {
-      call.wireId = firstId + index;
-      this.#sent.set(call.wireId, call);
-    }
+    this.#sent.add(firstId, calls);
+  }
+
+  /** Throws UNAVAILABLE while the connection is down. */
+  #publishFrame(to: string, firstId: number, calls: readonly OutgoingCall[], size: number): void {
+    const reply = `${this.#bus.inbox}.c.f.${firstId}.${calls.length}`;
+    const frame = encodeCalls(firstId, calls, size);
+    this.#bus.publish(this.#subjects.workerCall(to), frame, { reply });
   }
 
   /** Subjects below our inbox: `c.r` replies, `c.f.<firstId>.<count>` a frame's fate, `c.p.<worker>` a probe's. */
@@ -237,9 +245,27 @@ export class Caller {
         this.#settle(call);
         deliver(call, reply);
       } else {
-        this.#fail(call, answeredError(call.functionName, reply.body, this.#settings));
+        this.#onFailed(call, answeredError(call.functionName, reply.body, this.#settings));
       }
     }
+  }
+
+  #onFailed(call: Call, error: CallError): void {
+    if (call.asked && saysNotRunning(error)) {
+      this.#fail(call, answerLost(call.functionName, call.attempt));
+    } else if (!saysNotHere(error) || !this.#goElsewhere(call)) this.#fail(call, error);
+  }
+
+  /** C2: its worker has just dropped the function and ran nothing; others may still have it. */
+  #goElsewhere(call: Call): boolean {
+    call.misses += 1;
+    const { functionName, workerId } = call;
+    const other = this.members.directory.pick(functionName, this.#random, workerId);
+    const nobody = other === undefined || other === workerId;
+    if (nobody || call.misses >= this.#settings.maxCallAttempts) return false;
+    this.#sent.delete(call);
+    this.#enqueue(call, other);
+    return true;
   }
 
   /** C2: no responders on a worker's call subject, so none of the frame's calls reached anybody. */
@@ -247,11 +273,7 @@ export class Caller {
     const [first = 0, count = 0] = message.subject.split('.').slice(-2).map(Number);
     // Anybody who knows our inbox could name any numbers.
     if (!Number.isSafeInteger(first) || !(count <= this.#settings.frameMaxCalls)) return;
-    const calls: Call[] = [];
-    for (let id = first; id < first + count; id += 1) {
-      const call = this.#sent.get(id);
-      if (call !== undefined) calls.push(call);
-    }
+    const calls = this.#sent.frame(first, count);
     const refused = isNoResponders(message);
     const workerId = calls[0]?.workerId ?? '';
     if (refused && workerId !== '') {
@@ -259,7 +281,9 @@ export class Caller {
       this.#probe(workerId);
     }
     for (const call of calls) {
-      this.#sent.delete(call.wireId);
+      // It was the question that reached nobody: a worker that drains still answers what it runs.
+      if (refused && call.asked) continue;
+      this.#sent.delete(call);
       if (refused) this.#route(call);
       else this.#fail(call, notUnderstood(call.functionName, workerId));
     }
@@ -284,33 +308,45 @@ export class Caller {
     }
     this.members.directory.remove(workerId);
     this.#heardAtMs.delete(workerId);
-    for (const call of this.#sentTo(workerId)) {
-      if (!this.#tryAgain(call)) this.#fail(call, outcomeUnknown(call.functionName, call.attempt));
+    for (const call of this.#sent.to(workerId)) {
+      if (!this.#tryAgain(call)) this.#fail(call, workerGone(call.functionName, call.attempt));
     }
   }
 
   /** The worker is back on a new connection: frames to it or its answers may be lost. */
   #resendLost(workerId: string): void {
-    for (const call of this.#sentTo(workerId)) this.#sendAgain(call);
+    for (const call of this.#sent.to(workerId)) this.#sendAgain(call);
   }
 
   /** What is in flight may be lost; its workers live, as far as we know, and will say so in a moment. */
   #onConnectionBack(): void {
     this.#graceUntilMs = performance.now() + RECONNECT_GRACE_MS;
-    for (const call of this.#sent.values()) call.suspect = true;
+    for (const call of this.#sent.all()) call.suspect = true;
     this.#routeHeld();
   }
 
   #resendSuspects(workerId: string): void {
-    for (const call of this.#sentTo(workerId)) if (call.suspect) this.#sendAgain(call);
+    for (const call of this.#sent.to(workerId)) if (call.suspect) this.#sendAgain(call);
   }
 
   /** To the same worker, which knows whether it has the call already: elsewhere it would run a second time. */
   #sendAgain(call: Call): void {
     call.suspect = false;
-    if (!call.retry) return;
-    this.#repeat(call);
-    this.#enqueue(call, call.workerId);
+    if (call.retry) {
+      this.#repeat(call);
+      this.#enqueue(call, call.workerId);
+    } else if (this.#bus.up) this.#ask(call);
+  }
+
+  /**
+   * C3: does its worker still run it? The call again, as a later attempt and with no time left, is started nowhere: a
+   * worker that runs it answers when it ends, any other refuses it at once. It keeps its number, so that the first
+   * answer counts, whether the worker gave it before or after it was asked.
+   */
+  #ask(call: Call): void {
+    call.asked = true;
+    const question = { ...call, attempt: call.attempt + 1, timeoutMs: 0 };
+    this.#publishFrame(call.workerId, call.wireId, [question], callSizeBytes(question));
   }
 
   /** C3: its worker is proven dead. */
@@ -323,7 +359,7 @@ export class Caller {
   }
 
   #repeat(call: Call): void {
-    this.#sent.delete(call.wireId);
+    this.#sent.delete(call);
     // From here on the id is explicit: derived from the number of the first sending, the same in every attempt.
     if (call.eventId === '') call.eventId = `${inboxToken(this.#bus.inbox)}-${call.wireId}`;
     call.attempt = Math.min(call.attempt + 1, MAX_ATTEMPT);
@@ -339,7 +375,7 @@ export class Caller {
   #onNobody(): void {
     for (const call of this.#takeHeld()) {
       if (this.#everOffered.has(call.functionName)) this.#held.push(call);
-      else this.#fail(call, unknownFunction(call.functionName, 'no worker is running'));
+      else this.#fail(call, noWorker(call.functionName));
     }
   }
 
@@ -378,18 +414,23 @@ export class Caller {
     const held = this.#takeHeld();
     for (const call of held) {
       if (now < call.heldUntilMs) this.#held.push(call);
-      else if (this.#bus.up && !this.#everOffered.has(call.functionName)) {
-        this.#fail(call, unknownFunction(call.functionName, 'no worker runs it'));
-      } else this.#fail(call, nobodyAvailable(call.functionName, this.#bus.up));
+      else this.#fail(call, this.#whyHeld(call.functionName));
     }
     if (this.#held.length > 0) this.members.hello();
+  }
+
+  #whyHeld(functionName: string): MillraceError {
+    if (!this.#bus.up) return notConnected(functionName);
+    if (this.#everOffered.has(functionName)) return nobodyAvailable(functionName);
+    const somebody = this.members.directory.size > 0;
+    return somebody ? unknownFunction(functionName) : noWorkerHeard(functionName);
   }
 
   #settle(call: Call): void {
     call.settled = true;
     call.unwatch?.();
     this.#unsettled -= 1;
-    this.#sent.delete(call.wireId);
+    this.#sent.delete(call);
   }
 
   #fail(call: Call, error: MillraceError): void {
@@ -398,12 +439,8 @@ export class Caller {
     call.reject(error);
   }
 
-  #sentTo(workerId: string): Call[] {
-    return [...this.#sent.values()].filter((call) => call.workerId === workerId);
-  }
-
   #unsettledCalls(): Call[] {
     const queued = [...this.#queued.values()].flat();
-    return [...this.#sent.values(), ...this.#held, ...queued].filter((call) => !call.settled);
+    return [...this.#sent.all(), ...this.#held, ...queued].filter((call) => !call.settled);
   }
 }

@@ -16,8 +16,8 @@ export interface InvokeOptions {
   /** Gives up waiting; what runs already is not stopped. */
   signal?: AbortSignal;
   /**
-   * Run the call again when the worker that took it dies (default true). With false the call runs at most once and
-   * then fails as UNAVAILABLE with `details.outcome: 'unknown'`.
+   * Run the call again when the worker that took it dies, or the connection to it breaks (default true). With false the
+   * call runs at most once and then fails as UNAVAILABLE with `details.outcome: 'unknown'`.
    */
   retry?: boolean;
 }

@@ -2,7 +2,7 @@
  * Keeps a Directory true from what workers publish: announcements, beats, farewells. Used by every caller.
  * All it learns is a hint (see core/directory.ts); the broker's "no responders" is what decides.
  */
-import type { Subscription } from 'nats';
+import type { Msg, Subscription } from 'nats';
 import { Directory } from '../core/directory.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
@@ -29,7 +29,7 @@ export class Members {
   readonly #events: MemberEvents;
   readonly #subscriptions: Subscription[] = [];
   readonly #stopListening: () => void;
-  readonly #expiry: NodeJS.Timeout;
+  readonly #pinging: NodeJS.Timeout;
   #lastHelloAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(bus: Bus, settings: Settings, events: MemberEvents) {
@@ -48,12 +48,13 @@ export class Members {
         if (isNoResponders(message)) events.onNobody();
         else this.#onAnnouncement(message.data);
       }),
+      bus.subscribe(`${bus.inbox}.m.*`, (message) => this.#onPinged(message)),
     );
     this.#stopListening = bus.onStatus((up) => {
       if (up) this.hello(true);
     });
-    this.#expiry = setInterval(() => this.#expire(), settings.heartbeatIntervalMs);
-    this.#expiry.unref();
+    this.#pinging = setInterval(() => this.#pingSilent(), settings.heartbeatIntervalMs);
+    this.#pinging.unref();
     this.hello();
   }
 
@@ -67,7 +68,7 @@ export class Members {
   }
 
   close(): void {
-    clearInterval(this.#expiry);
+    clearInterval(this.#pinging);
     this.#stopListening();
     for (const subscription of this.#subscriptions) subscription.unsubscribe();
   }
@@ -93,8 +94,19 @@ export class Members {
     if (leaving !== undefined) this.directory.remove(leaving.id);
   }
 
-  #expire(): void {
+  /** One ping a beat interval for each that misses its beats: it may compute, be stopped, or be gone. */
+  #pingSilent(): void {
     // While our own connection is down nobody can be heard: silence says nothing about the workers.
-    if (this.#bus.up) this.directory.expire(performance.now(), this.#settings.missedAfterMs);
+    if (!this.#bus.up) return;
+    for (const id of this.directory.silence(performance.now(), this.#settings.missedAfterMs)) {
+      const reply = `${this.#bus.inbox}.m.${id}`;
+      this.#bus.publish(this.#subjects.workerPing(id), NOTHING, { reply });
+    }
+  }
+
+  /** A pong is a beat. */
+  #onPinged(message: Msg): void {
+    if (!isNoResponders(message)) this.#onBeat(message.data);
+    else this.directory.remove(message.subject.slice(message.subject.lastIndexOf('.') + 1));
   }
 }

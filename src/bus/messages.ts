@@ -3,7 +3,8 @@ import { z } from 'zod';
 import { ContentType, decodePayload, type PayloadLimits } from '../core/payload.ts';
 
 const workerState = z.enum(['running', 'draining']);
-const id = z.string().min(1).max(64);
+/** One token of a subject: whoever knows a worker asks below its id. */
+const id = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/);
 const count = z.number().int().nonnegative();
 
 export const beatSchema = z.object({

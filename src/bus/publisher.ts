@@ -1,6 +1,6 @@
 /**
- * Publishes events. Where a stream captures the subject, a publish resolves when the stream has stored it; elsewhere
- * when the broker has taken it, which is all that core NATS promises.
+ * Publishes events. Where a stream captures the subject, a publish resolves when the stream has stored it; elsewhere,
+ * and where the stream never acknowledges (`no_ack`), when the broker has taken it, which is all that core NATS promises.
  *
  * A stored publish that got no acknowledgement is unknown, not failed. It is sent again with the
  * same id after a reconnect, because the stream drops the duplicate; at its deadline it fails as TIMEOUT.
@@ -17,7 +17,8 @@ import {
 } from '../core/payload.ts';
 import { assertNotReserved, assertPublishSubject } from '../core/names.ts';
 import type { Settings } from '../core/settings.ts';
-import { NO_RESPONDERS, type Bus } from './connection.ts';
+import { Captures } from './captures.ts';
+import type { Bus } from './connection.ts';
 import { checkHeaders, checkId } from './invoke.ts';
 import { readControl } from './messages.ts';
 import { isNoResponders } from './status.ts';
@@ -30,7 +31,7 @@ export interface PublishOptions {
 
 export interface PublishReceipt {
   id: string;
-  /** The stream that stored the event; absent where none captures its subject. */
+  /** The stream that stored the event; absent where none captures its subject, or one that never acknowledges. */
   stream?: string;
   /** The event's place in the stream. */
   sequence?: number;
@@ -52,16 +53,11 @@ interface Unacknowledged extends PreparedEvent {
   reject: (error: MillraceError) => void;
 }
 
-const STREAM_NAMES = '$JS.API.STREAM.NAMES';
-const CAPTURE_CACHE_MS = 2_000;
-const CAPTURE_CACHE_ENTRIES = 1_024;
-const CAPTURE_LOOKUP_TIMEOUT_MS = 2_000;
-
 export class Publisher {
   readonly #bus: Bus;
   readonly #settings: Settings;
   readonly #unacknowledged = new Map<number, Unacknowledged>();
-  readonly #captured = new Map<string, { until: number; answer: Promise<boolean> }>();
+  readonly #captures: Captures;
   readonly #stopListening: () => void;
   #nextToken = 1;
   #flushing: Promise<void> | undefined;
@@ -72,6 +68,7 @@ export class Publisher {
   constructor(bus: Bus, settings: Settings) {
     this.#bus = bus;
     this.#settings = settings;
+    this.#captures = new Captures(bus);
     bus.subscribe(`${bus.inbox}.a.*`, (message) => this.#onAcknowledged(message));
     this.#stopListening = bus.onStatus((up) => {
       if (up) for (const [token, event] of this.#unacknowledged) this.#post(token, event);
@@ -92,7 +89,7 @@ export class Publisher {
 
   /** Throws UNAVAILABLE or TIMEOUT; then the event may or may not have been taken. */
   async send(event: PreparedEvent): Promise<PublishReceipt> {
-    if (await this.#isCaptured(event.subject)) return this.#store(event);
+    if (await this.#captures.acknowledged(event.subject)) return this.#store(event);
     this.#bus.publish(event.subject, event.payload, { headers: event.headers });
     await this.#flushed();
     return { id: event.id };
@@ -140,7 +137,7 @@ export class Publisher {
     this.#unacknowledged.delete(token);
     if (ack === 'gone') {
       // The stream is gone since the lookup: to the next publish its subject is not captured.
-      this.#captured.delete(event.subject);
+      this.#captures.forget(event.subject);
       event.reject(new MillraceError('UNAVAILABLE', `No stream stores ${event.subject} just now.`));
       return;
     }
@@ -192,43 +189,7 @@ export class Publisher {
     });
     return this.#flushing;
   }
-
-  #isCaptured(subject: string): Promise<boolean> {
-    const now = performance.now();
-    const known = this.#captured.get(subject);
-    if (known !== undefined && known.until > now) return known.answer;
-    if (this.#captured.size >= CAPTURE_CACHE_ENTRIES) this.#captured.clear();
-    const answer = this.#lookUpCapture(subject);
-    this.#captured.set(subject, { until: now + CAPTURE_CACHE_MS, answer });
-    // What could not be learnt is asked again by the next event.
-    answer.catch(() => this.#captured.delete(subject));
-    return answer;
-  }
-
-  /** Throws UNAVAILABLE or TIMEOUT where JetStream does not say: an event must not pass for stored by mistake. */
-  async #lookUpCapture(subject: string): Promise<boolean> {
-    const request = Buffer.from(JSON.stringify({ subject }));
-    let answer: Uint8Array;
-    try {
-      answer = (await this.#bus.request(STREAM_NAMES, request, CAPTURE_LOOKUP_TIMEOUT_MS)).data;
-    } catch (error) {
-      // Nobody listens there: a server without JetStream, so that nothing is ever stored.
-      if (this.#bus.up && (error as MillraceError).details === NO_RESPONDERS) return false;
-      throw error;
-    }
-    const names = readControl(streamNamesSchema, answer);
-    if (names === undefined || names.error !== undefined) {
-      const why = names?.error?.description ?? 'its answer was not understood';
-      throw new MillraceError('UNAVAILABLE', `JetStream cannot say who stores ${subject}: ${why}.`);
-    }
-    return (names.streams ?? []).length > 0;
-  }
 }
-
-const streamNamesSchema = z.object({
-  streams: z.array(z.string()).nullish(),
-  error: z.object({ description: z.string().optional() }).optional(),
-});
 
 function notConfirmed(): MillraceError {
   return new MillraceError('TIMEOUT', 'The broker did not confirm the event in time.', {

@@ -16,7 +16,7 @@ import {
 import { inspectThrough } from './inspect.ts';
 
 export interface ConnectOptions {
-  /** NATS URL or URLs. Default: the environment's `NATS_URL`, else `nats://127.0.0.1:4222`. */
+  /** NATS URL or URLs; empty ones count as not given. Default: the environment's `NATS_URL`, else `nats://127.0.0.1:4222`. */
   servers?: string | readonly string[];
   /** Path of a NATS credentials file. Default: the environment's `NATS_CREDS`. */
   credentials?: string;
@@ -114,8 +114,8 @@ export async function openBus(
     ...(namespace === undefined ? {} : { namespace }),
   });
   const bus = await Bus.open({
-    servers: options.servers ?? process.env['NATS_URL'] ?? DEFAULT_SERVER,
-    credentials: options.credentials ?? process.env['NATS_CREDS'],
+    servers: serversOf(options.servers) ?? serversOf(process.env['NATS_URL']) ?? [DEFAULT_SERVER],
+    credentials: given(options.credentials) ?? given(process.env['NATS_CREDS']),
     name: options.name ?? defaultName,
     namespace: settings.namespace,
     ...(options.onProblem === undefined ? {} : { onProblem: options.onProblem }),
@@ -130,4 +130,14 @@ export async function openBus(
       frameMaxBytes: Math.min(settings.frameMaxBytes, roomBytes),
     },
   };
+}
+
+/** A variable that is set to nothing, as `NATS_URL= millrace …` does, counts as one that is not set. */
+function given(text: string | undefined): string | undefined {
+  return text === undefined || text.trim() === '' ? undefined : text;
+}
+
+function serversOf(servers: string | readonly string[] | undefined): string[] | undefined {
+  const urls = [servers ?? []].flat().filter((url) => given(url) !== undefined);
+  return urls.length > 0 ? urls : undefined;
 }

@@ -4,6 +4,11 @@
  *
  * The directory is a hint. A worker that it wrongly believes alive answers "no responders" at once, and the call
  * goes elsewhere; one that it does not know yet is found by its next announcement.
+ *
+ * A worker that misses its beats is silent, not gone: a handler that computes for seconds holds up the beats of its
+ * process. It is chosen only where no other can be, and comes back with its next beat. It leaves when it says so, or
+ * when the broker says that nobody listens on its subjects: nothing else bounds its stay but its connection's life,
+ * which the broker ends when its own pings stay without an answer.
  */
 export type WorkerState = 'running' | 'draining';
 
@@ -20,6 +25,12 @@ export interface WorkerRecord {
 interface Entry {
   record: WorkerRecord;
   heardAtMs: number;
+  silent: boolean;
+}
+
+interface Candidates {
+  heard: readonly string[];
+  silent: readonly string[];
 }
 
 export type BeatOutcome = 'known' | 'unknown' | 'new-connection';
@@ -27,7 +38,7 @@ export type BeatOutcome = 'known' | 'unknown' | 'new-connection';
 export class Directory {
   private readonly entries = new Map<string, Entry>();
   /** function → ids of running workers, built on demand and dropped at every change. */
-  private readonly candidates = new Map<string, readonly string[]>();
+  private readonly candidates = new Map<string, Candidates>();
 
   get size(): number {
     return this.entries.size;
@@ -44,7 +55,7 @@ export class Directory {
   /** True when the worker is back on a new connection, so that what was sent on the old one may be lost. */
   announced(record: WorkerRecord, nowMs: number): boolean {
     const known = this.entries.get(record.id);
-    this.entries.set(record.id, { record, heardAtMs: nowMs });
+    this.entries.set(record.id, { record, heardAtMs: nowMs, silent: false });
     this.candidates.clear();
     return known !== undefined && known.record.connectionEpoch !== record.connectionEpoch;
   }
@@ -56,6 +67,10 @@ export class Directory {
     const entry = this.entries.get(beat.id);
     if (entry === undefined || entry.record.revision !== beat.revision) return 'unknown';
     entry.heardAtMs = nowMs;
+    if (entry.silent) {
+      entry.silent = false;
+      this.candidates.clear();
+    }
     const { record } = entry;
     const reconnected = record.connectionEpoch !== beat.connectionEpoch;
     if (reconnected || record.state !== beat.state) this.announced({ ...record, ...beat }, nowMs);
@@ -68,13 +83,15 @@ export class Directory {
     return this.entries.delete(id);
   }
 
-  /** Removes and returns the workers that have been silent for longer than `missedAfterMs`. */
-  expire(nowMs: number, missedAfterMs: number): string[] {
+  /** Gives all workers that have said nothing for longer than `missedAfterMs`: they are silent from now on. */
+  silence(nowMs: number, missedAfterMs: number): string[] {
     const missed: string[] = [];
     for (const [id, entry] of this.entries) {
-      if (nowMs - entry.heardAtMs > missedAfterMs) missed.push(id);
+      if (nowMs - entry.heardAtMs <= missedAfterMs) continue;
+      missed.push(id);
+      if (!entry.silent) this.candidates.clear();
+      entry.silent = true;
     }
-    for (const id of missed) this.remove(id);
     return missed;
   }
 
@@ -83,26 +100,40 @@ export class Directory {
     return this.workers().filter((worker) => worker.functions.includes(functionName));
   }
 
-  /** A running worker that has the function, each equally likely, `except` only if there is no other; `random` gives [0, 1). */
+  /**
+   * A running worker that has the function, each equally likely; a silent one only if there is no other, `except`
+   * only if there is not even that. `random` gives [0, 1).
+   */
   pick(functionName: string, random: () => number, except?: string): string | undefined {
-    const ids = this.candidatesFor(functionName);
-    if (ids.length === 0) return undefined;
-    const left = except === undefined || ids.length === 1 ? -1 : ids.indexOf(except);
-    if (left < 0) return ids[Math.floor(random() * ids.length)];
-    const chosen = Math.floor(random() * (ids.length - 1));
-    return ids[chosen < left ? chosen : chosen + 1];
+    const { heard, silent } = this.candidatesFor(functionName);
+    const other = pickOther(heard, random, except) ?? pickOther(silent, random, except);
+    if (other !== undefined || except === undefined) return other;
+    return heard.includes(except) || silent.includes(except) ? except : undefined;
   }
 
-  private candidatesFor(functionName: string): readonly string[] {
-    let ids = this.candidates.get(functionName);
-    if (ids === undefined) {
-      ids = this.workers()
-        .filter((worker) => worker.state === 'running' && worker.functions.includes(functionName))
-        .map((worker) => worker.id)
-        .sort();
-      // Names come from callers: only those that exist are remembered, so that the map stays bounded.
-      if (ids.length > 0) this.candidates.set(functionName, ids);
-    }
-    return ids;
+  private candidatesFor(functionName: string): Candidates {
+    const known = this.candidates.get(functionName);
+    if (known !== undefined) return known;
+    const able = [...this.entries.values()]
+      .filter(({ record }) => record.state === 'running' && record.functions.includes(functionName))
+      .sort((left, right) => (left.record.id < right.record.id ? -1 : 1));
+    const idsOf = (silent: boolean): string[] =>
+      able.filter((entry) => entry.silent === silent).map(({ record }) => record.id);
+    const found = { heard: idsOf(false), silent: idsOf(true) };
+    // Names come from callers: only those that exist are remembered, so that the map stays bounded.
+    if (able.length > 0) this.candidates.set(functionName, found);
+    return found;
   }
+}
+
+function pickOther(
+  ids: readonly string[],
+  random: () => number,
+  except: string | undefined,
+): string | undefined {
+  const left = except === undefined ? -1 : ids.indexOf(except);
+  // Of no ids, the one at index 0 is undefined.
+  if (left < 0) return ids[Math.floor(random() * ids.length)];
+  const chosen = Math.floor(random() * (ids.length - 1));
+  return ids.length === 1 ? undefined : ids[chosen < left ? chosen : chosen + 1];
 }

@@ -15,6 +15,9 @@ export interface Subjects {
   readonly leave: string;
   /** All of announce, beat and leave. */
   readonly membership: string;
+  /** A partition's log and its snapshots: captured by the platform's own streams. */
+  log(partition: string): string;
+  snapshot(partition: string): string;
   /** Who hosts partitions and which: see state/cluster.ts. */
   readonly stateBeat: string;
   readonly stateLeave: string;
@@ -53,6 +56,8 @@ export function subjectsOf(namespace: string): Subjects {
     beat: `${namespace}.members.beat`,
     leave: `${namespace}.members.leave`,
     membership: `${namespace}.members.*`,
+    log: (partition) => `${namespace}.log.${partition}`,
+    snapshot: (partition) => `${namespace}.snapshot.${partition}`,
     stateBeat: `${namespace}.state.beat`,
     stateLeave: `${namespace}.state.leave`,
     stateAssignment: `${namespace}.state.assignment`,

@@ -7,7 +7,7 @@
  */
 import type { Msg, Subscription } from 'nats';
 import type { Caller } from '../bus/caller.ts';
-import type { Bus } from '../bus/connection.ts';
+import { NO_RESPONDERS, type Bus } from '../bus/connection.ts';
 import { MillraceError } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
@@ -98,7 +98,8 @@ export class UnknownFunctions {
       );
       return true;
     } catch (error) {
-      if ((error as MillraceError).code === 'TIMEOUT') return true;
+      // Anything else, such as our own connection breaking, says nothing about the worker.
+      if ((error as MillraceError).details !== NO_RESPONDERS) return true;
       this.#caller.members.directory.remove(workerId);
       return false;
     }

@@ -22,6 +22,9 @@ import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import { nameOf } from '../function/reference.ts';
+import { StateQuestions } from '../state/questions.ts';
+import { StateService } from '../state/service.ts';
+import type { Transactions } from '../state/transactions.ts';
 import { Announcer } from './announcer.ts';
 import { Discovery, type DiscoveredFunction } from './discovery.ts';
 import { Inspector } from './inspect.ts';
@@ -40,6 +43,7 @@ export interface WorkerOptions {
   /** The package's version, for discovery. */
   version: string;
 }
+
 
 /** A flush or an unsubscribe that takes longer finds the connection down. */
 const UNSUBSCRIBE_TIMEOUT_MS = 2_000;
@@ -71,6 +75,9 @@ export class Worker {
   /** Those of a reload that is under way: a function that it adds may be asked for at once. */
   #next: ReadonlyMap<string, FunctionRunner> | undefined;
   #sweep: NodeJS.Timeout | undefined;
+  /** Opened with the first functions; undefined where the broker has no JetStream. */
+  #state: { service: StateService; questions: StateQuestions } | undefined;
+  #opened: Promise<void> | undefined;
   #draining: Promise<boolean> | undefined;
   #offering: Promise<void> = Promise.resolve();
 
@@ -94,7 +101,10 @@ export class Worker {
     );
     this.#announcer = new Announcer(bus, settings, this.id);
     const { members } = this.#caller;
-    this.#inspector = new Inspector(bus, settings, members, this.id, () => this.#report());
+    this.#inspector = new Inspector(bus, settings, members, this.id, {
+      report: () => this.#report(),
+      state: () => this.#state?.questions,
+    });
     this.#discovery = new Discovery(bus, {
       name: settings.namespace,
       workerId: this.id,
@@ -119,6 +129,8 @@ export class Worker {
 
   async #offer(functions: readonly LoadedFunction[]): Promise<void> {
     if (this.#draining !== undefined) return;
+    this.#opened ??= this.#openState();
+    await this.#opened;
     const runners = new Map<string, FunctionRunner>();
     for (const loaded of functions) {
       const before = this.#runners.get(loaded.name);
@@ -146,6 +158,19 @@ export class Worker {
     return [...this.#runners.values()].map(({ loaded }) => loaded);
   }
 
+  async #openState(): Promise<void> {
+    const [bus, settings, log, workerId] = [this.#bus, this.#settings, this.#log, this.id];
+    const publisher = this.#publisher;
+    try {
+      const service = await StateService.open({ bus, settings, log, workerId, publisher });
+      const questions = new StateQuestions(bus, settings, workerId, service);
+      this.#state = { service, questions };
+      service.start();
+    } catch (error) {
+      this.#log.warn({ err: error }, 'there is no state on this worker');
+    }
+  }
+
   /**
    * Stops taking work, waits for what was taken, and leaves (W3). False when some handler had not ended within
    * `drainTimeoutMs`: its requester is answered UNAVAILABLE. The connection stays open; it is its opener's to close.
@@ -158,6 +183,7 @@ export class Worker {
   async #drain(): Promise<boolean> {
     await unlessDown(this.#offering);
     this.#announcer.draining();
+    this.#state?.service.leave();
     this.#inspector.stopAnswering();
     this.#discovery.close();
     await unlessDown(this.#unknown.drain());
@@ -173,6 +199,8 @@ export class Worker {
       runner.giveUp(invocation, new MillraceError('UNAVAILABLE', 'The worker stops.'));
     }
     clearInterval(this.#sweep);
+    this.#state?.questions.close();
+    await this.#state?.service.close();
     this.#replies.flush();
     this.#inspector.close();
     this.#announcer.leave();
@@ -184,10 +212,15 @@ export class Worker {
   }
 
   #makeHost(): RunnerHost {
+    // A getter of the host is another function's `this`.
+    const transactions = (): Transactions | undefined => this.#state?.service.transactions;
     return {
       log: this.#log,
       workerId: this.id,
       live: this.#live,
+      get transactions() {
+        return transactions();
+      },
       prepareEvent: (invocation, subject, data, options = {}) =>
         this.#publisher.prepare(subject, data, traced(invocation, options)),
       publishAll: async (events) => {
@@ -286,7 +319,7 @@ export class Worker {
       startedAt: this.startedAt,
       state: this.#draining === undefined ? 'running' : 'draining',
       functions,
-      partitions: [],
+      partitions: [...(this.#state?.service.hosting.owners.keys() ?? [])],
       inFlight: this.#live.size,
       capacity: this.#settings.concurrency * functions.length,
     };

@@ -1,10 +1,14 @@
 import { createServer, type AddressInfo, type Server } from 'node:net';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { connect } from 'millrace';
+import { Bus } from '../../src/bus/connection.ts';
+import { DEFAULT_SERVER } from '../../src/client/client.ts';
 
 let server: Server | undefined;
 afterEach(() => {
   server?.close();
+  vi.unstubAllEnvs();
+  vi.restoreAllMocks();
 });
 
 /** Says that it is a NATS server of some version, and no more than a client needs to connect. */
@@ -38,6 +42,34 @@ describe('connecting', () => {
     expect(error).toMatchObject({ code: 'CONNECTION_FAILED', retryable: true });
     expect(error.message).toContain('127.0.0.1:1');
     expect(error.message).not.toContain('secret');
+  });
+
+  it.each([[''], [' '], [[]], [['', '']]])(
+    'to %j is as if no server were given',
+    async (servers) => {
+      vi.stubEnv('NATS_URL', 'nats://127.0.0.1:1');
+      await expect(connect({ servers })).rejects.toMatchObject({
+        code: 'CONNECTION_FAILED',
+        message: expect.stringContaining('nats://127.0.0.1:1:') as string,
+      });
+    },
+  );
+
+  it('with empty variables is as if they were not set', async () => {
+    vi.stubEnv('NATS_URL', '');
+    vi.stubEnv('NATS_CREDS', '');
+    const opened = vi.spyOn(Bus, 'open').mockRejectedValue(new Error('seen'));
+    await expect(connect()).rejects.toThrow('seen');
+    expect(opened.mock.calls[0]?.[0]).toMatchObject({
+      servers: [DEFAULT_SERVER],
+      credentials: undefined,
+    });
+  });
+
+  it('leaves out the empty ones among several servers', async () => {
+    const opened = vi.spyOn(Bus, 'open').mockRejectedValue(new Error('seen'));
+    await expect(connect({ servers: ['', 'nats://a', ' '] })).rejects.toThrow('seen');
+    expect(opened.mock.calls[0]?.[0]).toMatchObject({ servers: ['nats://a'] });
   });
 
   it('with settings that are not legal is USAGE', async () => {

@@ -112,8 +112,8 @@ describe('an invocation through the client', () => {
     expect(await mill.invoke('echo', large)).toBe(large);
   });
 
-  it('of a function that no worker has is UNKNOWN_FUNCTION', async () => {
-    expect((await failure(mill.invoke('never-seen', {}))).code).toBe('UNKNOWN_FUNCTION');
+  it('of a function that no worker has is UNKNOWN_FUNCTION, without any worker UNAVAILABLE', async () => {
+    expect((await failure(mill.invoke('never-seen', {}))).code).toBe('UNAVAILABLE');
     await start([echo]);
     expect(await failure(mill.invoke('nope', {}))).toMatchObject({
       code: 'UNKNOWN_FUNCTION',
@@ -432,6 +432,16 @@ describe('an event', () => {
       duplicate: false,
     });
     expect(await mill.publish('orders.new', 1, { id: 'a' })).toMatchObject({ duplicate: true });
+  });
+
+  it('is taken as any other where its stream never acknowledges, and stored all the same', async () => {
+    const manager = await nats.jetstreamManager();
+    await manager.streams.add({ name: 'SILENT', subjects: ['silent.>'], no_ack: true });
+    expect(await mill.publish('silent.new', 1, { id: 'a' })).toEqual({ id: 'a' });
+    await until(
+      'it is stored',
+      async () => (await manager.streams.info('SILENT')).state.messages === 1,
+    );
   });
 });
 

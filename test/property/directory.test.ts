@@ -68,21 +68,27 @@ describe('pick', () => {
       fc.record({ kind: fc.constant('announce' as const), id, functions, state }),
       fc.record({ kind: fc.constant('beat' as const), id, state }),
       fc.record({ kind: fc.constant('remove' as const), id }),
-      fc.record({ kind: fc.constant('expire' as const) }),
+      fc.record({ kind: fc.constant('silence' as const) }),
     );
     fc.assert(
       fc.property(fc.array(step, { maxLength: 60, size: 'max' }), (steps) => {
         const directory = new Directory();
-        const model = new Map<string, { functions: string[]; state: string; heard: number }>();
+        const model = new Map<
+          string,
+          { functions: string[]; state: string; heard: number; silent: boolean }
+        >();
         for (const [now, one] of steps.entries()) {
           let given: unknown;
           let wanted: unknown;
           if (one.kind === 'announce') {
-            model.set(one.id, { functions: one.functions, state: one.state, heard: now });
+            const { functions: offered, state: said } = one;
+            model.set(one.id, { functions: offered, state: said, heard: now, silent: false });
             directory.announced({ ...one, connectionEpoch: 1, revision: 1 }, now);
           } else if (one.kind === 'beat') {
             const known = model.get(one.id);
-            if (known !== undefined) Object.assign(known, { state: one.state, heard: now });
+            if (known !== undefined) {
+              Object.assign(known, { state: one.state, heard: now, silent: false });
+            }
             const beat = { id: one.id, state: one.state, connectionEpoch: 1, revision: 1 };
             given = directory.beat(beat, now);
             wanted = known === undefined ? 'unknown' : 'known';
@@ -90,17 +96,18 @@ describe('pick', () => {
             given = directory.remove(one.id);
             wanted = model.delete(one.id);
           } else {
-            const silent = [...model].filter(([, { heard }]) => now - heard > 5).map(([id]) => id);
-            for (const id of silent) model.delete(id);
-            given = directory.expire(now, 5).length;
-            wanted = silent.length;
+            const missed = [...model.values()].filter(({ heard }) => now - heard > 5);
+            for (const known of missed) known.silent = true;
+            given = directory.silence(now, 5).length;
+            wanted = missed.length;
           }
           expect(given).toBe(wanted);
           for (const name of ['f', 'g']) {
-            const able = [...model]
-              .filter(([, known]) => known.state === 'running' && known.functions.includes(name))
-              .map(([id]) => id)
-              .sort();
+            const running = [...model].filter(
+              ([, known]) => known.state === 'running' && known.functions.includes(name),
+            );
+            const heard = running.filter(([, { silent }]) => !silent);
+            const able = (heard.length > 0 ? heard : running).map(([known]) => known).sort();
             const picked = [0, 0.2, 0.4, 0.6, 0.8, 0.99].map((r) => directory.pick(name, () => r));
             expect(new Set(picked)).toEqual(new Set(able.length === 0 ? [undefined] : able));
           }

@@ -47,10 +47,14 @@ export class FakeBus {
     if (reply !== undefined && reply !== '' && this.up) this.publish(reply, payload);
   }
 
-  subscribe(pattern: string, handler: MessageHandler): { unsubscribe: () => void } {
+  subscribe(
+    pattern: string,
+    handler: MessageHandler,
+  ): { unsubscribe: () => void; drain: () => Promise<void> } {
     const subscription = { pattern, handler };
     this.#subscriptions.add(subscription);
-    return { unsubscribe: () => this.#subscriptions.delete(subscription) };
+    const unsubscribe = (): void => void this.#subscriptions.delete(subscription);
+    return { unsubscribe, drain: () => Promise.resolve(unsubscribe()) };
   }
 
   onStatus(listener: (up: boolean) => void): () => void {
@@ -80,8 +84,13 @@ export class FakeBus {
     return taken;
   }
 
-  deliver(subject: string, data: Uint8Array = new Uint8Array(), headers?: MsgHdrs): void {
-    const message = { subject, data, headers } as unknown as Msg;
+  deliver(
+    subject: string,
+    data: Uint8Array = new Uint8Array(),
+    headers?: MsgHdrs,
+    reply?: string,
+  ): void {
+    const message = { subject, data, headers, reply } as unknown as Msg;
     for (const { pattern, handler } of this.#subscriptions) {
       if (subjectMatches(pattern, subject)) handler(message);
     }

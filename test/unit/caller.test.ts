@@ -93,6 +93,20 @@ function answer(callId: number, body: string, status: ReplyStatus = ReplyStatus.
   bus.deliver(`${bus.inbox}.c.r`, encodeReplies([reply], replySizeBytes(reply)));
 }
 
+function refuseCall(callId: number, code: string, message: string): void {
+  answer(callId, JSON.stringify({ error: { code, message, retryable: false } }), ReplyStatus.error);
+}
+
+function beat(id: string, subject = 'millrace.members.beat'): void {
+  const message = { id, connectionEpoch: 1, state: 'running', revision: 1 };
+  bus.deliver(subject, writeControl(message));
+}
+
+/** Worker a answers a ping. */
+function pong({ reply }: Published): void {
+  beat('a', reply);
+}
+
 /** The broker's word on the probe of a worker. */
 function bury(worker: string): void {
   const [probe] = bus.take(`millrace.worker.${worker}.ping`);
@@ -143,11 +157,18 @@ describe('a call of a function that nobody has announced', () => {
     expect(outcome.error?.code).toBe('UNKNOWN_FUNCTION');
   });
 
-  it('is UNKNOWN_FUNCTION at once when the broker says that there is no worker at all', async () => {
+  it('is UNAVAILABLE at once when the broker says that there is no worker at all', async () => {
     const outcome = call();
     for (const hello of bus.take('millrace.hello')) bus.refuse(hello);
     await turn();
-    expect(outcome.error?.code).toBe('UNKNOWN_FUNCTION');
+    expect(outcome.error).toMatchObject({ code: 'UNAVAILABLE', retryable: true });
+    expect(outcome.error?.message).toContain('no worker is running');
+  });
+
+  it('is UNAVAILABLE after the discovery wait while no worker has said anything', async () => {
+    const outcome = call();
+    await pass(150);
+    expect(outcome.error).toMatchObject({ code: 'UNAVAILABLE', retryable: true });
   });
 });
 
@@ -188,6 +209,105 @@ describe('a frame that reached nobody', () => {
     }
     await turn();
     expect(outcome).toEqual({});
+  });
+});
+
+describe('a call that finds its function just dropped', () => {
+  const NOT_HERE = 'This worker has no function f.';
+
+  it('goes to another worker that has it, as the same attempt, even with retry: false', async () => {
+    announce('a');
+    announce('b');
+    const outcome = call('1', { retry: false });
+    await turn();
+    refuseCall(callsIn(frames('a')[0])[0]?.callId ?? 0, 'UNKNOWN_FUNCTION', NOT_HERE);
+    await turn();
+    const [again] = callsIn(frames('b')[0]);
+    expect(again?.attempt).toBe(1);
+    answer(again?.callId ?? 0, '2');
+    await turn();
+    expect(outcome).toEqual({ result: '2' });
+  });
+
+  it('is UNKNOWN_FUNCTION where nobody else has it', async () => {
+    announce('a');
+    const outcome = call();
+    await turn();
+    refuseCall(callsIn(frames('a')[0])[0]?.callId ?? 0, 'UNKNOWN_FUNCTION', NOT_HERE);
+    await turn();
+    expect(outcome.error?.code).toBe('UNKNOWN_FUNCTION');
+  });
+
+  it('is UNKNOWN_FUNCTION after maxCallAttempts workers without it', async () => {
+    announce('a');
+    announce('b');
+    const outcome = call();
+    let sent = 0;
+    for (let round = 0; round < 10; round += 1) {
+      await turn();
+      for (const { callId } of [...frames('a'), ...frames('b')].flatMap(callsIn)) {
+        sent += 1;
+        refuseCall(callId, 'UNKNOWN_FUNCTION', NOT_HERE);
+      }
+    }
+    expect(sent).toBe(5);
+    expect(outcome.error?.code).toBe('UNKNOWN_FUNCTION');
+  });
+
+  it('is not one whose handler answers UNKNOWN_FUNCTION: that has run', async () => {
+    announce('a');
+    announce('b');
+    const outcome = call();
+    await turn();
+    refuseCall(callsIn(frames('a')[0])[0]?.callId ?? 0, 'UNKNOWN_FUNCTION', 'No such thing.');
+    await turn();
+    expect(outcome.error?.message).toBe('No such thing.');
+    expect(frames('b')).toEqual([]);
+  });
+});
+
+describe('a worker that answers its probe', () => {
+  async function probed(): Promise<Published> {
+    await pass(300);
+    const [probe] = bus.take('millrace.worker.a.ping');
+    if (probe === undefined) throw new Error('a was not probed');
+    return probe;
+  }
+
+  it('keeps its calls, whatever their kind, and they are not sent again', async () => {
+    announce('a');
+    announce('b');
+    const outcomes = [call(), call('1', { retry: false })];
+    await turn();
+    const sent = callsIn(frames('a')[0]);
+    pong(await probed());
+    await turn();
+    expect([outcomes, frames('a'), frames('b')]).toEqual([[{}, {}], [], []]);
+    expect(caller.members.directory.has('a')).toBe(true);
+    for (const { callId } of sent) answer(callId, '1');
+    await turn();
+    expect(outcomes).toEqual([{ result: '1' }, { result: '1' }]);
+  });
+
+  it('is sent again what was in flight when the connection broke', async () => {
+    announce('a');
+    announce('b');
+    const outcome = call();
+    await turn();
+    frames('a');
+    bus.lose();
+    bus.restore();
+    // Its announcement is lost; in this time nobody is probed.
+    await pass(2_000);
+    expect(frames('a')).toEqual([]);
+    pong(await probed());
+    await turn();
+    const [again] = callsIn(frames('a')[0]);
+    expect(again?.attempt).toBe(2);
+    expect(frames('b')).toEqual([]);
+    answer(again?.callId ?? 0, '1');
+    await turn();
+    expect(outcome).toEqual({ result: '1' });
   });
 });
 
@@ -255,6 +375,51 @@ describe('a worker that dies', () => {
   });
 });
 
+describe('a worker that sends no beats', () => {
+  /** Longer than `missedAfterMs`, in which b beats and a does not. */
+  async function missBeats(): Promise<void> {
+    for (let second = 0; second < 5; second += 1) {
+      await pass(1_000);
+      if (caller.members.directory.has('b')) beat('b');
+    }
+  }
+
+  it('is asked whether it lives, and gets calls as long as nobody says that it is gone', async () => {
+    announce('a');
+    await missBeats();
+    expect(bus.take('millrace.worker.a.ping').length).toBeGreaterThan(0);
+    const outcome = call();
+    await turn();
+    const [sent] = callsIn(frames('a')[0]);
+    answer(sent?.callId ?? 0, '1');
+    await turn();
+    expect(outcome).toEqual({ result: '1' });
+  });
+
+  it('gets none while another has the function, until it is heard again', async () => {
+    announce('a');
+    announce('b');
+    await missBeats();
+    call();
+    await turn();
+    expect([frames('a').length, frames('b').length]).toEqual([0, 1]);
+    const [ping] = bus.take('millrace.worker.a.ping');
+    pong(ping as Published);
+    call();
+    await turn();
+    expect(frames('a')).toHaveLength(1);
+  });
+
+  it('is gone once the broker says that nobody listens there', async () => {
+    announce('a');
+    await missBeats();
+    bury('a');
+    call();
+    await turn();
+    expect(frames('a')).toEqual([]);
+  });
+});
+
 describe('a connection', () => {
   it('that comes back has calls sent that were held, and sent again that were in flight', async () => {
     announce('a');
@@ -276,10 +441,85 @@ describe('a connection', () => {
     announce('a', { epoch: 2 });
     await turn();
     const calls = frames('a').flatMap(callsIn);
-    expect(new Set(calls.map(({ body, attempt }) => `${String(body)} ${attempt}`))).toEqual(
-      new Set(['"flying" 2', '"held" 2']),
-    );
+    expect(
+      new Set(
+        calls.map(
+          ({ body, attempt, timeoutMs }) =>
+            `${String(body)} ${attempt} ${timeoutMs > 0 ? 'run' : 'ask'}`,
+        ),
+      ),
+    ).toEqual(new Set(['"flying" 2 run', '"held" 2 run', '"once" 2 ask']));
     expect(once).toEqual({});
+  });
+
+  describe('that breaks under a call with retry: false', () => {
+    /** The call, its number, and the question whether it still runs. */
+    async function askedCall(): Promise<{ outcome: Outcome; callId: number; question: Published }> {
+      announce('a');
+      announce('b');
+      const outcome = call('1', { retry: false });
+      await turn();
+      const [sent] = callsIn(frames('a')[0]);
+      bus.lose();
+      bus.restore();
+      announce('a');
+      await turn();
+      const [question] = frames('a');
+      const asked = callsIn(question);
+      expect(asked).toMatchObject([{ callId: sent?.callId, attempt: 2, timeoutMs: 0 }]);
+      return { outcome, callId: sent?.callId ?? 0, question: question as Published };
+    }
+
+    it('has its worker asked; one that runs it still answers', async () => {
+      const { outcome, callId } = await askedCall();
+      await pass(5_000);
+      expect(outcome).toEqual({});
+      answer(callId, '"done"');
+      await turn();
+      expect(outcome).toEqual({ result: '"done"' });
+    });
+
+    it.each(['TIMEOUT', 'UNAVAILABLE', 'UNKNOWN_FUNCTION'])(
+      'leaves it with an unknown outcome at once when its worker says %s',
+      async (code) => {
+        const { outcome, callId } = await askedCall();
+        refuseCall(callId, code, 'This worker has no function f.');
+        await turn();
+        expect(outcome.error).toMatchObject({
+          code: 'UNAVAILABLE',
+          details: { outcome: 'unknown', attempts: 1 },
+        });
+        expect(frames('b')).toEqual([]);
+      },
+    );
+
+    it('lets its failure through as it is', async () => {
+      const { outcome, callId } = await askedCall();
+      refuseCall(callId, 'FUNCTION_FAILED', 'no');
+      await turn();
+      expect(outcome.error?.code).toBe('FUNCTION_FAILED');
+    });
+
+    it('never has it sent elsewhere when nobody hears the question', async () => {
+      const { outcome, question } = await askedCall();
+      bus.refuse(question);
+      await pass(100);
+      expect([outcome, frames('a'), frames('b')]).toEqual([{}, [], []]);
+      await pass(2_500);
+      bury('a');
+      await turn();
+      expect(outcome.error).toMatchObject({ details: { outcome: 'unknown' } });
+      expect(frames('b')).toEqual([]);
+    });
+
+    it('has it asked once more after the next break', async () => {
+      await askedCall();
+      bus.lose();
+      bus.restore();
+      announce('a');
+      await turn();
+      expect(frames('a')).toHaveLength(1);
+    });
   });
 
   it('that comes back bears a worker that is not back yet: refused frames prove no death', async () => {
@@ -366,6 +606,9 @@ describe('a caller', () => {
     bus.deliver(`${bus.inbox}.c.r`, Buffer.from('nonsense'));
     bus.deliver(`${bus.inbox}.c.x.y`, Buffer.from('nonsense'));
     bus.deliver('millrace.members.announce', Buffer.from('{"id":7}'));
+    announce('a b');
+    announce('>');
+    expect(caller.members.directory.size).toBe(1);
     answer(999, '1');
     await turn();
     expect(outcome).toEqual({});

@@ -83,22 +83,36 @@ describe('announcements and beats', () => {
   });
 });
 
-describe('expiry', () => {
-  it('takes a worker once it has been silent for longer than the bound, and not before', () => {
+describe('a worker without beats', () => {
+  it('is silent once the bound has passed, and not before', () => {
     const directory = directoryOf(worker('a'));
-    expect(directory.expire(100, 100)).toEqual([]);
-    expect(directory.pick('f', first)).toBe('a');
-    expect(directory.expire(100.5, 100)).toEqual(['a']);
-    expect(directory.pick('f', first)).toBeUndefined();
-    expect(directory.has('a')).toBe(false);
+    expect(directory.silence(100, 100)).toEqual([]);
+    expect(directory.silence(100.5, 100)).toEqual(['a']);
+    // Again and again, so that it is asked again and again.
+    expect(directory.silence(101, 100)).toEqual(['a']);
+    expect(directory.has('a')).toBe(true);
   });
 
-  it('counts from the last beat or announcement', () => {
+  it('is chosen only where no other can be, and again after its next beat', () => {
+    const directory = directoryOf(worker('a'), worker('b'));
+    directory.beat(worker('b'), 50);
+    expect(directory.silence(120, 100)).toEqual(['a']);
+    expect([directory.pick('f', first), directory.pick('f', last)]).toEqual(['b', 'b']);
+    expect(directory.pick('f', first, 'b')).toBe('a');
+    directory.remove('b');
+    expect(directory.pick('f', first)).toBe('a');
+    directory.announced(worker('b'), 120);
+    expect(directory.pick('f', first)).toBe('b');
+    directory.beat(worker('a'), 121);
+    expect(directory.pick('f', first)).toBe('a');
+  });
+
+  it('is silent from its last beat or announcement on', () => {
     const directory = directoryOf(worker('a'), worker('b'));
     directory.beat(worker('a'), 50);
     directory.announced(worker('b'), 60);
-    expect(directory.expire(155, 100)).toEqual(['a']);
-    expect(directory.expire(160, 100)).toEqual([]);
-    expect(directory.expire(161, 100)).toEqual(['b']);
+    expect(directory.silence(155, 100)).toEqual(['a']);
+    expect(directory.silence(160, 100)).toEqual(['a']);
+    expect(directory.silence(161, 100)).toEqual(['a', 'b']);
   });
 });

@@ -105,6 +105,68 @@ describe('an event that the broker does not confirm', () => {
   });
 });
 
+describe('an event on a subject of a stream', () => {
+  let asked: string[];
+  /** What JetStream says of the configuration of the stream ORDERS. */
+  let info: () => Promise<object>;
+
+  beforeEach(() => {
+    asked = [];
+    bus.onRequest = async (subject) => {
+      asked.push(subject);
+      const answer = subject.endsWith('.NAMES') ? { streams: ['ORDERS'] } : await info();
+      return { data: Buffer.from(JSON.stringify(answer)) } as unknown as Msg;
+    };
+  });
+
+  it('that never acknowledges is published as where there is none', async () => {
+    info = () => Promise.resolve({ config: { name: 'ORDERS', no_ack: true } });
+    const outcome = publish();
+    await pass(0);
+    expect(outcome.receipt).toEqual({ id: 'e' });
+    expect(bus.take('orders.new')).toMatchObject([{ reply: '' }]);
+  });
+
+  const acknowledging: [string, () => Promise<object>][] = [
+    ['says that it acknowledges', () => Promise.resolve({ config: { no_ack: false } })],
+    ['says nothing of it', () => Promise.resolve({ config: {} })],
+    ['is gone', () => Promise.resolve({ error: { code: 404 } })],
+    ['may not be asked', () => Promise.reject(new MillraceError('TIMEOUT', 'no answer'))],
+    [
+      'was asked on a broken connection',
+      () => Promise.reject(new MillraceError('UNAVAILABLE', '')),
+    ],
+  ];
+  it.each(acknowledging)(
+    'is not settled without its acknowledgement where it %s',
+    async (_, says) => {
+      info = says;
+      const outcome = publish();
+      await pass(0);
+      expect(outcome).toEqual({});
+      expect(bus.take('orders.new')).toMatchObject([
+        { reply: expect.stringMatching(/./) as string },
+      ]);
+    },
+  );
+
+  it('has its stream asked once for all subjects, and again after half a minute', async () => {
+    info = () => Promise.resolve({ config: { no_ack: true } });
+    const infos = (): number => asked.filter((subject) => subject.includes('INFO')).length;
+    publish('orders.new');
+    publish('orders.old');
+    await pass(10_000);
+    publish('orders.new');
+    await pass(0);
+    expect(asked.filter((subject) => subject.endsWith('NAMES'))).toHaveLength(3);
+    expect(infos()).toBe(1);
+    await pass(21_000);
+    publish('orders.new');
+    await pass(0);
+    expect(infos()).toBe(2);
+  });
+});
+
 describe('a stored event', () => {
   beforeEach(() => jetStreamSays({ streams: ['ORDERS'] }));
 

@@ -1,0 +1,116 @@
+/**
+ * Whether a stream stores what is published on a subject, and says so. JetStream is asked, and its answer is believed
+ * for a while: which streams capture a subject for two seconds, how a stream is configured for thirty.
+ */
+import { z } from 'zod';
+import { MillraceError } from '../core/errors.ts';
+import { NO_RESPONDERS, type Bus } from './connection.ts';
+import { readControl } from './messages.ts';
+
+const STREAM_NAMES = '$JS.API.STREAM.NAMES';
+const STREAM_INFO = '$JS.API.STREAM.INFO.';
+const CAPTURE_CACHE_MS = 2_000;
+/** Hardly anybody edits whether a stream acknowledges. */
+const STREAM_CACHE_MS = 30_000;
+/** Subjects, and likewise streams, that are remembered. */
+const CACHE_ENTRIES = 1_024;
+const LOOKUP_TIMEOUT_MS = 2_000;
+
+const namesSchema = z.object({
+  streams: z.array(z.string()).nullish(),
+  error: z.object({ description: z.string().optional() }).optional(),
+});
+const infoSchema = z.object({ config: z.object({ no_ack: z.boolean().optional() }) });
+
+export class Captures {
+  readonly #bus: Bus;
+  readonly #bySubject = new Answers(CAPTURE_CACHE_MS);
+  readonly #byStream = new Answers(STREAM_CACHE_MS);
+
+  constructor(bus: Bus) {
+    this.#bus = bus;
+  }
+
+  /**
+   * False where no stream stores the subject, or one that never acknowledges (`no_ack`).
+   * Throws UNAVAILABLE or TIMEOUT where JetStream does not say: an event must not pass for stored by mistake.
+   */
+  acknowledged(subject: string): Promise<boolean> {
+    return this.#bySubject.get(subject, () => this.#lookUp(subject));
+  }
+
+  /** The next event on the subject asks again. */
+  forget(subject: string): void {
+    this.#bySubject.forget(subject);
+  }
+
+  async #lookUp(subject: string): Promise<boolean> {
+    const streams = await this.#streamsOf(subject);
+    const answers = streams.map((name) =>
+      this.#byStream.get(name, () => this.#acknowledges(name)).catch(() => true),
+    );
+    return (await Promise.all(answers)).includes(true);
+  }
+
+  async #streamsOf(subject: string): Promise<readonly string[]> {
+    let answer: Uint8Array;
+    try {
+      answer = await this.#ask(STREAM_NAMES, JSON.stringify({ subject }));
+    } catch (error) {
+      // Nobody listens there: a server without JetStream, so that nothing is ever stored.
+      if (this.#bus.up && (error as MillraceError).details === NO_RESPONDERS) return [];
+      throw error;
+    }
+    const names = readControl(namesSchema, answer);
+    if (names === undefined || names.error !== undefined) {
+      const why = names?.error?.description ?? 'its answer was not understood';
+      throw new MillraceError('UNAVAILABLE', `JetStream cannot say who stores ${subject}: ${why}.`);
+    }
+    return names.streams ?? [];
+  }
+
+  /**
+   * A stream that cannot be asked counts as one that acknowledges: then an event fails for want of its acknowledgement,
+   * and does not pass for stored. Throws where the connection is down.
+   */
+  async #acknowledges(stream: string): Promise<boolean> {
+    try {
+      const info = readControl(infoSchema, await this.#ask(`${STREAM_INFO}${stream}`, ''));
+      return info?.config.no_ack !== true;
+    } catch (error) {
+      // Remembered, since it may be for want of permission: asking costs the whole wait then.
+      if ((error as MillraceError).code === 'TIMEOUT') return true;
+      throw error;
+    }
+  }
+
+  async #ask(subject: string, question: string): Promise<Uint8Array> {
+    return (await this.#bus.request(subject, Buffer.from(question), LOOKUP_TIMEOUT_MS)).data;
+  }
+}
+
+/** Answers by key, each believed for `cacheMs`; at most CACHE_ENTRIES of them. */
+class Answers {
+  readonly #cacheMs: number;
+  readonly #known = new Map<string, { until: number; answer: Promise<boolean> }>();
+
+  constructor(cacheMs: number) {
+    this.#cacheMs = cacheMs;
+  }
+
+  get(key: string, ask: () => Promise<boolean>): Promise<boolean> {
+    const now = performance.now();
+    const known = this.#known.get(key);
+    if (known !== undefined && known.until > now) return known.answer;
+    if (this.#known.size >= CACHE_ENTRIES) this.#known.clear();
+    const answer = ask();
+    this.#known.set(key, { until: now + this.#cacheMs, answer });
+    // What could not be learnt is asked again by the next.
+    answer.catch(() => this.#known.delete(key));
+    return answer;
+  }
+
+  forget(key: string): void {
+    this.#known.delete(key);
+  }
+}
