@@ -183,6 +183,31 @@ describe('a plain request of a function whose only worker was killed', () => {
   });
 });
 
+describe('a worker that computes for longer than its beats may be missing', () => {
+  it('runs the calls and the plain requests that come meanwhile, when it is done', async () => {
+    const folder = await functionsFolder({
+      'busy.ts': `import { defineFunction } from 'millrace';
+        export default defineFunction({ handler: ({ data }) => {
+          const end = Date.now() + Number(data);
+          while (Date.now() < end);
+        } });`,
+      'quick.ts': `import { defineFunction } from 'millrace';
+        export default defineFunction({ handler: () => 'here' });`,
+    });
+    await startWorker();
+    await startWorker('--functions', folder);
+    await until('two workers are known', async () => (await workerCount()) === 2);
+    const nats = await connectNats({ servers: broker.url });
+    const busy = mill.invoke('busy', MISSED_MS + 1_500);
+    await delay(MISSED_MS);
+    const request = nats.request('millrace.fn.quick', '', { timeout: 2 * MISSED_MS });
+    expect(await mill.invoke('quick')).toBe('here');
+    expect((await request).string()).toBe('"here"');
+    await busy;
+    await nats.close();
+  });
+});
+
 describe('a worker that is stopped and continued', () => {
   it('keeps the calls it has, and gets no new ones once it is missed', async () => {
     const folder = await functionsFolder({

@@ -494,6 +494,22 @@ describe('a worker that leaves', () => {
   });
 });
 
+describe('a worker that drops a function in a reload', () => {
+  it('fails no call of it while another worker has it', async () => {
+    const [reloading] = [await start([sum, echo]), await start([sum])];
+    await mill.invoke('sum', { num1: 1, num2: 1 });
+    await until('both workers are known', async () => (await mill.inspect.workers()).length === 2);
+    for (let reload = 0; reload < 10; reload += 1) {
+      const reloaded = reloading.offer(reload % 2 === 0 ? [echo] : [sum, echo]);
+      const calls = Array.from({ length: 200 }, () =>
+        mill.invoke('sum', { num1: 1, num2: 2 }, { retry: false }),
+      );
+      expect(new Set(await Promise.all(calls))).toEqual(new Set([3]));
+      await reloaded;
+    }
+  });
+});
+
 describe('a call that is sent again while it runs', () => {
   it('is not run twice, and its caller gets the answer', async () => {
     let runs = 0;
