@@ -12,8 +12,8 @@
  *   keep their order, only more or fewer of them are met. So none that stays takes from another that stays.
  *
  * A2 is why numbers are fixed, and not only bounded from above: were all numbers below a bound allowed, they would drift
- * apart, until one that joins could not take as much as the others must lose. Only a change of capacities can move
- * partitions between two that stay.
+ * apart, until one that joins could not take as much as the others must lose. Only a change of capacities, or a table that `assign`
+ * did not make, can move partitions between two that stay.
  *
  * Which partitions move, and where to, is the ring's choice: first those whose own worker there has room, then those for
  * which the next one clockwise has, and so on.

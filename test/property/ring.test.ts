@@ -56,6 +56,14 @@ describe('the ring', () => {
     );
   });
 
+  it('gives a point that two nodes share to the lower id, whatever their order', () => {
+    const shared = hash32('w40727#0');
+    expect(hash32('w116795#0')).toBe(shared);
+    const nodes = ['w40727', 'w116795'].map((id) => ({ id, weight: 0.001 }));
+    expect(new HashRing(nodes).owner(shared)).toBe('w116795');
+    expect(new HashRing(nodes.toReversed()).owner(shared)).toBe('w116795');
+  });
+
   it('moves nothing between two that stay, whoever else comes and goes', () => {
     fc.assert(
       fc.property(nodes, nodes, nodes, positions, (staying, leaving, joining, positions) => {
