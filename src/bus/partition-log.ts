@@ -42,8 +42,10 @@ const READ_IDLE_MS = 2_000;
 const READ_MAX_MS = 60_000;
 const CONSUMER_IDLE_NS = 10_000_000_000;
 
-
-const errorSchema = z.object({ err_code: z.number().optional(), description: z.string().optional() });
+const errorSchema = z.object({
+  err_code: z.number().optional(),
+  description: z.string().optional(),
+});
 const ackSchema = z.object({
   seq: z.number().int().optional(),
   error: errorSchema.optional(),
@@ -260,7 +262,7 @@ export class LogStreams {
     onMessage: (sequence: number, bytes: Uint8Array) => void,
   ): Promise<void> {
     const until = performance.now() + READ_MAX_MS;
-    for (let next = from; next <= to; ) {
+    for (let next = from; next <= to;) {
       if (performance.now() >= until) throw new Error('the log could not be read in time');
       const consumer = await this.#consumer(stream, subject, next);
       next = await this.#pull(stream, consumer, next, to, onMessage);

@@ -68,10 +68,8 @@ export class Hosting {
     this.#subjects = subjectsOf(settings.namespace);
     this.#subscriptions = [
       bus.subscribe(this.#subjects.stateAssignment, () => this.reconcile()),
-      bus.subscribe(this.#subjects.stateRelease(workerId), ({ data, reply = '' }) => {
-        void this.#release(data).then(() => {
-          if (reply !== '' && bus.up) bus.publish(reply, NOTHING);
-        });
+      bus.subscribe(this.#subjects.stateRelease(workerId), ({ data, reply }) => {
+        void this.#release(data).then(() => bus.answer(reply, NOTHING));
       }),
     ];
     this.#timers = [

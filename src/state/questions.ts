@@ -47,7 +47,7 @@ export class StateQuestions {
   readonly #subjects: Subjects;
   readonly #workerId: string;
   readonly #state: StateService;
-  readonly #asks: Subscription;
+  readonly #subscriptions: Subscription[];
 
   constructor(bus: Bus, settings: Settings, workerId: string, state: StateService) {
     this.#bus = bus;
@@ -55,14 +55,23 @@ export class StateQuestions {
     this.#subjects = subjectsOf(settings.namespace);
     this.#workerId = workerId;
     this.#state = state;
-    this.#asks = bus.subscribe(this.#subjects.stateAsk(workerId), ({ data, reply = '' }) => {
-      const ask = readControl(askSchema, data);
-      if (ask !== undefined && reply !== '') bus.publish(reply, writeControl(this.#answer(ask)));
-    });
+    this.#subscriptions = [
+      bus.subscribe(this.#subjects.stateAsk(workerId), ({ data, reply }) => {
+        const ask = readControl(askSchema, data);
+        if (ask !== undefined) bus.answer(reply, writeControl(this.#answer(ask)));
+      }),
+      bus.subscribe(this.#subjects.stateReport(workerId), ({ reply }) =>
+        bus.answer(reply, writeControl(this.report())),
+      ),
+    ];
+  }
+
+  get partitions(): number {
+    return this.#state.hosting.partitions;
   }
 
   close(): void {
-    this.#asks.unsubscribe();
+    for (const subscription of this.#subscriptions) subscription.unsubscribe();
   }
 
   report(): StateReport {

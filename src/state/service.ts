@@ -4,7 +4,7 @@ import { AssignmentStore } from '../bus/assignment-store.ts';
 import type { Bus } from '../bus/connection.ts';
 import { LogStreams } from '../bus/partition-log.ts';
 import type { Publisher } from '../bus/publisher.ts';
-import { KeyRing } from '../core/ring.ts';
+import { KeyRing } from '../core/key-ring.ts';
 import type { Settings } from '../core/settings.ts';
 import { placeOf } from '../core/state/keys.ts';
 import { Cluster } from './cluster.ts';

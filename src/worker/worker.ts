@@ -44,7 +44,6 @@ export interface WorkerOptions {
   version: string;
 }
 
-
 /** A flush or an unsubscribe that takes longer finds the connection down. */
 const UNSUBSCRIBE_TIMEOUT_MS = 2_000;
 /** How often a drain looks whether all is answered. */

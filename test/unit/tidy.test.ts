@@ -68,10 +68,12 @@ const MAY_IMPORT: Record<string, Record<string, Rule> | 'all'> = {
   bus: { core: any },
   function: { core: any, bus: typesOnly },
   client: { core: any, bus: any, function: any },
+  state: { core: any, bus: any, function: typesOnly },
   worker: {
     core: any,
     bus: any,
     function: any,
+    state: any,
     client: ({ names }, target) =>
       target === 'client/client.ts' &&
       names.every((name) => name === 'openBus' || name.startsWith('type ')),
