@@ -55,7 +55,7 @@ const messageSchema = z.object({
   error: errorSchema.optional(),
 });
 const consumerSchema = z.object({
-  config: z.object({ name: z.string() }).optional(),
+  name: z.string().optional(),
   error: errorSchema.optional(),
 });
 const apiSchema = z.object({ error: errorSchema.optional() });
@@ -272,7 +272,7 @@ export class LogStreams {
   }
 
   async #consumer(stream: string, subject: string, from: number): Promise<string> {
-    const { config, error } = await this.#api(
+    const { name, error } = await this.#api(
       `CONSUMER.CREATE.${stream}`,
       {
         stream_name: stream,
@@ -288,8 +288,8 @@ export class LogStreams {
       },
       consumerSchema,
     );
-    if (config === undefined) throw new Error(error?.description ?? 'no consumer');
-    return config.name;
+    if (name === undefined) throw new Error(error?.description ?? 'no consumer');
+    return name;
   }
 
   /** Resolves with the sequence that is to be read next. */
