@@ -14,9 +14,11 @@ import { MillraceError } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 import type { LogPort, SnapshotPointer, SnapshotPort } from '../core/state/owner.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
-import { NO_RESPONDERS, type Bus } from './connection.ts';
-import { readControl, writeControl } from './messages.ts';
+import type { Bus } from './connection.ts';
+import { apiErrorSchema, apiSchema, JetStreamApi } from './jetstream-api.ts';
+import { readControl } from './messages.ts';
 import { isNoResponders } from './status.ts';
+import { StreamReader } from './stream-reader.ts';
 
 /** JetStream's error codes. */
 const WRONG_LAST_SEQUENCE = 10071;
@@ -25,7 +27,6 @@ const NO_MESSAGE = 10037;
 const STREAM_EXISTS = 10058;
 
 const EXPECT = 'Nats-Expected-Last-Subject-Sequence';
-const API_TIMEOUT_MS = 5_000;
 const SWEEP_MS = 50;
 const RETRY_MIN_MS = 20;
 const RETRY_MAX_MS = 500;
@@ -35,30 +36,15 @@ const READ_BACK_MS = 10_000;
 const SNAPSHOT_WINDOW = 8;
 /** Each part of a snapshot begins with the snapshot's own random id. */
 const ID_BYTES = 8;
-/** Messages that one pull of a replay asks for. */
-const READ_BATCH = 2_000;
-/** Silence after which a replay's consumer is made anew. */
-const READ_IDLE_MS = 2_000;
-const READ_MAX_MS = 60_000;
-const CONSUMER_IDLE_NS = 10_000_000_000;
 
-const errorSchema = z.object({
-  err_code: z.number().optional(),
-  description: z.string().optional(),
-});
 const ackSchema = z.object({
   seq: z.number().int().optional(),
-  error: errorSchema.optional(),
+  error: apiErrorSchema.optional(),
 });
 const messageSchema = z.object({
   message: z.object({ seq: z.number().int(), data: z.string().optional() }).optional(),
-  error: errorSchema.optional(),
+  error: apiErrorSchema.optional(),
 });
-const consumerSchema = z.object({
-  name: z.string().optional(),
-  error: errorSchema.optional(),
-});
-const apiSchema = z.object({ error: errorSchema.optional() });
 
 interface Unanswered {
   deadlineMs: number;
@@ -74,6 +60,8 @@ export class LogStreams {
   readonly #bus: Bus;
   readonly #settings: Settings;
   readonly #subjects: Subjects;
+  readonly #api: JetStreamApi;
+  readonly #reader: StreamReader;
   readonly #answers: Subscription;
   readonly #unanswered = new Map<number, Unanswered>();
   readonly #sweep: NodeJS.Timeout;
@@ -84,6 +72,8 @@ export class LogStreams {
   private constructor(bus: Bus, settings: Settings) {
     this.#bus = bus;
     this.#settings = settings;
+    this.#api = new JetStreamApi(bus);
+    this.#reader = new StreamReader(bus, this.#api);
     this.#subjects = subjectsOf(settings.namespace);
     this.#logStream = `${settings.namespace}-log`;
     this.#snapshotStream = `${settings.namespace}-snapshots`;
@@ -117,7 +107,7 @@ export class LogStreams {
     const stream = this.#logStream;
     return {
       last: async () => this.#last(stream, subject),
-      read: async (from, to, onAppend) => this.#read(stream, subject, from, to, onAppend),
+      read: async (from, to, onAppend) => this.#reader.read(stream, subject, from, to, onAppend),
       append: async (bytes, expected) => this.#append(subject, bytes, expected),
       lastSequence: async () => (await this.#last(stream, subject))?.sequence ?? 0,
       trim: async (before) => this.#trim(stream, subject, before),
@@ -158,7 +148,7 @@ export class LogStreams {
       deny_delete: true,
       compression: 'none',
     };
-    const answer = await this.#api(`STREAM.CREATE.${name}`, config, apiSchema);
+    const answer = await this.#api.ask(`STREAM.CREATE.${name}`, config, apiSchema);
     const { error } = answer;
     if (error === undefined) return;
     if (error.err_code !== STREAM_EXISTS) {
@@ -245,109 +235,16 @@ export class LogStreams {
     subject: string,
   ): Promise<{ sequence: number; bytes: Uint8Array } | undefined> {
     const question = { last_by_subj: subject };
-    const { message, error } = await this.#api(`STREAM.MSG.GET.${stream}`, question, messageSchema);
+    const { message, error } = await this.#api.ask(
+      `STREAM.MSG.GET.${stream}`,
+      question,
+      messageSchema,
+    );
     if (message !== undefined) {
       return { sequence: message.seq, bytes: Buffer.from(message.data ?? '', 'base64') };
     }
     if (error?.err_code === NO_MESSAGE) return undefined;
     throw new Error(`the log's end is not known: ${error?.description ?? 'no answer'}`);
-  }
-
-  /** Everything on the subject from `from` to `to`, in order; a consumer that falls silent is made anew. */
-  async #read(
-    stream: string,
-    subject: string,
-    from: number,
-    to: number,
-    onMessage: (sequence: number, bytes: Uint8Array) => void,
-  ): Promise<void> {
-    const until = performance.now() + READ_MAX_MS;
-    for (let next = from; next <= to;) {
-      if (performance.now() >= until) throw new Error('the log could not be read in time');
-      const consumer = await this.#consumer(stream, subject, next);
-      next = await this.#pull(stream, consumer, next, to, onMessage);
-      // Not waited for: one that is forgotten ends by itself.
-      void this.#api(`CONSUMER.DELETE.${stream}.${consumer}`, {}, apiSchema).catch(() => {});
-    }
-  }
-
-  async #consumer(stream: string, subject: string, from: number): Promise<string> {
-    const { name, error } = await this.#api(
-      `CONSUMER.CREATE.${stream}`,
-      {
-        stream_name: stream,
-        config: {
-          deliver_policy: 'by_start_sequence',
-          opt_start_seq: from,
-          ack_policy: 'none',
-          filter_subject: subject,
-          mem_storage: true,
-          num_replicas: 1,
-          inactive_threshold: CONSUMER_IDLE_NS,
-        },
-      },
-      consumerSchema,
-    );
-    if (name === undefined) throw new Error(error?.description ?? 'no consumer');
-    return name;
-  }
-
-  /** Resolves with the sequence that is to be read next. */
-  #pull(
-    stream: string,
-    consumer: string,
-    from: number,
-    to: number,
-    onMessage: (sequence: number, bytes: Uint8Array) => void,
-  ): Promise<number> {
-    return new Promise((resolve, reject) => {
-      let next = from;
-      let expected = 1;
-      let asked = 0;
-      const inbox = `${this.#bus.inbox}.r.${this.#nextToken}`;
-      this.#nextToken += 1;
-      const end = (error?: Error): void => {
-        clearTimeout(idle);
-        messages.unsubscribe();
-        if (error === undefined) resolve(next);
-        else reject(error);
-      };
-      const idle = setTimeout(() => end(), READ_IDLE_MS);
-      const ask = (): void => {
-        asked += READ_BATCH;
-        const request = { batch: READ_BATCH, expires: READ_IDLE_MS * 1_000_000 };
-        this.#bus.publish(
-          `$JS.API.CONSUMER.MSG.NEXT.${stream}.${consumer}`,
-          writeControl(request),
-          { reply: inbox },
-        );
-      };
-      const messages = this.#bus.subscribe(inbox, (message) => {
-        const place = placeOf(message.reply);
-        if (place === undefined) return;
-        idle.refresh();
-        // A message that is missing: from there on it is read again.
-        if (place.consumerSequence !== expected) {
-          end();
-          return;
-        }
-        expected += 1;
-        if (place.sequence > to) next = to + 1;
-        else {
-          try {
-            onMessage(place.sequence, message.data);
-          } catch (error) {
-            end(error as Error);
-            return;
-          }
-          next = place.sequence + 1;
-        }
-        if (place.pending === 0) next = to + 1;
-        if (next > to) end();
-        else if (expected > asked - READ_BATCH / 2) ask();
-      });
-      ask();
-    });
   }
 
   async #trim(stream: string, subject: string, before: number): Promise<void> {
@@ -359,7 +256,7 @@ export class LogStreams {
   /** Removes what lies before `sequence`. */
   async #purge(stream: string, subject: string, sequence: number): Promise<void> {
     const request = { filter: subject, seq: sequence };
-    const { error } = await this.#api(`STREAM.PURGE.${stream}`, request, apiSchema);
+    const { error } = await this.#api.ask(`STREAM.PURGE.${stream}`, request, apiSchema);
     if (error !== undefined) throw new Error(error.description ?? 'not purged');
   }
 
@@ -408,7 +305,7 @@ export class LogStreams {
   ): Promise<void> {
     let count = 0;
     let id: Buffer | undefined;
-    await this.#read(stream, subject, firstSequence, lastSequence, (_, bytes) => {
+    await this.#reader.read(stream, subject, firstSequence, lastSequence, (_, bytes) => {
       const message = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
       id ??= message.subarray(0, ID_BYTES);
       // Between them may lie parts of one that a former owner began.
@@ -420,34 +317,4 @@ export class LogStreams {
       throw new Error(`the snapshot has ${count} parts instead of ${chunks}`);
     }
   }
-
-  async #api<Answer>(what: string, request: object, schema: z.ZodType<Answer>): Promise<Answer> {
-    let message: Msg;
-    try {
-      message = await this.#bus.request(`$JS.API.${what}`, writeControl(request), API_TIMEOUT_MS);
-    } catch (error) {
-      if ((error as MillraceError).details === NO_RESPONDERS) {
-        throw new MillraceError('UNAVAILABLE', 'JetStream does not answer.', { cause: error });
-      }
-      throw error;
-    }
-    const answer = readControl(schema, message.data);
-    if (answer === undefined) throw new Error(`JetStream's answer to ${what} is not understood`);
-    return answer;
-  }
-}
-
-/** From the reply subject of a delivery; undefined for a status. */
-function placeOf(
-  reply: string | undefined,
-): { sequence: number; consumerSequence: number; pending: number } | undefined {
-  const tokens = (reply ?? '').split('.');
-  if (tokens[0] !== '$JS' || tokens[1] !== 'ACK') return undefined;
-  // With a domain and an account's hash before the stream's name, and then a token more at the end.
-  const at = tokens.length >= 11 ? 7 : 5;
-  return {
-    sequence: Number(tokens[at]),
-    consumerSequence: Number(tokens[at + 1]),
-    pending: Number(tokens[at + 3]),
-  };
 }

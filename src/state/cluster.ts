@@ -64,6 +64,7 @@ export class Cluster {
   readonly #beatSubject: string;
   readonly #leaveSubject: string;
   #hosting = false;
+  #owners: Map<number, string> | undefined;
   #soon: NodeJS.Immediate | undefined;
 
   constructor(bus: Bus, settings: Settings, self: ClusterSelf, events: ClusterEvents) {
@@ -98,6 +99,7 @@ export class Cluster {
 
   /** What this worker owns has changed: the others hear it soon, in one message for all that changes together. */
   changed(): void {
+    this.#owners = undefined;
     this.#soon ??= setImmediate(() => {
       this.#soon = undefined;
       this.#beat();
@@ -116,15 +118,8 @@ export class Cluster {
 
   /** The owner under the highest epoch that was heard of; undefined where nobody has claimed the partition. */
   ownerOf(partition: number): string | undefined {
-    let owner: string | undefined;
-    let highest = -1;
-    const mine = this.#self.owned().find(([id]) => id === partition);
-    if (mine !== undefined) [owner, highest] = [this.#self.id, mine[1]];
-    for (const { id, owned } of this.members.values()) {
-      const epoch = owned.get(partition) ?? -1;
-      if (epoch > highest) [owner, highest] = [id, epoch];
-    }
-    return owner;
+    this.#owners ??= this.#findOwners();
+    return this.#owners.get(partition);
   }
 
   /** The highest epoch under which another worker says that it owns the partition; 0 for none. */
@@ -143,6 +138,7 @@ export class Cluster {
     const member = this.members.get(workerId);
     if (member === undefined) return;
     this.members.delete(workerId);
+    this.#owners = undefined;
     for (const partition of member.owned.keys()) this.#events.onOwner(partition);
     this.#events.onGone(workerId);
     this.#events.onMembers();
@@ -153,6 +149,21 @@ export class Cluster {
     if (this.#soon !== undefined) clearImmediate(this.#soon);
     for (const subscription of this.#subscriptions) subscription.unsubscribe();
     if (this.#bus.up) this.#bus.publish(this.#leaveSubject, writeControl({ id: this.#self.id }));
+  }
+
+  /** Asked for with every message: built once, dropped when anybody's claims change. */
+  #findOwners(): Map<number, string> {
+    const owners = new Map<number, string>();
+    const epochs = new Map<number, number>();
+    const claims = [...this.members.values()].map(({ id, owned }) => ({ id, owned: [...owned] }));
+    for (const { id, owned } of [...claims, { id: this.#self.id, owned: this.#self.owned() }]) {
+      for (const [partition, epoch] of owned) {
+        if (epoch < (epochs.get(partition) ?? 0)) continue;
+        owners.set(partition, id);
+        epochs.set(partition, epoch);
+      }
+    }
+    return owners;
   }
 
   #beat(): void {
@@ -169,6 +180,7 @@ export class Cluster {
     const before = this.members.get(id);
     const owned = new Map(beat.owned);
     this.members.set(id, { id, capacity, hosting, owned, heardAtMs: performance.now() });
+    this.#owners = undefined;
     // One that is new here has not heard of us either.
     if (before === undefined) this.changed();
     for (const partition of new Set([...owned.keys(), ...(before?.owned.keys() ?? [])])) {

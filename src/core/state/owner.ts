@@ -137,7 +137,7 @@ export class PartitionOwner {
   tick(): void {
     if (this.state !== 'serving' && this.state !== 'closing') return;
     this.machine.tick(this.#ports.now());
-    this.#flushSoon();
+    this.#flush(true);
   }
 
   /** Hands the partition over: resolves when it has ended, because nothing is under way any more or by `end`. */
@@ -226,9 +226,9 @@ export class PartitionOwner {
     });
   }
 
-  #flush(): void {
+  #flush(all = this.state === 'closing'): void {
     if (this.#appending || (this.state !== 'serving' && this.state !== 'closing')) return;
-    const records = this.machine.takeBatch(this.#limits.maxAppendBytes);
+    const records = this.machine.takeBatch(this.#limits.maxAppendBytes, all);
     if (records.length + this.#awaitingAppend.length > 0) void this.#append(records);
     else if (this.machine.takeConfirmation()) void this.#confirm();
     this.#snapshotIfDue();

@@ -136,9 +136,13 @@ export class Partition {
     this.#settleChanged(nowMs);
   }
 
-  /** The records of the next append, none while one is under way. The reads made so far are confirmed with it. */
-  takeBatch(maxBytes: number): LogRecord[] {
+  /**
+   * The records of the next append, none while one is under way. The reads made so far are confirmed with it. Records for
+   * whose sake nobody waits make no append of their own unless `all`.
+   */
+  takeBatch(maxBytes: number, all = false): LogRecord[] {
     if (this.#appending !== undefined || this.#queue.length === 0) return [];
+    if (!all && !this.#queue.some(({ record }) => isAwaited(record))) return [];
     let count = 0;
     let bytes = 0;
     for (const { record } of this.#queue) {
@@ -751,6 +755,11 @@ function newDecision(
     sinceMs: nowMs,
     askedAtMs: nowMs,
   };
+}
+
+/** The others only say sooner what could also be learnt from the home. */
+function isAwaited({ kind }: LogRecord): boolean {
+  return kind === 'prepare' || kind === 'decide';
 }
 
 const RECORD_OVERHEAD_BYTES = 64;
