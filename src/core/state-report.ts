@@ -2,6 +2,14 @@
 import { z } from 'zod';
 
 const count = z.number().nonnegative();
+const countersSchema = z.object({
+  committed: count,
+  aborted: count,
+  conflicts: count,
+  /** Found unfinished in the log of a partition that was taken over, and brought to their end. */
+  recovered: count,
+});
+export type StateCounters = z.infer<typeof countersSchema>;
 
 export const partitionReportSchema = z.object({
   id: count,
@@ -34,7 +42,7 @@ export const stateReportSchema = z.object({
   transactions: z.array(transactionReportSchema),
   /** Prepared at a partition of this worker: shown as in doubt when no coordinator knows of it. */
   prepared: z.array(transactionReportSchema),
-  counters: z.object({ committed: count, aborted: count, conflicts: count }),
+  counters: countersSchema,
 });
 export type StateReport = z.infer<typeof stateReportSchema>;
 
@@ -52,7 +60,7 @@ export interface InspectedPartition {
 export interface InspectedTransactions {
   active: TransactionReport[];
   /** Of the workers that run now, since they started. */
-  counters: StateReport['counters'];
+  counters: StateCounters;
 }
 
 /** One row for each partition; where two claim one, the higher epoch is right. */
@@ -87,14 +95,15 @@ export function mergeTransactions(reports: readonly StateReport[]): InspectedTra
   for (const { transactions } of reports) {
     for (const transaction of transactions) active.set(transaction.id, transaction);
   }
-  const counters = { committed: 0, aborted: 0, conflicts: 0 };
-  for (const { counters: each } of reports) {
-    counters.committed += each.committed;
-    counters.aborted += each.aborted;
-    counters.conflicts += each.conflicts;
-  }
+  const sum = (name: keyof StateCounters): number =>
+    reports.reduce((total, report) => total + report.counters[name], 0);
   return {
     active: [...active.values()].sort((left, right) => right.ageMs - left.ageMs),
-    counters,
+    counters: {
+      committed: sum('committed'),
+      aborted: sum('aborted'),
+      conflicts: sum('conflicts'),
+      recovered: sum('recovered'),
+    },
   };
 }

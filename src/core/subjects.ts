@@ -25,6 +25,8 @@ export interface Subjects {
   readonly stateAssignment: string;
   /** Asks the owner of a partition to let go of it. */
   stateRelease(workerId: string): string;
+  /** What functions on other workers do in a transaction of this worker's. */
+  stateJoin(workerId: string): string;
   /** Asks a worker about the keys of a partition that it owns. */
   stateAsk(workerId: string): string;
   /** Answered with the worker's report of its partitions and transactions. */
@@ -62,6 +64,7 @@ export function subjectsOf(namespace: string): Subjects {
     stateLeave: `${namespace}.state.leave`,
     stateAssignment: `${namespace}.state.assignment`,
     stateRelease: (workerId) => `${namespace}.state.release.${workerId}`,
+    stateJoin: (workerId) => `${namespace}.state.join.${workerId}`,
     stateAsk: (workerId) => `${namespace}.state.ask.${workerId}`,
     stateReport: (workerId) => `${namespace}.state.report.${workerId}`,
     tx: (what, workerId) => `${namespace}.tx.${what}.${workerId}`,

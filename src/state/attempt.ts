@@ -5,6 +5,8 @@ import { assertCollection, assertKey, itemKey } from '../core/state/keys.ts';
 import type { Refusal } from '../core/state/messages.ts';
 import type { Failure, Transaction } from '../core/state/transaction.ts';
 import type { Collection } from '../function/context.ts';
+import type { PreparedEvent } from '../bus/publisher.ts';
+import type { Joinable, TransactionRef } from './join.ts';
 
 /** Collections that a function has written after reading them: it gets exclusive locks at once, upgrades can collide. */
 export type WrittenCollections = Set<string>;
@@ -23,15 +25,24 @@ export class Interrupted extends Error {
   }
 }
 
-export class Attempt {
+export class Attempt implements Joinable {
   readonly transaction: Transaction;
   readonly #settings: Settings;
   readonly #written: WrittenCollections;
+  readonly #addEvent: (event: PreparedEvent) => void;
   #bytes = 0;
   #over = false;
+  #doomed: string | undefined;
 
-  constructor(transaction: Transaction, settings: Settings, written: WrittenCollections) {
+  /** `addEvent` takes what functions emit that take part in the transaction. */
+  constructor(
+    transaction: Transaction,
+    settings: Settings,
+    written: WrittenCollections,
+    addEvent: (event: PreparedEvent) => void = () => {},
+  ) {
     this.transaction = transaction;
+    this.#addEvent = addEvent;
     this.#settings = settings;
     this.#written = written;
   }
@@ -41,16 +52,35 @@ export class Attempt {
     this.#over = true;
   }
 
+  get wrote(): boolean {
+    return this.transaction.writes;
+  }
+
+  get ref(): TransactionRef {
+    const { id: tx, coordinator: worker } = this.transaction.identity;
+    return { tx, worker };
+  }
+
   collection(name: string): Collection {
     assertCollection(name);
     return {
       get: async (key) => {
-        const value = await this.#read(name, key);
-        return value === null ? undefined : (JSON.parse(value) as never);
+        const text = await this.readText(name, key);
+        return text === null ? undefined : (JSON.parse(text) as never);
       },
-      set: async (key, value) => this.#write(name, key, this.#encode(name, key, value)),
-      delete: async (key) => this.#write(name, key, null),
+      set: async (key, value) => {
+        this.writeText(name, key, Attempt.encode(this.#settings, name, key, value));
+      },
+      delete: async (key) => this.writeText(name, key, null),
     };
+  }
+
+  async emit(event: PreparedEvent): Promise<void> {
+    this.#addEvent(event);
+  }
+
+  async doom(why: string): Promise<void> {
+    this.#doomed ??= why;
   }
 
   /** JSON text of the key's value, or null. `exclusive`: it will be written. */
@@ -68,8 +98,13 @@ export class Attempt {
     this.transaction.write(key, value, performance.now());
   }
 
-  /** Rejects with Interrupted. */
+  /** Rejects with Interrupted; once with FUNCTION_FAILED when it is doomed: then it may be committed without its writes. */
   commit(emits: readonly Uint8Array[]): Promise<void> {
+    if (this.#doomed !== undefined) {
+      const why = this.#doomed;
+      this.#doomed = undefined;
+      return Promise.reject(new MillraceError('FUNCTION_FAILED', why));
+    }
     return new Promise((resolve, reject) => {
       this.transaction.commit(emits, performance.now(), (failure) => {
         if (failure === undefined) resolve();
@@ -78,12 +113,12 @@ export class Attempt {
     });
   }
 
-  async #read(collection: string, key: string): Promise<string | null> {
+  async readText(collection: string, key: string): Promise<string | null> {
     this.#check(collection, key);
     return this.read(itemKey(collection, key), this.#written.has(collection));
   }
 
-  #write(collection: string, key: string, value: string | null): void {
+  writeText(collection: string, key: string, value: string | null): void {
     this.#check(collection, key);
     const name = itemKey(collection, key);
     if (this.transaction.hasRead(name)) this.#written.add(collection);
@@ -101,6 +136,7 @@ export class Attempt {
   }
 
   #check(collection: string, key: string): void {
+    assertCollection(collection);
     assertKey(key);
     if (this.#over) {
       throw new MillraceError('INVALID_INPUT', 'The handler has ended: its state is closed.');
@@ -115,8 +151,13 @@ export class Attempt {
     }
   }
 
-  #encode(collection: string, key: string, value: unknown): string {
-    const { maxValueBytes } = this.#settings;
+  /** Throws INVALID_INPUT for what JSON cannot hold, PAYLOAD_TOO_LARGE over the limit. */
+  static encode(
+    { maxValueBytes }: Settings,
+    collection: string,
+    key: string,
+    value: unknown,
+  ): string {
     let text: string | undefined;
     try {
       text = value instanceof Uint8Array ? undefined : JSON.stringify(value);

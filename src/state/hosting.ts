@@ -50,6 +50,8 @@ const NOTHING = new Uint8Array();
 export class Hosting {
   readonly owners = new Map<number, PartitionOwner>();
   readonly partitions: number;
+  /** Unfinished transactions of former owners that this worker has found. */
+  recovered = 0;
   readonly #options: HostingOptions;
   readonly #subjects: Subjects;
   readonly #subscriptions: Subscription[];
@@ -224,6 +226,7 @@ export class Hosting {
       () => {
         this.#taking.delete(partition);
         this.owners.set(partition, owner);
+        this.recovered += owner.recovered;
         this.#options.cluster.changed();
         this.#options.onOwned(partition);
       },

@@ -110,7 +110,7 @@ export class StateQuestions {
             })),
         )
         .slice(0, MAX_REPORTED),
-      counters: { ...transactions.counters },
+      counters: { ...transactions.counters, recovered: hosting.recovered },
     };
   }
 

@@ -9,6 +9,7 @@ import type { Settings } from '../core/settings.ts';
 import { placeOf } from '../core/state/keys.ts';
 import { Cluster } from './cluster.ts';
 import { Hosting } from './hosting.ts';
+import { JoinServer } from './join.ts';
 import { Peers } from './peers.ts';
 import { Transactions } from './transactions.ts';
 
@@ -27,6 +28,7 @@ export class StateService {
   readonly ring: KeyRing;
   readonly #settings: Settings;
   readonly #peers: Peers;
+  readonly #joins: JoinServer;
   readonly #streams: LogStreams;
 
   private constructor(
@@ -67,6 +69,7 @@ export class StateService {
       toPartition: (partition, message) => this.#peers.toPartition(partition, message),
       partitionOf: (key) => this.ring.partitionOf(placeOf(key)),
     });
+    this.#joins = new JoinServer(bus, settings, workerId, this.transactions.attempts);
     this.hosting = new Hosting(
       {
         bus,
@@ -108,6 +111,7 @@ export class StateService {
   async close(): Promise<void> {
     await this.hosting.handOver(this.#settings.drainTimeoutMs);
     await this.hosting.close();
+    this.#joins.close();
     this.transactions.close();
     this.cluster.close();
     this.#peers.close();

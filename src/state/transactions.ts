@@ -3,6 +3,7 @@ import type { Settings } from '../core/settings.ts';
 import type { Age } from '../core/state/age.ts';
 import type { CoordinatorMessage, PartitionMessage } from '../core/state/messages.ts';
 import { Transaction, type TransactionPorts } from '../core/state/transaction.ts';
+import type { Attempt } from './attempt.ts';
 
 export interface TransactionsPorts extends TransactionPorts {
   toPartition(partition: number, message: PartitionMessage): void;
@@ -14,6 +15,8 @@ const UNKNOWN_SHARE = 3;
 
 export class Transactions {
   readonly active = new Map<string, Transaction>();
+  /** By transaction: what functions on other workers take part in. */
+  readonly attempts = new Map<string, Attempt>();
   readonly counters = { committed: 0, aborted: 0, conflicts: 0 };
   readonly #workerId: string;
   readonly #ports: TransactionsPorts;
@@ -58,6 +61,7 @@ export class Transactions {
   ended(transaction: Transaction): void {
     transaction.abandon();
     this.active.delete(transaction.identity.id);
+    this.attempts.delete(transaction.identity.id);
     if (transaction.state === 'committed') this.counters.committed += 1;
     else {
       this.counters.aborted += 1;

@@ -4,6 +4,7 @@ import type { PreparedEvent } from '../bus/publisher.ts';
 import { CallError, MillraceError } from '../core/errors.ts';
 import type { Age } from '../core/state/age.ts';
 import type { Attempt } from '../state/attempt.ts';
+import type { Joinable } from '../state/join.ts';
 import type { ContentType, Encoded, EncodedBody } from '../core/payload.ts';
 import type { Context, FunctionEvent, InvocationInfo } from '../function/context.ts';
 import type { FunctionReference } from '../function/reference.ts';
@@ -25,6 +26,9 @@ export interface Incoming {
    * dies; `never`.
    */
   repeats: 'id' | 'call' | 'never';
+  /** Of the caller: where the transaction is in which this invocation takes part. */
+  transaction?: string | undefined;
+  joined?: Joinable | undefined;
   /** How long the requester waits, in milliseconds from now; undefined for an event that nobody waits for. */
   timeoutMs: number | undefined;
   answer(encoded: Encoded): void;
@@ -128,7 +132,12 @@ export class Invocation {
 export interface InvocationHost {
   readonly log: Logger;
   prepareEvent: (invocation: Invocation, ...emit: Parameters<Context['emit']>) => PreparedEvent;
-  invoke: (invocation: Invocation, ...call: Parameters<Context['invoke']>) => Promise<unknown>;
+  /** `transaction`: the caller's, begun when it is first asked for. */
+  invoke: (
+    invocation: Invocation,
+    transaction: () => Joinable,
+    ...call: Parameters<Context['invoke']>
+  ) => Promise<unknown>;
 }
 
 /** What `ctx.emit` rejects with: the handler's own mistake, never the answer to its requester. */
@@ -144,7 +153,12 @@ export class InvocationContext {
   readonly #host: InvocationHost;
   #log: Logger | undefined;
 
-  constructor(run: Invocation, info: InvocationInfo, host: InvocationHost, attempt: () => Attempt) {
+  constructor(
+    run: Invocation,
+    info: InvocationInfo,
+    host: InvocationHost,
+    transaction: () => Joinable,
+  ) {
     const { runs } = run;
     const over = (): boolean => run.ended || run.runs !== runs;
     this.#run = run;
@@ -153,7 +167,7 @@ export class InvocationContext {
     this.invoke = async (...call) => {
       try {
         if (over()) throw usedTooLate('invoke', info);
-        return await host.invoke(run, ...call);
+        return await host.invoke(run, transaction, ...call);
       } catch (thrown) {
         throw asCallError(call[0], thrown);
       }
@@ -168,7 +182,7 @@ export class InvocationContext {
     };
     this.state = (collection) => {
       if (over()) throw usedTooLate('state', info);
-      return attempt().collection(collection);
+      return transaction().collection(collection) as never;
     };
   }
 

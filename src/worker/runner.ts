@@ -22,6 +22,7 @@ import type { LoadedFunction } from '../function/load.ts';
 import { validate, type Validation } from '../function/schema.ts';
 import { answerKey, encodeAnswer, firstAnswer } from '../state/answers.ts';
 import { Attempt, refusalFor, type WrittenCollections } from '../state/attempt.ts';
+import type { Joinable } from '../state/join.ts';
 import { encodeEmit } from '../state/outbox.ts';
 import type { Transactions } from '../state/transactions.ts';
 import { answerFor, describe } from './answers.ts';
@@ -33,6 +34,7 @@ import {
   type InvocationHost,
 } from './invocation.ts';
 import { logThrown } from './log-thrown.ts';
+import { waitBeforeRun } from './run-again.ts';
 import type { FunctionStats } from './stats.ts';
 
 export interface RunnerHost extends InvocationHost {
@@ -179,8 +181,8 @@ export class FunctionRunner {
       version: this.loaded.version,
       worker: this.#host.workerId,
     };
-    const attempt = (): Attempt => this.#attempt(invocation);
-    const context = new InvocationContext(invocation, info, this.#host, attempt) as Context;
+    const transaction = (): Joinable => incoming.joined ?? this.#attempt(invocation);
+    const context = new InvocationContext(invocation, info, this.#host, transaction) as Context;
     const result: unknown = this.loaded.definition.handler(eventOf(incoming, data), context);
     this.#then(invocation, result, (value) => this.#returned(invocation, value));
   }
@@ -210,8 +212,13 @@ export class FunctionRunner {
   #finish(invocation: Invocation, value: unknown): void {
     const encoded = this.#encodeResult(invocation, value);
     const { attempt, emits, settled } = invocation;
+    const { joined } = invocation.incoming;
     if (settled) this.#succeed(invocation, encoded);
-    else if (attempt !== undefined && attempt.transaction.size > 0) {
+    else if (joined !== undefined) {
+      // The transaction is its caller's to commit.
+      const taken = Promise.all(emits.map(async (emit) => joined.emit(emit)));
+      this.#then(invocation, taken, () => this.#succeed(invocation, encoded));
+    } else if (attempt !== undefined && attempt.transaction.size > 0) {
       // R6
       this.#keepAnswer(invocation, attempt, encoded);
       attempt.over();
@@ -256,7 +263,11 @@ export class FunctionRunner {
     if (invocation.attempt === undefined) {
       const transaction = transactions.begin(invocation.deadlineMs, invocation.age);
       invocation.age = transaction.identity.age;
-      invocation.attempt = new Attempt(transaction, this.#settings, this.#written);
+      const attempt = new Attempt(transaction, this.#settings, this.#written, (event) =>
+        invocation.addEvent(event),
+      );
+      transactions.attempts.set(transaction.identity.id, attempt);
+      invocation.attempt = attempt;
     }
     return invocation.attempt;
   }
@@ -316,6 +327,11 @@ export class FunctionRunner {
   #thrown(invocation: Invocation, thrown: unknown): void {
     invocation.returned = true;
     const { attempt } = invocation;
+    const { joined } = invocation.incoming;
+    // What it wrote in its caller's transaction cannot be told from the rest.
+    if (joined?.wrote === true) {
+      void joined.doom(`${this.loaded.name}, which took part in the transaction, failed.`);
+    }
     const failure = attempt?.transaction.failure;
     if (failure !== undefined) this.#interrupted(invocation, failure);
     else if (attempt === undefined || invocation.settled || attempt.transaction.size === 0) {
@@ -341,7 +357,10 @@ export class FunctionRunner {
   /** Its transaction was refused: the handler is run again, with the same age, until it is told that it can't be. */
   #interrupted(invocation: Invocation, failure: Failure): void {
     this.#endAttempt(invocation);
-    const waitMs = this.#waitBeforeRun(invocation, failure);
+    const { maxTransactionAttempts } = this.#settings;
+    const waitMs = this.#stopped
+      ? undefined
+      : waitBeforeRun(invocation, failure, maxTransactionAttempts);
     if (waitMs === undefined) {
       const error = refusalFor(failure, this.loaded.name, invocation.runs);
       this.#failed(invocation, error, error);
@@ -353,16 +372,6 @@ export class FunctionRunner {
       if (invocation.settled) this.#ended(invocation);
       else this.#run(invocation);
     }, waitMs);
-  }
-
-  /** In milliseconds; undefined when it must not be run again. */
-  #waitBeforeRun(invocation: Invocation, failure: Failure): number | undefined {
-    const { runs, settled, deadlineMs } = invocation;
-    const over = settled || this.#stopped || runs >= this.#settings.maxTransactionAttempts;
-    if (over || failure.kind === 'unknown' || failure.refusal.why === 'full') return undefined;
-    // One that lost to an older transaction waits in the key's queue the next time, by its age.
-    const waitMs = failure.refusal.why === 'conflict' ? 0 : backoffMs(runs, Math.random());
-    return performance.now() + waitMs < deadlineMs ? waitMs : undefined;
   }
 
   #logFailure(invocation: Invocation, error: MillraceError, thrown: unknown): void {
@@ -434,15 +443,6 @@ export class FunctionRunner {
       `${name} is full on this worker: ${this.running} run and ${this.queued} wait.`,
     );
   }
-}
-
-const FIRST_BACKOFF_MS = 5;
-const MAX_BACKOFF_MS = 250;
-
-/** Half of it by chance, so that those that failed together don't meet again; `random` is in [0, 1). */
-function backoffMs(runs: number, random: number): number {
-  const mostMs = Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** Math.min(runs, 10));
-  return Math.ceil((mostMs * (1 + random)) / 2);
 }
 
 function isPromiseLike<Value>(value: Value | PromiseLike<Value>): value is PromiseLike<Value> {

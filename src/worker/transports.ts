@@ -2,6 +2,7 @@
 import { headers as newHeaders, type Msg } from 'nats';
 import { inboxToken } from '../bus/call.ts';
 import type { Bus } from '../bus/connection.ts';
+import { TRANSACTION_HEADER } from '../bus/invoke.ts';
 import { decodeCalls, type IncomingCall } from '../bus/frame.ts';
 import type { MillraceError } from '../core/errors.ts';
 import {
@@ -45,12 +46,14 @@ function fromCall(
   target: FrameTarget,
 ): Incoming {
   const { replies } = target;
+  const headers = call.headers === '' ? NO_HEADERS : readHeaders(call.headers);
   return {
     caller,
     subject: target.subjectOf(call.functionName),
     type: call.type,
     body: call.body,
-    headers: call.headers === '' ? NO_HEADERS : readHeaders(call.headers),
+    headers,
+    transaction: headers[TRANSACTION_HEADER],
     eventId: call.eventId === '' ? `${token}-${call.callId}` : call.eventId,
     attempt: call.attempt,
     repeats: call.eventId === '' ? (call.retry ? 'call' : 'never') : 'id',

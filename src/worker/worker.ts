@@ -14,7 +14,7 @@ import { nuid, type Msg, type Subscription } from 'nats';
 import type { Logger } from 'pino';
 import { Caller } from '../bus/caller.ts';
 import type { Bus } from '../bus/connection.ts';
-import { invokeThrough } from '../bus/invoke.ts';
+import { invokeThrough, type InvokeOptions } from '../bus/invoke.ts';
 import { Publisher } from '../bus/publisher.ts';
 import { MillraceError } from '../core/errors.ts';
 import type { FunctionReport, WorkerReport } from '../core/report.ts';
@@ -22,6 +22,13 @@ import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import { nameOf } from '../function/reference.ts';
+import {
+  decodeRef,
+  encodeRef,
+  LocalTransaction,
+  RemoteTransaction,
+  type Joinable,
+} from '../state/join.ts';
 import { StateQuestions } from '../state/questions.ts';
 import { StateService } from '../state/service.ts';
 import type { Transactions } from '../state/transactions.ts';
@@ -225,15 +232,48 @@ export class Worker {
       publishAll: async (events) => {
         await Promise.all(events.map((event) => this.#publisher.send(event)));
       },
-      invoke: (invocation, target, data, options = {}) => {
+      invoke: (invocation, transaction, target, data, options = {}) => {
         const leftMs = Math.max(1, invocation.deadlineMs - performance.now());
         const timeoutMs = Math.min(options.timeoutMs ?? this.#settings.callTimeoutMs, leftMs);
-        return invokeThrough(this.#caller, this.#settings, nameOf(target), data, {
-          ...traced(invocation, options),
-          timeoutMs,
-        });
+        const call = { ...traced(invocation, options), timeoutMs };
+        if (this.#state === undefined) {
+          return invokeThrough(this.#caller, this.#settings, nameOf(target), data, call);
+        }
+        return this.#invokeJoined(transaction(), nameOf(target), data, call);
       },
     };
+  }
+
+  /**
+   * The called function takes part in the transaction. It runs once: run again, it would meet what it wrote the first
+   * time; so when its worker dies the transaction is given up, and its handler with it.
+   */
+  async #invokeJoined(
+    transaction: Joinable,
+    name: string,
+    data: unknown,
+    options: InvokeOptions,
+  ): Promise<unknown> {
+    try {
+      return await invokeThrough(this.#caller, this.#settings, name, data, {
+        ...options,
+        retry: false,
+        transaction: encodeRef(transaction.ref),
+      });
+    } catch (error) {
+      const outcome = (error as MillraceError).details as { outcome?: string } | undefined;
+      const unclear = (error as MillraceError).code === 'TIMEOUT' || outcome?.outcome === 'unknown';
+      if (unclear) await transaction.doom(`What ${name} did in the transaction is not known.`);
+      throw error;
+    }
+  }
+
+  #joinedBy(incoming: Incoming, deadlineMs: number): Joinable | undefined {
+    const ref = decodeRef(incoming.transaction);
+    if (ref === undefined) return undefined;
+    const own = ref.worker === this.id && this.#state?.service.transactions.attempts.get(ref.tx);
+    if (own) return new LocalTransaction(own);
+    return new RemoteTransaction(this.#bus, this.#settings, ref, deadlineMs);
   }
 
   #newRunner(loaded: LoadedFunction): FunctionRunner {
@@ -295,6 +335,7 @@ export class Worker {
       );
       return;
     }
+    incoming.joined = this.#joinedBy(incoming, performance.now() + (incoming.timeoutMs ?? 0));
     this.#sweep ??= setInterval(() => this.#onSweep(), this.#settings.sweepIntervalMs);
     runner.accept(incoming);
   }

@@ -71,6 +71,8 @@ export class PartitionOwner {
   epoch = 0;
   /** Of the last append that is acknowledged. */
   sequence = 0;
+  /** Transactions that a former owner left unfinished, found in the log at the takeover. */
+  recovered = 0;
   readonly #nonce: bigint;
   readonly #ports: OwnerPorts;
   readonly #limits: OwnerLimits;
@@ -110,6 +112,7 @@ export class PartitionOwner {
     }
     if (this.#is('ended')) throw new Error('given up');
     this.state = 'serving';
+    this.recovered = this.machine.unfinished;
     this.machine.start(this.epoch, this.#ports.now());
     this.#flushSoon();
   }

@@ -217,6 +217,12 @@ export class Partition {
     return this.sessions.size === 0 && this.#queue.length === 0 && this.#appending === undefined;
   }
 
+  /** Transactions that have prepared, or are decided and not ended everywhere. */
+  get unfinished(): number {
+    const open = [...this.decisions.values()].filter(({ writers }) => writers.size > 0);
+    return this.sessions.size + open.length;
+  }
+
   /** The worker is gone: what it had locked and not prepared is free. */
   coordinatorGone(workerId: string, nowMs: number): void {
     for (const session of this.sessions.values()) {
