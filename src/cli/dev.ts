@@ -10,6 +10,9 @@ import {
 } from './options.ts';
 import { print, printError } from './output.ts';
 
+/** What a shell gives for a program that was ended by SIGINT. */
+const EXIT_KILLED = 130;
+
 interface DevFlags extends ConnectionFlags {
   functions: string;
   port: number;
@@ -24,7 +27,8 @@ export function devCommand(program: Command): void {
     .description(
       `Starts a NATS server on this machine and workers that run the functions of a folder. Functions are loaded again
 when their files change; an edit that does not load leaves the old ones running and says why. With --server or
-NATS_URL no broker is started. Ctrl-C stops everything.`,
+NATS_URL no broker is started. Ctrl-C drains the workers and stops everything; a second one kills them at once, exit
+status 130.`,
     )
     .option('--port <n>', 'the broker’s port', wholeNumber(1, 65_535), 4222)
     .option('--store <dir>', 'where the broker keeps its data', '.millrace/broker')
@@ -45,7 +49,7 @@ NATS_URL no broker is started. Ctrl-C stops everything.`,
         say: print,
         complain: printError,
       });
-      const stopped = stopSignal();
+      const stopped = stopSignal(() => dev.kill());
       try {
         const url = await Promise.race([dev.start(), stopped]);
         if (url !== 'stopped') {
@@ -69,10 +73,19 @@ function workerArguments(flags: DevFlags): string[] {
   return ['--functions', flags.functions, '--log-level', flags.logLevel, ...given];
 }
 
-function stopSignal(): Promise<'stopped'> {
+/** Resolves at the first signal; the second one ends the process. */
+function stopSignal(kill: () => void): Promise<'stopped'> {
   return new Promise((resolve) => {
+    let stopping = false;
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-      process.on(signal, () => resolve('stopped'));
+      process.on(signal, () => {
+        if (stopping) {
+          kill();
+          process.exit(EXIT_KILLED);
+        }
+        stopping = true;
+        resolve('stopped');
+      });
     }
   });
 }
