@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { DEFAULT_SERVER } from '../client/client.ts';
 import {
   connectOptions,
+  notEmpty,
   wholeNumber,
   withConnection,
   withFunctions,
@@ -31,7 +32,7 @@ NATS_URL no broker is started. Ctrl-C drains the workers and stops everything; a
 status 130.`,
     )
     .option('--port <n>', 'the broker’s port', wholeNumber(1, 65_535), 4222)
-    .option('--store <dir>', 'where the broker keeps its data', '.millrace/broker')
+    .option('--store <dir>', 'where the broker keeps its data', notEmpty, '.millrace/broker')
     .option('--workers <n>', 'how many worker processes', wholeNumber(1, 64), 2)
     .option('--log-level <level>', 'of the workers', 'info')
     .action(async (flags: DevFlags) => {

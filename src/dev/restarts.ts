@@ -1,5 +1,5 @@
 /** What has ended and waits for its next start. */
-import { Backoff } from './backoff.ts';
+import type { Backoff } from './backoff.ts';
 
 interface Waiting {
   timer: NodeJS.Timeout;
