@@ -2,7 +2,7 @@
  * Answers that are kept so that a repeated request gets the first one: an item of a collection that functions cannot name, written
  * in the transaction of the effects.
  */
-import { ContentType, type Encoded } from '../core/payload.ts';
+import type { ContentType, Encoded } from '../core/payload.ts';
 import { MillraceError } from '../core/errors.ts';
 import type { Attempt } from './attempt.ts';
 

@@ -25,6 +25,9 @@ const beatSchema = z.object({
 type Beat = z.infer<typeof beatSchema>;
 const leaveSchema = z.object({ id: z.string() });
 
+/** How many workers that have gone are remembered. */
+const MAX_LEFT = 10_000;
+
 export interface ClusterMember {
   id: string;
   capacity: number;
@@ -50,6 +53,8 @@ export interface ClusterSelf {
 
 export class Cluster {
   readonly members = new Map<string, ClusterMember>();
+  /** Workers of which this one knows that they are gone; they never come back under the same id. */
+  readonly left = new Set<string>();
   readonly #bus: Bus;
   readonly #settings: Settings;
   readonly #self: ClusterSelf;
@@ -122,8 +127,19 @@ export class Cluster {
     return owner;
   }
 
+  /** The highest epoch under which another worker says that it owns the partition; 0 for none. */
+  claimedEpoch(partition: number): number {
+    let highest = 0;
+    for (const { owned } of this.members.values()) {
+      highest = Math.max(highest, owned.get(partition) ?? 0);
+    }
+    return highest;
+  }
+
   /** On the broker's word, or its own. */
   gone(workerId: string): void {
+    if (this.left.size >= MAX_LEFT) this.left.clear();
+    this.left.add(workerId);
     const member = this.members.get(workerId);
     if (member === undefined) return;
     this.members.delete(workerId);
@@ -148,6 +164,8 @@ export class Cluster {
 
   #onBeat(beat: Beat): void {
     const { id, capacity, hosting } = beat;
+    // It was only silent.
+    this.left.delete(id);
     const before = this.members.get(id);
     const owned = new Map(beat.owned);
     this.members.set(id, { id, capacity, hosting, owned, heardAtMs: performance.now() });

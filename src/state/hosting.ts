@@ -8,14 +8,15 @@ import type { Subscription } from 'nats';
 import type { Logger } from 'pino';
 import { z } from 'zod';
 import type { Assignment, AssignmentStore } from '../bus/assignment-store.ts';
-import type { Bus } from '../bus/connection.ts';
+import { NO_RESPONDERS, type Bus } from '../bus/connection.ts';
 import { readControl, writeControl } from '../bus/messages.ts';
 import type { LogStreams } from '../bus/partition-log.ts';
 import type { Publisher } from '../bus/publisher.ts';
 import { assign } from '../core/assignment.ts';
+import type { MillraceError } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 import type { CoordinatorMessage, PartitionMessage } from '../core/state/messages.ts';
-import { PartitionOwner, type OwnerPorts } from '../core/state/owner.ts';
+import { PartitionOwner, RELEASED, type OwnerPorts } from '../core/state/owner.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import type { Cluster } from './cluster.ts';
 import { publishEmits } from './outbox.ts';
@@ -29,8 +30,8 @@ export interface HostingOptions {
   streams: LogStreams;
   publisher: Publisher;
   cluster: Cluster;
-  toPartition(partition: number, message: PartitionMessage): void;
-  toCoordinator(workerId: string, message: CoordinatorMessage): void;
+  readonly toPartition: (partition: number, message: PartitionMessage) => void;
+  readonly toCoordinator: (workerId: string, message: CoordinatorMessage) => void;
   /** This worker has become the owner, or is it no longer. */
   onOwned(partition: number): void;
 }
@@ -55,6 +56,8 @@ export class Hosting {
   readonly #timers: NodeJS.Timeout[];
   readonly #taking = new Map<number, PartitionOwner>();
   #table: readonly (string | null)[];
+  readonly #startedAtMs = performance.now();
+  readonly #probed = new Set<string>();
   #wrongSinceMs: number | undefined;
   #reconciling: Promise<void> | undefined;
   #again = false;
@@ -93,6 +96,14 @@ export class Hosting {
     for (const owner of this.owners.values()) owner.coordinatorGone(workerId);
   }
 
+  /** A worker that says so under a higher epoch has it from the log: this one is the former owner, and need not wait to be refused. */
+  claimed(partition: number): void {
+    const owner = this.owners.get(partition);
+    if (owner !== undefined && owner.epoch < this.#options.cluster.claimedEpoch(partition)) {
+      owner.end('another worker owns it');
+    }
+  }
+
   /** Compares the table with who is there, soon. */
   reconcile(): void {
     if (this.#closed) return;
@@ -115,7 +126,8 @@ export class Hosting {
   /** Waits for others to take what this worker owns, which it must not host any more; false when nobody did in time. */
   async handOver(timeoutMs: number): Promise<boolean> {
     const until = performance.now() + timeoutMs;
-    const others = (): boolean => this.#options.cluster.hosts().length > 0;
+    const { bus, cluster } = this.#options;
+    const others = (): boolean => bus.up && cluster.hosts().length > 0;
     while (this.owners.size > 0 && others() && performance.now() < until) await delay(TICK_MS);
     return this.owners.size === 0;
   }
@@ -134,11 +146,11 @@ export class Hosting {
   }
 
   async #reconcile(): Promise<void> {
-    const { store, cluster, workerId, bus } = this.#options;
-    const hosts = cluster.hosts();
+    const { store, workerId, bus } = this.#options;
     const current = await store.read();
     if (this.#closed) return;
     this.#adopt(current.owners);
+    const hosts = this.#hosts(current.owners);
     if (hosts.length === 0) return;
     const wanted = assign(
       current.owners.map((owner) => owner ?? undefined),
@@ -164,6 +176,32 @@ export class Hosting {
     this.#wrongSinceMs = undefined;
     if (bus.up) bus.publish(this.#subjects.stateAssignment, NOTHING);
     this.#adopt(wanted.map((owner) => owner ?? null));
+  }
+
+  /** Who has just started may not have heard of all yet: whom the table names is there, until time has shown that he isn't. */
+  #hosts(table: readonly (string | null)[]): { id: string; capacity: number }[] {
+    const { cluster, settings, workerId } = this.#options;
+    const hosts = cluster.hosts();
+    if (performance.now() - this.#startedAtMs >= settings.ownerMissedMs) return hosts;
+    const heard = new Set([...cluster.members.keys(), ...cluster.left, workerId]);
+    const unheard = new Set(table.filter((owner) => owner !== null));
+    for (const id of heard) unheard.delete(id);
+    for (const id of unheard) void this.#probe(id);
+    return [...hosts, ...[...unheard].map((id) => ({ id, capacity: settings.capacity }))];
+  }
+
+  /** Only the broker's word is taken: one that does not answer may be there all the same. */
+  async #probe(workerId: string): Promise<void> {
+    if (this.#probed.has(workerId)) return;
+    this.#probed.add(workerId);
+    const { bus, settings, cluster } = this.#options;
+    try {
+      await bus.request(this.#subjects.workerPing(workerId), NOTHING, settings.ownerMissedMs);
+    } catch (error) {
+      if ((error as MillraceError).details !== NO_RESPONDERS) return;
+      cluster.left.add(workerId);
+      this.reconcile();
+    }
   }
 
   #adopt(table: readonly (string | null)[]): void {
@@ -251,7 +289,8 @@ export class Hosting {
     this.owners.delete(partition);
     cluster.changed();
     this.#options.onOwned(partition);
-    log.info({ partition, reason }, `partition ${partition} is given up: ${reason}`);
+    const level = reason === RELEASED ? 'debug' : 'warn';
+    log[level]({ partition, reason }, `partition ${partition} is given up: ${reason}`);
     if (!this.#closed) setTimeout(() => this.reconcile(), RETRY_MS).unref();
   }
 }

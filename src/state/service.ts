@@ -43,7 +43,10 @@ export class StateService {
       settings,
       { id: workerId, capacity: settings.capacity, owned: () => this.hosting.owned() },
       {
-        onOwner: (partition) => this.#ownerChanged(partition),
+        onOwner: (partition) => {
+          this.hosting.claimed(partition);
+          this.#ownerChanged(partition);
+        },
         onGone: (gone) => this.hosting.coordinatorGone(gone),
         onMembers: () => this.hosting.reconcile(),
       },

@@ -37,9 +37,9 @@ const ROLL_CALL_MS = 100;
 const NOTHING = new Uint8Array();
 
 export interface InspectedSelf {
-  report(): WorkerReport;
+  readonly report: () => WorkerReport;
   /** Undefined where there is no state. */
-  state(): StateQuestions | undefined;
+  readonly state: () => StateQuestions | undefined;
 }
 
 export class Inspector {

@@ -318,7 +318,7 @@ export class Worker {
       startedAt: this.startedAt,
       state: this.#draining === undefined ? 'running' : 'draining',
       functions,
-      partitions: [...(this.#state?.service.hosting.owners.keys() ?? [])],
+      partitions: [...(this.#state?.service.hosting.owners.keys() ?? [])].sort((a, b) => a - b),
       inFlight: this.#live.size,
       capacity: this.#settings.concurrency * functions.length,
     };

@@ -108,7 +108,7 @@ describe('the command line', () => {
           pid: worker.child.pid,
           state: 'running',
           functions: ['calculator', 'sum', 'github-tally', 'github-webhook'],
-          partitions: [],
+          partitions: Array.from({ length: 32 }, (_, id) => id),
         },
       ],
     });

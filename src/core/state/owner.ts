@@ -57,6 +57,9 @@ export interface OwnerLimits extends PartitionLimits {
   snapshotChunkBytes: number;
 }
 
+/** Why an ownership ends that was handed over. */
+export const RELEASED = 'released';
+
 export type OwnerState = 'loading' | 'serving' | 'closing' | 'ended';
 
 /** Others who take over at the same moment are let go first so often; then the assignment has to decide again. */
@@ -303,7 +306,7 @@ export class PartitionOwner {
 
   #endIfIdle(): void {
     if (this.state === 'closing' && this.#onIdle !== undefined && this.machine.idle) {
-      this.end('released');
+      this.end(RELEASED);
     }
   }
 

@@ -39,8 +39,8 @@ export async function* writeSnapshot(
 export function readSnapshot(partition: Partition, bytes: Uint8Array): void {
   const chunk = packr.unpack(bytes) as Chunk;
   if (chunk[0] === HEAD) {
-    partition.raiseVersion(chunk[1] as number);
-    for (const record of decodeRecords(chunk[2] as Uint8Array)) partition.replay(record);
+    partition.raiseVersion(chunk[1]);
+    for (const record of decodeRecords(chunk[2])) partition.replay(record);
     return;
   }
   for (let at = 1; at < chunk.length; at += 3) {

@@ -84,6 +84,8 @@ function fieldsOf(message: PartitionMessage | CoordinatorMessage): Fields {
     case 'lost':
     case 'outcome':
       return [kind, tx, refusalFields(message.refusal)];
+    case 'release':
+    case 'abort':
     default:
       return [kind, tx];
   }
