@@ -22,18 +22,29 @@ export function printResult(result: unknown, json: boolean): void {
 
 /** A table of left-aligned columns under their titles. */
 export function table(titles: readonly string[], rows: readonly (readonly unknown[])[]): string {
-  const lines = [titles, ...rows.map((row) => row.map(String))];
+  const lines = [titles, ...rows].map((row) => row.map((cell) => readable(String(cell))));
   const widths = titles.map((_, column) =>
     Math.max(...lines.map((line) => (line[column] ?? '').length)),
   );
-  return lines
-    .map((line) =>
-      line
-        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n');
+  return lines.map((line) => padded(line, widths)).join('\n');
+}
+
+/** One line of a table. */
+export function padded(cells: readonly string[], widths: readonly number[]): string {
+  return cells
+    .map((cell, column) => readable(cell).padEnd(widths[column] ?? 0))
+    .join('  ')
+    .trimEnd();
+}
+
+/** Control characters as escapes, except those in `kept`: what users store must not steer a terminal. */
+export function readable(text: string, kept = ''): string {
+  // oxlint-disable-next-line no-control-regex -- control characters are what is looked for
+  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, (character) =>
+    kept.includes(character)
+      ? character
+      : `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
 }
 
 /** One line with the code; the lines as they were and the stack only for those who ask. */
@@ -51,15 +62,13 @@ export function describeUsage(message: string): string {
   return `millrace: ${text}; add --help for what is possible. [USAGE]`;
 }
 
-/** Several lines joined; a list under a line that ends with a colon reads on from it. */
+/** Several lines joined by semicolons, unless one ends in punctuation itself or the next is in parentheses. */
 function oneLine(text: string): string {
-  const lines = text
-    .split(/[\r\n]+/)
-    .map((line) => line.trim())
-    .filter((line) => line !== '');
-  return lines
-    .reduce((all, line) => `${all}${/[:;,.]$/.test(all) ? '' : ';'} ${line}`, '')
-    .slice(2);
+  return text
+    .trim()
+    .replace(/\s*[\r\n]\s*(?=\()/g, ' ')
+    .replace(/([:;,.])\s*[\r\n]\s*/g, '$1 ')
+    .replace(/\s*[\r\n]\s*/g, '; ');
 }
 
 function stackOf(error: Error): string {
