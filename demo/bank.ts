@@ -4,7 +4,7 @@
  * against what was asked for, and the total against what was there.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { MillraceError, type Mill } from '../src/index.ts';
+import { MillraceError, type InspectedPage, type Mill } from '../src/index.ts';
 import type { System } from './system.ts';
 
 const ACCOUNTS = 1_000;
@@ -99,7 +99,7 @@ async function check(mill: Mill, expected: ReadonlyMap<string, number>): Promise
   let wrong = 0;
   let cursor: string | null = null;
   do {
-    const page = await mill.inspect.list('accounts', {
+    const page: InspectedPage<number> = await mill.inspect.list('accounts', {
       limit: 500,
       ...(cursor === null ? {} : { cursor }),
     });

@@ -1,11 +1,4 @@
 export { connect, type ConnectOptions, type Mill } from './client/client.ts';
-export type {
-  InspectedKey,
-  InspectedPage,
-  InspectedValue,
-  Inspection,
-  ListOptions,
-} from './client/inspect.ts';
 export type { InvokeOptions } from './bus/invoke.ts';
 export type { PublishOptions, PublishReceipt } from './bus/publisher.ts';
 export {
@@ -15,6 +8,13 @@ export {
   type ErrorCode,
   type ErrorOptions,
 } from './core/errors.ts';
+export type {
+  InspectedKey,
+  InspectedPage,
+  InspectedValue,
+  Inspection,
+  ListOptions,
+} from './client/inspect.ts';
 export type { InspectedFunction, InspectedWorker } from './core/report.ts';
 export type {
   InspectedPartition,
@@ -23,7 +23,7 @@ export type {
 } from './core/state-report.ts';
 export type { SettingsInput } from './core/settings.ts';
 export { defineFunction } from './function/define.ts';
-export type { Context, FunctionEvent, InvocationInfo } from './function/context.ts';
+export type { Collection, Context, FunctionEvent, InvocationInfo } from './function/context.ts';
 export type {
   Balance,
   Delivery,

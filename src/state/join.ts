@@ -109,16 +109,16 @@ export class LocalTransaction implements Joinable {
   }
 
   collection(name: string): Collection {
-    const { get, set, delete: remove } = this.#attempt.collection(name);
+    const collection = this.#attempt.collection(name);
     return {
-      get,
+      get: async (key) => collection.get(key),
       set: async (key, value) => {
         this.wrote = true;
-        await set(key, value);
+        await collection.set(key, value);
       },
       delete: async (key) => {
         this.wrote = true;
-        await remove(key);
+        await collection.delete(key);
       },
     };
   }

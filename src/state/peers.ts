@@ -73,9 +73,9 @@ export class Peers {
     this.#events = events;
     this.#subscriptions = [
       bus.subscribe(this.#subjects.tx('*', workerId), (message) => this.#onFrame(message)),
-      bus.subscribe(`${bus.inbox}.x.*`, ({ subject, ...message }) => {
-        if (isNoResponders(message as Msg))
-          events.onGone(subject.slice(subject.lastIndexOf('.') + 1));
+      bus.subscribe(`${bus.inbox}.x.*`, (message) => {
+        const { subject } = message;
+        if (isNoResponders(message)) events.onGone(subject.slice(subject.lastIndexOf('.') + 1));
       }),
     ];
   }

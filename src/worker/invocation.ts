@@ -182,7 +182,7 @@ export class InvocationContext {
     };
     this.state = (collection) => {
       if (over()) throw usedTooLate('state', info);
-      return transaction().collection(collection) as never;
+      return transaction().collection(collection);
     };
   }
 

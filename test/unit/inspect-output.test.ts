@@ -5,7 +5,7 @@ import { TELL_AGAIN_MS, TransactionChanges } from '../../src/cli/transaction-cha
 import { MillraceError } from '../../src/core/errors.ts';
 import type { TransactionReport } from '../../src/core/state-report.ts';
 
-const counters = { committed: 3, aborted: 2, conflicts: 1 };
+const counters = { committed: 3, aborted: 2, conflicts: 1, recovered: 0 };
 function transaction(id: string, change: Partial<TransactionReport> = {}): TransactionReport {
   return {
     id,
