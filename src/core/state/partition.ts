@@ -50,6 +50,12 @@ export const ITEM_OVERHEAD_BYTES = 160;
 
 const SILENT: PartitionPorts = { toPartition() {}, toCoordinator() {}, publish() {} };
 
+/**
+ * What waits until it is certain that this is the owner: a former one does not know of what has begun since, so neither
+ * its reads nor its "unknown" count.
+ */
+type Confirmed = () => void;
+
 interface Enqueued {
   record: LogRecord;
   session?: Session;
@@ -74,9 +80,9 @@ export class Partition {
   #version = 0;
   #closing = false;
   #queue: Enqueued[] = [];
-  #appending: { entries: Enqueued[]; confirms: Session[] } | undefined;
-  #unconfirmed: Session[] = [];
-  #confirming: Session[] | undefined;
+  #appending: { entries: Enqueued[]; confirms: Confirmed[] } | undefined;
+  #unconfirmed: Confirmed[] = [];
+  #confirming: Confirmed[] | undefined;
   /** Sessions for which something has changed: looked at once the input is handled, not recursively. */
   #changed: Session[] = [];
 
@@ -170,7 +176,7 @@ export class Partition {
         this.#ports.toPartition(endedTo, { kind: 'ended', tx: record.tx, from: this.id });
       }
     }
-    this.#confirm(confirms);
+    for (const then of confirms) then();
     this.#settleChanged(nowMs);
   }
 
@@ -184,9 +190,9 @@ export class Partition {
 
   /** The stream still has this owner's append as the last one. */
   confirmed(nowMs: number): void {
-    const sessions = this.#confirming ?? [];
+    const confirmed = this.#confirming ?? [];
     this.#confirming = undefined;
-    this.#confirm(sessions);
+    for (const then of confirmed) then();
     this.#settleChanged(nowMs);
   }
 
@@ -253,6 +259,11 @@ export class Partition {
   /** The value that a lock would show now. */
   get(key: string): Item | undefined {
     return this.items.get(key);
+  }
+
+  /** Keys that are locked, waited for, or written tentatively. */
+  get lockedKeys(): number {
+    return this.#locks.size;
   }
 
   holderOf(key: string): string | undefined {
@@ -461,7 +472,7 @@ export class Partition {
       this.#enqueue({ record: prepareRecord(session), session });
     // A write's own append proves who the owner is; what only reads must ask (SPEC.md, "Reads are confirmed").
     const asks = session.state === 'collecting' ? session.readOnly : session.writes.length === 0;
-    if (asks) this.#unconfirmed.push(session);
+    if (asks) this.#unconfirmed.push(() => this.#readsConfirmed(session));
     else session.confirmed = true;
     this.#changed.push(session);
   }
@@ -473,7 +484,9 @@ export class Partition {
       const known = this.decisions.has(tx);
       if (known) this.#ports.toPartition(from, { kind: 'commit', tx, home: this.id });
       // I3: without a session nothing can decide for it any more.
-      else if (yes) this.#ports.toPartition(from, { kind: 'abort', tx });
+      else if (yes) {
+        this.#unconfirmed.push(() => this.#ports.toPartition(from, { kind: 'abort', tx }));
+      }
     } else if (session.state === 'active') {
       if (yes) session.early.add(from);
       else this.#lose(session, message.refusal ?? this.#refusal('lost'));
@@ -488,7 +501,10 @@ export class Partition {
     const session = this.sessions.get(tx);
     if (session?.state === 'prepared') this.#commitPrepared(session);
     else if (session === undefined && !this.#isOnItsWay(tx)) {
-      this.#ports.toPartition(home, { kind: 'ended', tx, from: this.id });
+      // It had prepared here: so its end is in this log, unless this is a former owner.
+      this.#unconfirmed.push(() =>
+        this.#ports.toPartition(home, { kind: 'ended', tx, from: this.id }),
+      );
     }
   }
 
@@ -520,7 +536,9 @@ export class Partition {
   #onResolve({ tx, coordinator }: ResolveMessage): void {
     const session = this.sessions.get(tx);
     if (this.decisions.has(tx)) this.#tellOutcome(coordinator, tx);
-    else if (session === undefined) this.#tellOutcome(coordinator, tx, this.#refusal('lost'));
+    else if (session === undefined) {
+      this.#unconfirmed.push(() => this.#tellOutcome(coordinator, tx, this.#refusal('lost')));
+    }
     // Its prepare has not come; if it comes now it finds no session.
     else if (session.state === 'active') this.#loseAll(session, coordinator);
   }
@@ -683,11 +701,9 @@ export class Partition {
     return entries.some(({ record }) => record.tx === tx);
   }
 
-  #confirm(sessions: readonly Session[]): void {
-    for (const session of sessions) {
-      session.confirmed = true;
-      this.#changed.push(session);
-    }
+  #readsConfirmed(session: Session): void {
+    session.confirmed = true;
+    this.#changed.push(session);
   }
 
   #voteYes(session: Session, nowMs: number): void {
