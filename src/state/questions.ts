@@ -85,7 +85,7 @@ export class StateQuestions {
         epoch,
         state: state === 'ended' ? 'closing' : state,
         keys: machine.items.size,
-        bytes: machine.bytes,
+        bytes: machine.items.bytes,
         logSequence: sequence,
         sessions: machine.sessions.size,
       })),
@@ -210,7 +210,7 @@ export class StateQuestions {
   #answer({ partition, key, list }: Ask): Answer {
     const machine = this.#state.hosting.owners.get(partition)?.machine;
     if (machine === undefined) return { owner: false };
-    if (key !== undefined) return { owner: true, lockedBy: machine.holderOf(key) ?? null };
+    if (key !== undefined) return { owner: true, lockedBy: machine.sessions.holderOf(key) ?? null };
     if (list === undefined) return { owner: true };
     const keys: string[] = [];
     for (const item of machine.items.keys()) {

@@ -196,8 +196,8 @@ export class Cluster {
 
   #tick(node: Node): void {
     this.clock.after(this.random.between(0.5, 1.5) * TICK_MS, node, () => {
-      for (const owner of [...node.owners.values()]) owner.tick();
-      for (const transaction of [...node.transactions.values()]) transaction.tick(this.now(node));
+      for (const owner of node.owners.values()) owner.tick();
+      for (const transaction of node.transactions.values()) transaction.tick(this.now(node));
       this.#tick(node);
     });
   }
@@ -220,7 +220,7 @@ export class Cluster {
     for (const node of this.nodes) {
       this.clock.after(this.#delay(), node, () => {
         node.hints.set(partition, owner.id);
-        for (const transaction of [...node.transactions.values()]) {
+        for (const transaction of node.transactions.values()) {
           transaction.ownerLost(partition);
           transaction.ownerFound(partition, this.now(node));
         }

@@ -194,7 +194,7 @@ for (const { bug, file, from, to } of MUTANTS) {
     ? spawnSync(join(copy, 'node_modules/.bin/tsx'), args, { cwd: copy, encoding: 'utf8' })
     : { stdout: 'the source has changed: this bug cannot be planted' };
   const [line = 'nothing was printed'] = /^seed .*/m.exec(result.stdout) ?? [];
-  const caught = /^seed/.test(line);
+  const caught = line.startsWith('seed');
   if (!caught) missed += 1;
   process.stdout.write(
     `${caught ? 'found ' : 'MISSED'}  ${bug.padEnd(52)} ${(caught ? line : result.stdout).trim().slice(0, 110)}\n`,

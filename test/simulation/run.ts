@@ -1,6 +1,6 @@
 /** One run under one seed: build a cluster, disturb it, let it settle, check everything. */
 import { splitItemKey } from '../../src/core/state/keys.ts';
-import { PartitionOwner } from '../../src/core/state/owner.ts';
+import type { PartitionOwner } from '../../src/core/state/owner.ts';
 import { CALM, Cluster, type Faults } from './cluster.ts';
 import { checkHistory, type Operation } from './history.ts';
 import { Workload } from './workload.ts';
@@ -132,7 +132,7 @@ async function checkRest(cluster: Cluster): Promise<string[]> {
       problems.push(`partition ${partition} has sessions left: ${left.join()}`);
     }
     if (machine.decisions.size > 0) problems.push(`partition ${partition} has decisions left`);
-    if (machine.lockedKeys > 0) problems.push(`partition ${partition} has locks left`);
+    if (machine.sessions.lockedKeys > 0) problems.push(`partition ${partition} has locks left`);
     const replayed = await replay(cluster, partition);
     const same = JSON.stringify(sorted(replayed)) === JSON.stringify(sorted(owner));
     if (!same) problems.push(`the log of partition ${partition} gives another state`);

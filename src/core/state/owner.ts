@@ -6,7 +6,8 @@
  */
 import { decodeAppend, encodeAppend, type AppendHeader } from './append.ts';
 import type { LogRecord, PartitionMessage } from './messages.ts';
-import { Partition, type PartitionLimits, type PartitionPorts } from './partition.ts';
+import { Partition } from './partition.ts';
+import type { PartitionLimits, PartitionPorts } from './ports.ts';
 import { readSnapshot, writeSnapshot } from './snapshot.ts';
 import { decodeRecords, encodeRecords } from './wire.ts';
 
@@ -127,7 +128,7 @@ export class PartitionOwner {
   }
 
   published(tx: string): void {
-    this.machine.published(tx);
+    this.machine.decisions.published(tx);
     this.#flushSoon();
   }
 
@@ -231,9 +232,9 @@ export class PartitionOwner {
 
   #flush(all = this.state === 'closing'): void {
     if (this.#appending || (this.state !== 'serving' && this.state !== 'closing')) return;
-    const records = this.machine.takeBatch(this.#limits.maxAppendBytes, all);
+    const records = this.machine.queue.take(this.#limits.maxAppendBytes, all);
     if (records.length + this.#awaitingAppend.length > 0) void this.#append(records);
-    else if (this.machine.takeConfirmation()) void this.#confirm();
+    else if (this.machine.queue.takeConfirmation()) void this.#confirm();
     this.#snapshotIfDue();
     this.#endIfIdle();
   }
@@ -265,7 +266,7 @@ export class PartitionOwner {
       // What lies between the two is this owner's own, it is acknowledged.
       if (last === asked || last === this.sequence) this.machine.confirmed(this.#ports.now());
       // Its own append that is under way, or another owner's: that append's answer will tell.
-      else if (this.#appending) this.machine.confirmLater();
+      else if (this.#appending) this.machine.queue.confirmLater();
       else this.end('another owner has written to the log');
       this.#flushSoon();
     } catch (error) {
@@ -274,7 +275,7 @@ export class PartitionOwner {
   }
 
   #snapshotIfDue(): void {
-    const due = Math.max(this.#limits.snapshotAfterBytes, this.machine.bytes);
+    const due = Math.max(this.#limits.snapshotAfterBytes, this.machine.items.bytes);
     if (this.#snapshotting || this.state !== 'serving' || this.#loggedBytes < due) return;
     this.#snapshotting = true;
     void this.#writeSnapshot().finally(() => {

@@ -67,26 +67,3 @@ export class Session implements Holder {
     this.dependants.clear();
   }
 }
-
-/** A committed transaction that somebody may still ask for. */
-export interface Decision {
-  coordinator: string;
-  /** Participants that have not said yet that they have it in their logs. */
-  writers: Set<number>;
-  coordinatorEnded: boolean;
-  /** An `end` record is to follow: without it each new owner would remind the writers, or publish, again. */
-  logged: boolean;
-  /** What is not published yet. */
-  emits: readonly Uint8Array[];
-  sinceMs: number;
-  askedAtMs: number;
-}
-
-export interface SessionFacts {
-  tx: string;
-  state: SessionState;
-  coordinator: string;
-  participants: readonly number[];
-  sinceMs: number;
-  waitsFor: readonly string[];
-}

@@ -10,6 +10,7 @@ import type {
   CoordinatorMessage,
   GrantedMessage,
   LockMode,
+  LostMessage,
   PartitionMessage,
   QueuedMessage,
   Refusal,
@@ -177,9 +178,8 @@ export class Transaction {
     if (message.kind === 'outcome') this.#onOutcome(message.refusal);
     else if (this.state === 'preparing') {
       // The home has given the session up without deciding; another's loss the home hears of itself.
-      if (message.kind === 'lost' && message.refusal.partition === this.#home) {
-        this.#onOutcome(message.refusal);
-      }
+      const ours = message.kind === 'lost' && this.#isOurs(message);
+      if (ours && message.refusal.partition === this.#home) this.#onOutcome(message.refusal);
     } else if (this.state === 'open' || this.state === 'locking') this.#collect(message, nowMs);
   }
 
@@ -262,11 +262,18 @@ export class Transaction {
   #collect(message: Exclude<CoordinatorMessage, { kind: 'outcome' }>, nowMs: number): void {
     if (message.kind === 'granted') this.#onGranted(message, nowMs);
     else if (message.kind === 'queued') this.#onQueued(message);
-    else if (message.kind === 'lost') this.#refuse(message.refusal);
-    else {
+    else if (message.kind === 'lost') {
+      if (message.grant === 0 || this.#isOurs(message)) this.#refuse(message.refusal);
+    } else {
       this.#wound = message;
       this.#dieIfWoundedAndWaiting();
     }
+  }
+
+  /** A former owner may lose a session that it opened for a request which came twice. */
+  #isOurs({ epoch, grant, refusal }: LostMessage): boolean {
+    const known = this.#participants.get(refusal.partition);
+    return known?.epoch === epoch && known.grant === grant;
   }
 
   #onGranted(message: GrantedMessage, nowMs: number): void {
