@@ -70,6 +70,13 @@ describe('millrace dev', () => {
     expect((await dev.end('SIGINT')).status).toBe(0);
   });
 
+  it('ends with status 1 and the reason when the functions do not load at first', async () => {
+    const { folder } = await folderWith('setInterval(() => {}, 1_000);\nexport default 3;');
+    const { status, stderr } = await millrace('dev', '--server', broker.url, '--functions', folder);
+    expect(status).toBe(1);
+    expect(stderr).toContain('one.ts: its default export is not a function');
+  });
+
   it('waits longer each time before it restarts a broker that crashes', async () => {
     const { folder } = await folderWith(define('handler: () => 1'));
     const store = await mkdtemp(join(scratch, 'store-'));
