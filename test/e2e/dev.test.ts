@@ -50,7 +50,8 @@ async function start(commandLine: string[], says: string): Promise<Command> {
 
 describe('millrace dev', () => {
   it('waits longer each time before it restarts a worker that crashes, and an edit ends the wait', async () => {
-    const crashes = define("handler: () => 'crashes'", 'setTimeout(() => process.exit(3), 300);');
+    // Later than it is ready, also on a busy machine.
+    const crashes = define("handler: () => 'crashes'", 'setTimeout(() => process.exit(3), 1_500);');
     const { folder, file } = await folderWith(crashes);
     const flags = ['--server', broker.url, '--functions', folder, '--workers', '1'];
     const dev = await start(['dev', ...flags], 'millrace listens at');
