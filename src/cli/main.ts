@@ -1,19 +1,15 @@
 #!/usr/bin/env node
 /** `millrace`: exit status 0, 1 for a failure, 2 for wrong usage; errors are one line on standard error. */
 import { Command, CommanderError } from 'commander';
-import { MillraceError } from '../core/errors.ts';
 import { benchCommand } from './bench.ts';
 import { devCommand } from './dev.ts';
 import { inspectCommand } from './inspect.ts';
 import { invokeCommand } from './invoke.ts';
 import { ENVIRONMENT } from './options.ts';
-import { describeError, describeUsage, printError } from './output.ts';
+import { describeUsage, EXIT_USAGE, fail, printError } from './output.ts';
 import { PACKAGE_VERSION } from './package-info.ts';
 import { publishCommand } from './publish.ts';
 import { workerCommand } from './worker.ts';
-
-const EXIT_FAILURE = 1;
-const EXIT_USAGE = 2;
 
 function buildProgram(): Command {
   const program = new Command('millrace')
@@ -72,9 +68,7 @@ async function main(): Promise<void> {
       process.exitCode = error.exitCode === 0 ? 0 : EXIT_USAGE;
       return;
     }
-    printError(describeError(error, process.argv.includes('--verbose')));
-    const usage = error instanceof MillraceError && error.code === 'USAGE';
-    process.exitCode = usage ? EXIT_USAGE : EXIT_FAILURE;
+    process.exitCode = fail(error);
   }
 }
 

@@ -49,8 +49,23 @@ export function withJson(command: Command): Command {
   return command.option('--json', 'machine-readable output');
 }
 
+export const DEFAULT_FUNCTIONS = 'functions';
+
 export function withFunctions(command: Command): Command {
-  return command.option('--functions <dir>', 'the folder of functions', notEmpty, 'functions');
+  return command.option(
+    '--functions <dir>',
+    'the folder of functions',
+    notEmpty,
+    DEFAULT_FUNCTIONS,
+  );
+}
+
+const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
+
+export function withLogLevel(command: Command): Command {
+  return command.addOption(
+    new Option('--log-level <level>', 'how much workers log').choices(LOG_LEVELS).default('info'),
+  );
 }
 
 /** What `connect` and `openBus` take, from the flags, with the settings file read. */

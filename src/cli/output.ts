@@ -47,6 +47,15 @@ export function readable(text: string, kept = ''): string {
   );
 }
 
+const EXIT_FAILURE = 1;
+export const EXIT_USAGE = 2;
+
+/** Says the error, and gives the exit status. */
+export function fail(error: unknown): number {
+  printError(describeError(error, process.argv.includes('--verbose')));
+  return error instanceof MillraceError && error.code === 'USAGE' ? EXIT_USAGE : EXIT_FAILURE;
+}
+
 /** One line with the code; the lines as they were and the stack only for those who ask. */
 export function describeError(thrown: unknown, verbose: boolean): string {
   const code = thrown instanceof MillraceError ? thrown.code : 'FAILED';

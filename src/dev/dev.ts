@@ -35,7 +35,10 @@ export class Dev {
   readonly #brokerBackoff = new Backoff();
   readonly #abort = new AbortController();
   #broker: Broker | undefined;
-  #watch: FunctionsWatch | undefined;
+  readonly #watch: FunctionsWatch;
+  #started = false;
+  /** An edit was seen before all workers had started. */
+  #changed = false;
   #stopping = false;
   #reloading: Promise<void> = Promise.resolve();
   #fail: (error: unknown) => void = () => {};
@@ -46,6 +49,10 @@ export class Dev {
 
   constructor(options: DevOptions) {
     this.#options = options;
+    this.#watch = new FunctionsWatch({
+      onChange: () => this.#onChange(),
+      onError: ({ message }) => options.complain(`edits may not be seen: ${message}`),
+    });
     // Nobody may be waiting for it yet, or any more.
     this.failed.catch(() => {});
   }
@@ -59,14 +66,14 @@ export class Dev {
       url = await this.#startBroker(binary);
       say(`nats-server ${binary.version} runs, data in ${this.#options.storeDirectory}`);
     }
+    // Before anything is loaded, so that no edit is missed.
+    await this.#watch.add([this.#options.functionsDirectory]);
     // One alone first: if the functions do not load, that is said once.
     const inputs = await this.#startWorker(url, new Backoff());
     const others = Array.from({ length: workers - 1 }, () => this.#startWorker(url, new Backoff()));
-    await Promise.all(others);
-    if (this.#stopping) return url;
-    this.#watch = new FunctionsWatch(this.#options.functionsDirectory, inputs, () =>
-      this.#onChange(),
-    );
+    await Promise.all([...others, this.#watch.add(inputs)]);
+    this.#started = true;
+    if (this.#changed) this.#onChange();
     return url;
   }
 
@@ -76,7 +83,7 @@ export class Dev {
     this.#abort.abort();
     this.#workerRestarts.clear();
     this.#brokerRestarts.clear();
-    await this.#watch?.close();
+    await this.#watch.close();
     await Promise.all([...this.#workers].map((worker) => worker.stop()));
     await this.#broker?.stop();
   }
@@ -132,6 +139,8 @@ export class Dev {
   }
 
   #onChange(): void {
+    this.#changed = true;
+    if (!this.#started) return;
     this.#workerRestarts.hurry();
     this.#reloading = this.#reloading.then(() => this.#reload());
   }
@@ -152,7 +161,7 @@ export class Dev {
         `a further worker was not reloaded, its old version keeps running:\n${other.message}`,
       );
     }
-    this.#watch?.alsoWatch(outcome.inputs);
+    await this.#watch.add(outcome.inputs);
     say(`reloaded: ${outcome.functions.join(', ')}`);
   }
 }

@@ -50,7 +50,8 @@ async function start(commandLine: string[], says: string): Promise<Command> {
 
 describe('millrace dev', () => {
   it('waits longer each time before it restarts a worker that crashes, and an edit ends the wait', async () => {
-    const crashes = define("handler: () => 'crashes'", 'setTimeout(() => process.exit(3), 300);');
+    // Later than it is ready, also on a busy machine.
+    const crashes = define("handler: () => 'crashes'", 'setTimeout(() => process.exit(3), 1_500);');
     const { folder, file } = await folderWith(crashes);
     const flags = ['--server', broker.url, '--functions', folder, '--workers', '1'];
     const dev = await start(['dev', ...flags], 'millrace listens at');
@@ -68,6 +69,13 @@ describe('millrace dev', () => {
     );
     expect(Date.now() - said).toBeLessThan(4_000);
     expect((await dev.end('SIGINT')).status).toBe(0);
+  });
+
+  it('ends with status 1 and the reason when the functions do not load at first', async () => {
+    const { folder } = await folderWith('setInterval(() => {}, 1_000);\nexport default 3;');
+    const { status, stderr } = await millrace('dev', '--server', broker.url, '--functions', folder);
+    expect(status).toBe(1);
+    expect(stderr).toContain('one.ts: its default export is not a function');
   });
 
   it('waits longer each time before it restarts a broker that crashes', async () => {
