@@ -12,7 +12,12 @@ import { headers as newHeaders, type Msg, type Subscription } from 'nats';
 import { z } from 'zod';
 import { MillraceError } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
-import type { LogPort, SnapshotPointer, SnapshotPort } from '../core/state/owner.ts';
+import type {
+  LogPort,
+  SnapshotPointer,
+  SnapshotPort,
+  WrittenSnapshot,
+} from '../core/state/owner.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import type { Bus } from './connection.ts';
 import { apiErrorSchema, apiSchema, JetStreamApi } from './jetstream-api.ts';
@@ -263,7 +268,7 @@ export class LogStreams {
   async #writeSnapshot(
     subject: string,
     chunks: AsyncIterable<Uint8Array>,
-  ): Promise<Omit<SnapshotPointer, 'covers'>> {
+  ): Promise<WrittenSnapshot> {
     const id = randomBytes(ID_BYTES);
     const sequences: number[] = [];
     const underWay = new Set<Promise<void>>();

@@ -163,8 +163,8 @@ const MUTANTS: readonly Mutant[] = [
   {
     bug: 'a snapshot claims more than it has',
     file: OWNER,
-    from: 'this.#snapshot = { ...written, covers };',
-    to: 'this.#snapshot = { ...written, covers: this.sequence + 0 * covers };',
+    from: 'this.#snapshot = { ...written, covers, crc };',
+    to: 'this.#snapshot = { ...written, covers: this.sequence, crc: this.#lastCrc }; void covers; void crc;',
   },
   {
     bug: 'an append that was refused counts',

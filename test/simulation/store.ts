@@ -1,5 +1,5 @@
 /** JetStream as the logs and snapshots see it: a fence on each subject, answers that are late or lost, trimming. */
-import type { LogPort, SnapshotPointer, SnapshotPort } from '../../src/core/state/owner.ts';
+import type { LogPort, SnapshotPort, WrittenSnapshot } from '../../src/core/state/owner.ts';
 import type { Random } from '../support/random.ts';
 import type { Actor, Clock } from './clock.ts';
 
@@ -77,7 +77,7 @@ export class Store {
           firstSequence: sequences[0] ?? 0,
           lastSequence: sequences.at(-1) ?? 0,
           chunks: sequences.length,
-        } satisfies Omit<SnapshotPointer, 'covers'>;
+        } satisfies WrittenSnapshot;
       },
       read: async ({ firstSequence, lastSequence, chunks }, onChunk) => {
         const found = await this.#ask(actor, () =>

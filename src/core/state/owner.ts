@@ -32,8 +32,10 @@ export interface LogPort {
   trim(before: number): Promise<void>;
 }
 
+export type WrittenSnapshot = Omit<SnapshotPointer, 'covers' | 'crc'>;
+
 export interface SnapshotPort {
-  write(chunks: AsyncIterable<Uint8Array>): Promise<Omit<SnapshotPointer, 'covers'>>;
+  write(chunks: AsyncIterable<Uint8Array>): Promise<WrittenSnapshot>;
   read(pointer: SnapshotPointer, onChunk: (bytes: Uint8Array) => void): Promise<void>;
   removeBefore(sequence: number): Promise<void>;
 }
@@ -176,7 +178,7 @@ export class PartitionOwner {
     const { snapshot } = newest;
     if (snapshot !== undefined && snapshot.covers >= from) {
       this.machine.clear();
-      this.#lastCrc = -1;
+      this.#lastCrc = snapshot.crc;
       await this.#ports.snapshots.read(snapshot, (chunk) => readSnapshot(this.machine, chunk));
       from = snapshot.covers + 1;
     }
@@ -185,12 +187,14 @@ export class PartitionOwner {
       this.#replay(bytes);
       this.sequence = sequence;
     });
+    if (this.sequence !== last.sequence) throw new Error('the log has changed while it was read');
   }
 
   #replay(bytes: Uint8Array): void {
     const { epoch, previousCrc, records, crc } = this.#decode(bytes);
-    if (this.#lastCrc !== -1 && previousCrc !== this.#lastCrc) {
-      throw new Error('an append does not follow the one before it: the log is corrupt');
+    if (previousCrc !== this.#lastCrc) {
+      // Its owner may have trimmed it meanwhile; otherwise it is corrupt, and stays so.
+      throw new Error('an append of the log does not follow the one before it');
     }
     this.#lastCrc = crc;
     this.epoch = epoch;
@@ -209,7 +213,7 @@ export class PartitionOwner {
       epoch,
       nonce: this.#nonce,
       snapshot: this.#snapshot,
-      previousCrc: Math.max(0, this.#lastCrc),
+      previousCrc: this.#lastCrc,
       records: encodeRecords(records),
     });
   }
@@ -284,13 +288,13 @@ export class PartitionOwner {
   }
 
   async #writeSnapshot(): Promise<void> {
-    const covers = this.sequence;
+    const [covers, crc] = [this.sequence, this.#lastCrc];
     this.#loggedBytes = 0;
     try {
       const chunks = writeSnapshot(this.machine, this.#limits.snapshotChunkBytes);
       const written = await this.#ports.snapshots.write(chunks);
       if (this.#is('ended')) return;
-      this.#snapshot = { ...written, covers };
+      this.#snapshot = { ...written, covers, crc };
       await this.#appendPointer();
       if (this.#is('ended')) return;
       await this.#ports.log.trim(covers + 1);

@@ -17,7 +17,7 @@ import type {
   VoteMessage,
 } from './messages.ts';
 import { SILENT, type PartitionLimits, type PartitionPorts } from './ports.ts';
-import { Session } from './session.ts';
+import { prepareRecord, Session } from './session.ts';
 import { Sessions } from './sessions.ts';
 
 export class Partition {
@@ -51,6 +51,9 @@ export class Partition {
     for (const session of this.sessions.values()) {
       session.sinceMs = nowMs;
       this.#changed.push(session);
+    }
+    for (const session of this.sessions.values()) {
+      if (session.undecided.size > 0) this.#refusePrepared(session, this.#refusal('lost'));
     }
     this.#settleChanged(nowMs);
   }
@@ -149,6 +152,7 @@ export class Partition {
       case 'decide':
         for (const write of record.writes) this.items.apply(write);
         this.decisions.add(record.tx, record);
+        for (const session of this.sessions.values()) session.undecided.delete(record.tx);
         break;
       case 'commit': {
         const session = this.sessions.get(record.tx);
@@ -170,9 +174,9 @@ export class Partition {
 
   /** For a snapshot: what is under way and stands in the log, as records. */
   openRecords(): LogRecord[] {
-    const prepared = [...this.sessions.values()].filter(
-      ({ state, logged }) => state === 'prepared' && logged,
-    );
+    const prepared = [...this.sessions.values()]
+      .filter(({ state, logged }) => state === 'prepared' && logged)
+      .sort((left, right) => left.order - right.order);
     return [...prepared.map((session) => prepareRecord(session)), ...this.decisions.records()];
   }
 
@@ -389,11 +393,13 @@ export class Partition {
       const refusal = { ...this.#refusal('conflict'), other: session.tx };
       if (other.state === 'active') this.sessions.lose(other, refusal);
       else if (other.state === 'collecting') this.#abortAtHome(other, refusal);
-      else {
-        this.#vote(other.home, other.tx, refusal);
-        this.#abortPrepared(other);
-      }
+      else this.#refusePrepared(other, refusal);
     }
+  }
+
+  #refusePrepared(session: Session, refusal: Refusal): void {
+    this.#vote(session.home, session.tx, refusal);
+    this.#abortPrepared(session);
   }
 
   #replayPrepare(record: LogRecord & { kind: 'prepare' }): void {
@@ -405,7 +411,8 @@ export class Partition {
     session.logged = true;
     for (const tx of record.dependsOn) {
       const other = this.sessions.get(tx);
-      if (other !== undefined) session.dependOn(other);
+      if (other === undefined) session.undecided.add(tx);
+      else session.dependOn(other);
     }
     this.sessions.restore(session);
   }
@@ -434,15 +441,4 @@ export class Partition {
   #refusal(why: Refusal['why'], key?: string): Refusal {
     return { why, partition: this.id, ...(key === undefined ? {} : { key }) };
   }
-}
-
-function prepareRecord({ tx, home, coordinator, dependsOn, writes }: Session): LogRecord {
-  return {
-    kind: 'prepare',
-    tx,
-    home,
-    coordinator,
-    dependsOn: [...dependsOn].map((other) => other.tx),
-    writes,
-  };
 }
