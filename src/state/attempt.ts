@@ -30,6 +30,7 @@ export class Attempt implements Joinable {
   readonly #settings: Settings;
   readonly #written: WrittenCollections;
   readonly #addEvent: (event: PreparedEvent) => void;
+  operations = 0;
   #bytes = 0;
   #over = false;
   #doomed: string | undefined;
@@ -76,11 +77,16 @@ export class Attempt implements Joinable {
   }
 
   async emit(event: PreparedEvent): Promise<void> {
+    this.operations += 1;
     this.#addEvent(event);
   }
 
   async doom(why: string): Promise<void> {
     this.#doomed ??= why;
+  }
+
+  async interrupt(): Promise<void> {
+    this.transaction.abandon();
   }
 
   /** JSON text of the key's value, or null. `exclusive`: it will be written. */
@@ -136,6 +142,7 @@ export class Attempt implements Joinable {
   }
 
   #check(collection: string, key: string): void {
+    this.operations += 1;
     assertCollection(collection);
     assertKey(key);
     if (this.#over) {

@@ -25,6 +25,10 @@ export interface Joinable {
   readonly ref: TransactionRef;
   /** This function has written or emitted something. */
   readonly wrote: boolean;
+  /** What has been done to the transaction so far, by all that take part: counted where it is coordinated. */
+  readonly operations: number;
+  /** It is given up, and the handler that began it is run again. */
+  interrupt(): Promise<void>;
   collection(name: string): Collection;
   emit(event: PreparedEvent): Promise<void>;
   /** A part of it has failed and may have written: it can't commit any more, whatever the handler that began it does. */
@@ -33,7 +37,7 @@ export interface Joinable {
 
 const requestSchema = z.object({
   tx: z.string(),
-  what: z.enum(['get', 'set', 'delete', 'emit', 'doom']),
+  what: z.enum(['get', 'set', 'delete', 'emit', 'doom', 'interrupt']),
   collection: z.string().optional(),
   key: z.string().optional(),
   /** JSON text of a value, base64 of an event, or why it is doomed. */
@@ -90,6 +94,7 @@ async function perform(attempt: Attempt, request: JoinRequest): Promise<string |
   const { what, collection = '', key = '', value = '' } = request;
   if (what === 'emit') await attempt.emit(decodeEmit(Buffer.from(value, 'base64')));
   else if (what === 'doom') await attempt.doom(value);
+  else if (what === 'interrupt') await attempt.interrupt();
   else if (what === 'get') return attempt.readText(collection, key);
   else attempt.writeText(collection, key, what === 'delete' ? null : value);
   return null;
@@ -106,6 +111,14 @@ export class LocalTransaction implements Joinable {
 
   get ref(): TransactionRef {
     return this.#attempt.ref;
+  }
+
+  get operations(): number {
+    return this.#attempt.operations;
+  }
+
+  async interrupt(): Promise<void> {
+    await this.#attempt.interrupt();
   }
 
   collection(name: string): Collection {
@@ -136,6 +149,8 @@ export class LocalTransaction implements Joinable {
 export class RemoteTransaction implements Joinable {
   readonly ref: TransactionRef;
   wrote = false;
+  /** Unknown here: whoever calls on from here must take it that something has been done. */
+  readonly operations = Number.NaN;
   readonly #bus: Bus;
   readonly #settings: Settings;
   readonly #deadlineMs: number;
@@ -168,6 +183,10 @@ export class RemoteTransaction implements Joinable {
 
   async doom(why: string): Promise<void> {
     await this.#ask({ what: 'doom', value: why }).catch(() => {});
+  }
+
+  async interrupt(): Promise<void> {
+    await this.#ask({ what: 'interrupt' }).catch(() => {});
   }
 
   async #ask(request: Omit<JoinRequest, 'tx'>): Promise<JoinAnswer> {

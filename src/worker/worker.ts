@@ -245,26 +245,31 @@ export class Worker {
   }
 
   /**
-   * The called function takes part in the transaction. It runs once: run again, it would meet what it wrote the first
-   * time; so when its worker dies the transaction is given up, and its handler with it.
+   * The called function takes part in the transaction. When its worker dies it is called again only if it has not touched
+   * the transaction: it would meet what it wrote the first time. Otherwise the transaction is given up and the handler that began it runs again.
    */
   async #invokeJoined(
     transaction: Joinable,
     name: string,
     data: unknown,
-    options: InvokeOptions,
+    options: InvokeOptions & { timeoutMs: number },
   ): Promise<unknown> {
-    try {
-      return await invokeThrough(this.#caller, this.#settings, name, data, {
-        ...options,
-        retry: false,
-        transaction: encodeRef(transaction.ref),
-      });
-    } catch (error) {
-      const outcome = (error as MillraceError).details as { outcome?: string } | undefined;
-      const unclear = (error as MillraceError).code === 'TIMEOUT' || outcome?.outcome === 'unknown';
-      if (unclear) await transaction.doom(`What ${name} did in the transaction is not known.`);
-      throw error;
+    const untilMs = performance.now() + options.timeoutMs;
+    const { retry = true } = options;
+    for (let tries = 1; ; tries += 1) {
+      const before = transaction.operations;
+      const timeoutMs = Math.max(1, untilMs - performance.now());
+      const call = { ...options, timeoutMs, retry: false, transaction: encodeRef(transaction.ref) };
+      try {
+        return await invokeThrough(this.#caller, this.#settings, name, data, call);
+      } catch (error) {
+        if (!isUnclear(error)) throw error;
+        const untouched = transaction.operations === before;
+        const again = retry && tries < this.#settings.maxCallAttempts;
+        if (untouched && again && (error as MillraceError).code === 'UNAVAILABLE') continue;
+        if (!untouched) await transaction.interrupt();
+        throw error;
+      }
     }
   }
 
@@ -399,6 +404,12 @@ export class Worker {
       };
     });
   }
+}
+
+/** May the call have taken effect? */
+function isUnclear(error: unknown): boolean {
+  const { code, details } = error as MillraceError;
+  return code === 'TIMEOUT' || (details as { outcome?: string } | undefined)?.outcome === 'unknown';
 }
 
 function callKey(functionName: string, { caller, eventId }: Incoming): string {

@@ -107,7 +107,15 @@ describe('the command line', () => {
         {
           pid: worker.child.pid,
           state: 'running',
-          functions: ['calculator', 'sum', 'github-tally', 'github-webhook'],
+          functions: [
+            'open',
+            'total',
+            'transfer',
+            'calculator',
+            'sum',
+            'github-tally',
+            'github-webhook',
+          ],
           partitions: Array.from({ length: 32 }, (_, id) => id),
         },
       ],

@@ -24,6 +24,7 @@ interface Decision {
 
 export class Decisions {
   private readonly map = new Map<string, Decision>();
+  private readonly replayed = new Set<string>();
   private readonly home: number;
   private readonly limits: PartitionLimits;
   private readonly queue: LogQueue;
@@ -36,6 +37,11 @@ export class Decisions {
 
   get size(): number {
     return this.map.size;
+  }
+
+  /** Without those that were read from the log, of which there may be many: they must not keep new ones out. */
+  get own(): number {
+    return this.map.size - this.replayed.size;
   }
 
   /** Those that some participant has not confirmed. */
@@ -57,6 +63,12 @@ export class Decisions {
       sinceMs: 0,
       remindedAtMs: 0,
     });
+  }
+
+  /** From the log or a snapshot. */
+  replay(tx: string, facts: DecisionFacts): void {
+    this.add(tx, facts);
+    this.replayed.add(tx);
   }
 
   /** Tells the participants, and publishes what was emitted; again after each takeover. */
@@ -99,6 +111,7 @@ export class Decisions {
 
   forget(tx: string): void {
     this.map.delete(tx);
+    this.replayed.delete(tx);
   }
 
   /** For a snapshot: as records without their writes. */
@@ -115,6 +128,7 @@ export class Decisions {
 
   clear(): void {
     this.map.clear();
+    this.replayed.clear();
   }
 
   private remind(tx: string, decision: Decision, ports: PartitionPorts, nowMs: number): void {
@@ -127,7 +141,7 @@ export class Decisions {
   private forgetIfDone(tx: string, decision: Decision): void {
     const { writers, coordinatorEnded, emits, logged } = decision;
     if (writers.size > 0 || !coordinatorEnded || emits.length > 0) return;
-    this.map.delete(tx);
+    this.forget(tx);
     if (logged) this.queue.enqueue({ kind: 'end', tx });
   }
 }

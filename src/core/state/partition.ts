@@ -151,7 +151,7 @@ export class Partition {
         break;
       case 'decide':
         for (const write of record.writes) this.items.apply(write);
-        this.decisions.add(record.tx, record);
+        this.decisions.replay(record.tx, record);
         for (const session of this.sessions.values()) session.undecided.delete(record.tx);
         break;
       case 'commit': {
@@ -190,7 +190,7 @@ export class Partition {
   #onLock(message: LockMessage, nowMs: number): void {
     // Commits that are remembered count, too: a coordinator that never says that it knows could fill the memory.
     const { maxSessions } = this.#limits;
-    this.sessions.lock(message, nowMs, this.decisions.size >= maxSessions ? 0 : maxSessions);
+    this.sessions.lock(message, nowMs, this.decisions.own >= maxSessions ? 0 : maxSessions);
   }
 
   #onRelease(tx: string): void {

@@ -175,11 +175,11 @@ export class Transaction {
   }
 
   receive(message: CoordinatorMessage, nowMs: number): void {
-    if (message.kind === 'outcome') this.#onOutcome(message.refusal);
+    if (message.kind === 'outcome') this.#onOutcome(message.refusal, nowMs);
     else if (this.state === 'preparing') {
       // The home has given the session up without deciding; another's loss the home hears of itself.
       const ours = message.kind === 'lost' && this.#isOurs(message);
-      if (ours && message.refusal.partition === this.#home) this.#onOutcome(message.refusal);
+      if (ours && message.refusal.partition === this.#home) this.#onOutcome(message.refusal, nowMs);
     } else if (this.state === 'open' || this.state === 'locking') this.#collect(message, nowMs);
   }
 
@@ -379,13 +379,16 @@ export class Transaction {
     this.#ports.toPartition(this.#home, { kind: 'vote', tx, from: partition, yes: false, refusal });
   }
 
-  #onOutcome(refusal: Refusal | undefined): void {
+  #onOutcome(refusal: Refusal | undefined, nowMs: number): void {
     const { id: tx } = this.identity;
     if (refusal === undefined && this.#writes.size + this.#emits.length > 0) {
       this.#ports.toPartition(this.#home, { kind: 'ended', tx, from: undefined });
     }
     if (this.state !== 'preparing') return;
+    const late = nowMs - this.#preparedAtMs >= this.#times.unknownAfterMs;
     if (refusal === undefined) this.#finish('committed', undefined);
+    // A home may have forgotten a commit by then.
+    else if (late) this.#finish('unknown', { kind: 'unknown', home: this.#home });
     else this.#finish('aborted', { kind: 'refused', refusal });
   }
 
