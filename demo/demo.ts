@@ -1,13 +1,14 @@
 /**
  * The main job on real input, checked: 329 webhook payloads of GitHub's are published as events, functions on two
  * worker processes sort and count them, and the tally that inspect gives must be what was sent. Then the calculator
- * answers. Ends with status 0 when all is as it should be; 1 otherwise.
+ * answers, and 10,000 transfers survive a worker that is killed. Ends with status 0 when all is as it should be; 1 otherwise.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect, type InspectedFunction, type Mill } from '../src/index.ts';
+import { transferMoney } from './bank.ts';
 import { startSystem } from './system.ts';
 
 interface Webhook {
@@ -43,6 +44,7 @@ try {
   print(`They listen at ${system.url}.\n`);
   await tallyWebhooks(mill);
   await calculate(mill);
+  await transferMoney(mill, system);
   print('\nAll as expected.');
 } finally {
   await system.stop();

@@ -8,6 +8,8 @@ const FUNCTIONS = fileURLToPath(new URL('../functions', import.meta.url));
 
 export interface System {
   url: string;
+  /** Starts one more worker. */
+  addWorker(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -19,10 +21,9 @@ export async function startSystem(options: {
   const binary = await findBroker({ onProgress: options.onProgress });
   const broker = await startBroker({ binary, port: 0, storeDir: options.store });
   const commandLine = ['worker', '--server', broker.url, '--functions', FUNCTIONS];
-  const workers = Array.from(
-    { length: options.workers },
-    () => new WorkerProcess([...commandLine, '--log-level', 'warn'], MAIN),
-  );
+  const newWorker = (): WorkerProcess =>
+    new WorkerProcess([...commandLine, '--log-level', 'error'], MAIN);
+  const workers = Array.from({ length: options.workers }, newWorker);
   const stop = async (): Promise<void> => {
     await Promise.all(workers.map((worker) => worker.stop()));
     await broker.stop();
@@ -33,5 +34,10 @@ export async function startSystem(options: {
     await stop();
     throw error;
   }
-  return { url: broker.url, stop };
+  const addWorker = async (): Promise<void> => {
+    const worker = newWorker();
+    workers.push(worker);
+    await worker.ready;
+  };
+  return { url: broker.url, addWorker, stop };
 }

@@ -1,4 +1,4 @@
-export { connect, type ConnectOptions, type Inspection, type Mill } from './client/client.ts';
+export { connect, type ConnectOptions, type Mill } from './client/client.ts';
 export type { InvokeOptions } from './bus/invoke.ts';
 export type { PublishOptions, PublishReceipt } from './bus/publisher.ts';
 export {
@@ -8,10 +8,22 @@ export {
   type ErrorCode,
   type ErrorOptions,
 } from './core/errors.ts';
+export type {
+  InspectedKey,
+  InspectedPage,
+  InspectedValue,
+  Inspection,
+  ListOptions,
+} from './client/inspect.ts';
 export type { InspectedFunction, InspectedWorker } from './core/report.ts';
+export type {
+  InspectedPartition,
+  InspectedTransactions,
+  TransactionReport,
+} from './core/state-report.ts';
 export type { SettingsInput } from './core/settings.ts';
 export { defineFunction } from './function/define.ts';
-export type { Context, FunctionEvent, InvocationInfo } from './function/context.ts';
+export type { Collection, Context, FunctionEvent, InvocationInfo } from './function/context.ts';
 export type {
   Balance,
   Delivery,

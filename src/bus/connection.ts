@@ -9,7 +9,9 @@ import {
   createInbox,
   credsAuthenticator,
   Events,
+  StorageType,
   type ConnectionOptions,
+  type KV,
   type Msg,
   type MsgHdrs,
   type NatsConnection,
@@ -187,6 +189,15 @@ export class Bus {
     } catch (cause) {
       throw new MillraceError('UNAVAILABLE', 'The connection to NATS broke.', { cause });
     }
+  }
+
+  /** A KV bucket in files, created where it is missing; for what is rare: its requests are not cheap. */
+  async keyValue(bucket: string, replicas: number): Promise<KV> {
+    return this.#connection.jetstream().views.kv(bucket, {
+      history: 1,
+      storage: StorageType.File,
+      replicas,
+    });
   }
 
   /** `listener` hears true when the connection is back and false when it is lost. Returns how to stop listening. */

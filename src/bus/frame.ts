@@ -6,7 +6,7 @@
  * that is cut short, has bytes left over, or is of a version or kind that it does not know.
  *
  * Calls frame:   u8 version, u8 kind=1, u32 firstId, u16 count, u8 names, names × (u8 length, text),
- *                count × (u8 name, u8 type, u8 attempt, u32 timeoutMs, u8 idLength, id, u16 headersLength,
+ *                count × (u8 name, u8 type and flag, u8 attempt, u32 timeoutMs, u8 idLength, id, u16 headersLength,
  *                headers as JSON, u32 bodyLength, body). The calls' ids are firstId, firstId + 1, …
  * Replies frame: u8 version, u8 kind=2, u16 count, count × (u32 id, u8 status, u8 type, u32 bodyLength, body).
  */
@@ -17,6 +17,8 @@ const CALLS = 1;
 const REPLIES = 2;
 const CALL_OVERHEAD_BYTES = 14;
 const REPLY_OVERHEAD_BYTES = 10;
+/** Beside a call's type: it is sent once, so that its answer need not be kept. */
+const NOT_REPEATED = 0x80;
 
 /** Room that one call or reply may need beside its payload: names, id (255) and headers. */
 export const FRAME_OVERHEAD_BYTES = 8 * 1024;
@@ -30,6 +32,8 @@ export interface OutgoingCall {
   functionName: string;
   encoded: Encoded;
   attempt: number;
+  /** It comes again when its worker dies. */
+  retry: boolean;
   /** From now on. With 0 the receiver starts nothing: an answer comes only from the same call that it runs already. */
   timeoutMs: number;
   /** '' where the receiver derives it from the caller and the call's number. */
@@ -43,6 +47,7 @@ export interface IncomingCall {
   functionName: string;
   type: ContentType;
   attempt: number;
+  retry: boolean;
   timeoutMs: number;
   eventId: string;
   headers: string;
@@ -125,7 +130,7 @@ export function encodeCalls(
   }
   for (const call of calls) {
     frame[at] = names.indexOf(call.functionName);
-    frame[at + 1] = call.encoded.type;
+    frame[at + 1] = call.encoded.type | (call.retry ? 0 : NOT_REPEATED);
     frame[at + 2] = call.attempt;
     frame.writeUInt32BE(call.timeoutMs, at + 3);
     const idBytes = call.eventId === '' ? 0 : frame.write(call.eventId, at + 8, 'utf8');
@@ -174,7 +179,8 @@ export function decodeCalls(data: Uint8Array): IncomingCall[] | undefined {
   const calls: IncomingCall[] = [];
   for (let index = 0; index < count && !reader.overrun; index += 1) {
     const functionName = names[reader.u8()];
-    const type = contentTypeFrom(reader.u8());
+    const typeAndFlag = reader.u8();
+    const type = contentTypeFrom(typeAndFlag & ~NOT_REPEATED);
     const attempt = reader.u8();
     const timeoutMs = reader.u32();
     const eventId = reader.utf8(reader.u8());
@@ -186,6 +192,7 @@ export function decodeCalls(data: Uint8Array): IncomingCall[] | undefined {
       functionName,
       type,
       attempt,
+      retry: (typeAndFlag & NOT_REPEATED) === 0,
       timeoutMs,
       eventId,
       headers,

@@ -22,13 +22,21 @@ export interface InvokeOptions {
   retry?: boolean;
 }
 
+interface InternalOptions {
+  /** The transaction that the called function takes part in. */
+  transaction?: string;
+}
+
+/** Of a call inside a transaction; see state/join.ts. */
+export const TRANSACTION_HEADER = 'Millrace-Transaction';
+
 /** Everything that is wrong with the arguments rejects, too; nothing is thrown. */
 export function invokeThrough(
   caller: Caller,
   settings: Settings,
   functionName: string,
   data: unknown,
-  options: InvokeOptions = {},
+  options: InvokeOptions & InternalOptions = {},
 ): Promise<unknown> {
   let request: CallRequest;
   try {
@@ -43,7 +51,7 @@ function callRequest(
   settings: Settings,
   functionName: string,
   data: unknown,
-  options: InvokeOptions,
+  options: InvokeOptions & InternalOptions,
 ): CallRequest {
   const { timeoutMs = settings.callTimeoutMs, id = '', retry = true, signal } = options;
   checkTimeout(timeoutMs);
@@ -52,11 +60,17 @@ function callRequest(
     functionName,
     encoded: encodePayload(data, ContentType.json, settings),
     eventId: id,
-    headers: options.headers === undefined ? '' : checkHeaders(options.headers),
+    headers: headersOf(options),
     timeoutMs,
     retry,
     signal,
   };
+}
+
+function headersOf({ headers, transaction }: InvokeOptions & InternalOptions): string {
+  const text = headers === undefined ? '' : checkHeaders(headers);
+  if (transaction === undefined) return text;
+  return JSON.stringify({ ...headers, [TRANSACTION_HEADER]: transaction });
 }
 
 function decodeAnswer(functionName: string, answer: CallAnswer, settings: Settings): unknown {
@@ -93,8 +107,8 @@ export function checkHeaders(headers: Readonly<Record<string, string>>): string 
     if (!HEADER_NAME.test(name) || typeof value !== 'string' || !HEADER_VALUE.test(value)) {
       throw new MillraceError('INVALID_INPUT', `The header ${JSON.stringify(name)} is not legal.`);
     }
-    if (/^nats-/i.test(name)) {
-      throw new MillraceError('INVALID_INPUT', `The header ${name} is reserved for the broker.`);
+    if (/^(nats|millrace)-/i.test(name)) {
+      throw new MillraceError('INVALID_INPUT', `The header ${name} is reserved.`);
     }
   }
   return text;

@@ -3,12 +3,18 @@ import type { Command } from 'commander';
 import { DEFAULT_SERVER } from '../client/client.ts';
 import {
   connectOptions,
+  DEFAULT_FUNCTIONS,
+  notEmpty,
   wholeNumber,
   withConnection,
   withFunctions,
+  withLogLevel,
   type ConnectionFlags,
 } from './options.ts';
 import { print, printError } from './output.ts';
+
+/** What a shell gives for a program that was ended by SIGINT. */
+const EXIT_KILLED = 130;
 
 interface DevFlags extends ConnectionFlags {
   functions: string;
@@ -19,17 +25,17 @@ interface DevFlags extends ConnectionFlags {
 }
 
 export function devCommand(program: Command): void {
-  withFunctions(withConnection(program.command('dev')))
+  withLogLevel(withFunctions(withConnection(program.command('dev'))))
     .summary('start a broker and workers here, reloading functions as they change')
     .description(
       `Starts a NATS server on this machine and workers that run the functions of a folder. Functions are loaded again
 when their files change; an edit that does not load leaves the old ones running and says why. With --server or
-NATS_URL no broker is started. Ctrl-C stops everything.`,
+NATS_URL no broker is started. Ctrl-C drains the workers and stops everything; a second one kills them at once, exit
+status 130.`,
     )
     .option('--port <n>', 'the broker’s port', wholeNumber(1, 65_535), 4222)
-    .option('--store <dir>', 'where the broker keeps its data', '.millrace/broker')
+    .option('--store <dir>', 'where the broker keeps its data', notEmpty, '.millrace/broker')
     .option('--workers <n>', 'how many worker processes', wholeNumber(1, 64), 2)
-    .option('--log-level <level>', 'of the workers', 'info')
     .action(async (flags: DevFlags) => {
       // Wrong settings are told here, before anything has been started.
       await connectOptions(flags);
@@ -45,7 +51,7 @@ NATS_URL no broker is started. Ctrl-C stops everything.`,
         say: print,
         complain: printError,
       });
-      const stopped = stopSignal();
+      const stopped = stopSignal(() => dev.kill());
       try {
         const url = await Promise.race([dev.start(), stopped]);
         if (url !== 'stopped') {
@@ -69,24 +75,39 @@ function workerArguments(flags: DevFlags): string[] {
   return ['--functions', flags.functions, '--log-level', flags.logLevel, ...given];
 }
 
-function stopSignal(): Promise<'stopped'> {
+/** Resolves at the first signal; the second one ends the process. */
+function stopSignal(kill: () => void): Promise<'stopped'> {
   return new Promise((resolve) => {
+    let stopping = false;
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-      process.on(signal, () => resolve('stopped'));
+      process.on(signal, () => {
+        if (stopping) {
+          kill();
+          process.exit(EXIT_KILLED);
+        }
+        stopping = true;
+        resolve('stopped');
+      });
     }
   });
 }
 
 function welcome(url: string, flags: DevFlags): string {
   const server = url === DEFAULT_SERVER ? '' : ` --server ${url}`;
+  const workers = flags.workers === 1 ? 'one worker' : `${flags.workers} workers`;
+  // Only the folder that comes with millrace is known to hold a calculator.
+  const first =
+    flags.functions === DEFAULT_FUNCTIONS
+      ? `invoke calculator '{"left":1,"right":2}'`
+      : 'inspect functions';
   return `
-millrace listens at ${url} with ${flags.workers} workers. In another terminal, try:
+millrace listens at ${url} with ${workers}. In another terminal, try:
 
-  npx millrace invoke calculator '{"left":1,"right":2}'${server}
+  npx millrace ${first}${server}
   npx millrace worker${server}
   npx millrace inspect workers${server}
 
-Any NATS client can do it too:  nats req calc.sum '{"num1":1,"num2":2}'${server}
+Any NATS client can do it too:  nats req millrace.inspect.workers ''${server}
 Functions are loaded again when a file in ${flags.functions}/ changes. Ctrl-C stops everything.
 `;
 }

@@ -7,10 +7,11 @@ import {
   withConnection,
   withJson,
   type ConnectionFlags,
+  type OutputFlags,
 } from './options.ts';
-import { printJson } from './output.ts';
+import { printResult } from './output.ts';
 
-interface InvokeFlags extends ConnectionFlags {
+interface InvokeFlags extends ConnectionFlags, OutputFlags {
   timeout?: number;
   id?: string;
 }
@@ -18,7 +19,9 @@ interface InvokeFlags extends ConnectionFlags {
 export function invokeCommand(program: Command): void {
   withJson(withConnection(program.command('invoke')))
     .summary('run a function and print its result')
-    .description('Runs a function by its name and prints its result as JSON.')
+    .description(
+      'Runs a function by its name and prints its result as JSON. Bytes are printed as they are, with --json as {"base64": …}.',
+    )
     .argument('<function>', 'the function’s name')
     .argument('[json]', 'its input; - reads standard input')
     .option('--timeout <ms>', 'how long to wait for the result', wholeNumber(1, 86_400_000))
@@ -30,6 +33,6 @@ export function invokeCommand(program: Command): void {
         ...(flags.timeout === undefined ? {} : { timeoutMs: flags.timeout }),
         ...(flags.id === undefined ? {} : { id: flags.id }),
       });
-      printJson(result);
+      printResult(result, flags.json === true);
     });
 }

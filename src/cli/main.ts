@@ -1,18 +1,15 @@
 #!/usr/bin/env node
-/** `millrace`: exit status 0, 1 for a failure, 2 for wrong usage; errors are one sentence on standard error. */
+/** `millrace`: exit status 0, 1 for a failure, 2 for wrong usage; errors are one line on standard error. */
 import { Command, CommanderError } from 'commander';
-import { MillraceError } from '../core/errors.ts';
 import { benchCommand } from './bench.ts';
 import { devCommand } from './dev.ts';
 import { inspectCommand } from './inspect.ts';
 import { invokeCommand } from './invoke.ts';
-import { describeError, printError } from './output.ts';
+import { ENVIRONMENT } from './options.ts';
+import { describeUsage, EXIT_USAGE, fail, printError } from './output.ts';
 import { PACKAGE_VERSION } from './package-info.ts';
 import { publishCommand } from './publish.ts';
 import { workerCommand } from './worker.ts';
-
-const EXIT_FAILURE = 1;
-const EXIT_USAGE = 2;
 
 function buildProgram(): Command {
   const program = new Command('millrace')
@@ -21,7 +18,7 @@ function buildProgram(): Command {
     )
     .version(PACKAGE_VERSION)
     .option('--verbose', 'show stack traces of errors')
-    .showHelpAfterError('(add --help for what is possible)')
+    .configureOutput({ outputError: (message) => printError(describeUsage(message)) })
     .addHelpText(
       'after',
       `
@@ -56,17 +53,22 @@ async function main(): Promise<void> {
     if (error.code === 'EPIPE') process.exit(0);
     throw error;
   });
+  // `NATS_URL= millrace …` means that it is not set, here and in the processes that this one starts.
+  for (const name of Object.values(ENVIRONMENT)) {
+    if (process.env[name]?.trim() === '') delete process.env[name];
+  }
   try {
     await buildProgram().parseAsync();
   } catch (error) {
     if (error instanceof CommanderError) {
-      // Commander has printed its sentence already; help and version are no failure.
+      // Commander has printed its sentence already, or the help; help that was asked for and version are no failure.
+      if (error.code === 'commander.help' && error.exitCode !== 0) {
+        printError(`\n${describeUsage('the command is missing')}`);
+      }
       process.exitCode = error.exitCode === 0 ? 0 : EXIT_USAGE;
       return;
     }
-    printError(describeError(error, process.argv.includes('--verbose')));
-    const usage = error instanceof MillraceError && error.code === 'USAGE';
-    process.exitCode = usage ? EXIT_USAGE : EXIT_FAILURE;
+    process.exitCode = fail(error);
   }
 }
 

@@ -17,21 +17,31 @@ export interface OutputFlags {
   json?: boolean;
 }
 
+/** Environment variables that stand in for flags; one that is empty counts as not set (main.ts). */
+export const ENVIRONMENT = {
+  server: 'NATS_URL',
+  creds: 'NATS_CREDS',
+  namespace: 'MILLRACE_NAMESPACE',
+  config: 'MILLRACE_CONFIG',
+} as const;
+
 export function withConnection(command: Command): Command {
+  const option = (flags: string, description: string): Option =>
+    new Option(flags, description).argParser(notEmpty);
   return command
     .addOption(
-      new Option('--server <url>', `NATS server (default: ${DEFAULT_SERVER})`).env('NATS_URL'),
+      option('--server <url>', `NATS server, or several with commas (default: ${DEFAULT_SERVER})`)
+        .env(ENVIRONMENT.server)
+        .argParser(serverList),
     )
-    .addOption(new Option('--creds <file>', 'NATS credentials file').env('NATS_CREDS'))
+    .addOption(option('--creds <file>', 'NATS credentials file').env(ENVIRONMENT.creds))
     .addOption(
-      new Option('--namespace <name>', 'which installation (default: millrace)').env(
-        'MILLRACE_NAMESPACE',
+      option('--namespace <name>', 'which installation (default: millrace)').env(
+        ENVIRONMENT.namespace,
       ),
     )
     .addOption(
-      new Option('--config <file>', 'settings as JSON, see config/README.md').env(
-        'MILLRACE_CONFIG',
-      ),
+      option('--config <file>', 'settings as JSON, see config/README.md').env(ENVIRONMENT.config),
     );
 }
 
@@ -39,8 +49,23 @@ export function withJson(command: Command): Command {
   return command.option('--json', 'machine-readable output');
 }
 
+export const DEFAULT_FUNCTIONS = 'functions';
+
 export function withFunctions(command: Command): Command {
-  return command.option('--functions <dir>', 'the folder of functions', 'functions');
+  return command.option(
+    '--functions <dir>',
+    'the folder of functions',
+    notEmpty,
+    DEFAULT_FUNCTIONS,
+  );
+}
+
+const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
+
+export function withLogLevel(command: Command): Command {
+  return command.addOption(
+    new Option('--log-level <level>', 'how much workers log').choices(LOG_LEVELS).default('info'),
+  );
 }
 
 /** What `connect` and `openBus` take, from the flags, with the settings file read. */
@@ -69,6 +94,16 @@ async function readConfig(file: string | undefined): Promise<SettingsInput> {
       },
     );
   }
+}
+
+/** For commander: some text, or wrong usage. */
+export function notEmpty(text: string): string {
+  if (text.trim() !== '') return text;
+  throw new InvalidArgumentError('It must not be empty.');
+}
+
+function serverList(text: string): string {
+  return text.split(',').map(notEmpty).join(',');
 }
 
 /** For commander: a whole number in a range, or wrong usage. */

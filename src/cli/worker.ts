@@ -4,8 +4,10 @@ import {
   wholeNumber,
   withConnection,
   withFunctions,
+  withLogLevel,
   type ConnectionFlags,
 } from './options.ts';
+import { fail } from './output.ts';
 import { PACKAGE_VERSION } from './package-info.ts';
 
 interface WorkerFlags extends ConnectionFlags {
@@ -15,16 +17,15 @@ interface WorkerFlags extends ConnectionFlags {
 }
 
 export function workerCommand(program: Command): void {
-  withFunctions(withConnection(program.command('worker')))
+  withLogLevel(withFunctions(withConnection(program.command('worker'))))
     .summary('start a worker: a process that runs functions')
     .description(
       `Starts a worker that runs the functions of a folder. Start more of them, here or on other machines, to add capacity.
 
 SIGTERM or Ctrl-C drains it: it takes no more work, finishes what it has, and exits with status 0; with status 1
-when some handler did not end in time, or the worker could not start. A second Ctrl-C ends it at once.`,
+when some handler did not end in time, or the worker could not start. A second Ctrl-C ends it at once, with status 130.`,
     )
     .option('--concurrency <n>', 'how many runs of one function at once', wholeNumber(1, 65_536))
-    .option('--log-level <level>', 'trace, debug, info, warn, error, fatal or silent', 'info')
     .action(async (flags: WorkerFlags) => {
       const { concurrency } = flags;
       const connect = await connectOptions(flags, concurrency === undefined ? {} : { concurrency });
@@ -35,7 +36,7 @@ when some handler did not end in time, or the worker could not start. A second C
         functionsDirectory: flags.functions,
         logLevel: flags.logLevel,
         version: PACKAGE_VERSION,
-      });
+      }).catch(fail);
       // Timers and sockets of user code, and the channel to a parent, would keep the process alive.
       process.exit(status);
     });

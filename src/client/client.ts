@@ -1,5 +1,4 @@
 /** What a program uses to publish events, invoke functions and inspect. */
-import type { InspectedFunction, InspectedWorker } from '../core/report.ts';
 import { Caller } from '../bus/caller.ts';
 import { Bus } from '../bus/connection.ts';
 import { FRAME_OVERHEAD_BYTES } from '../bus/frame.ts';
@@ -13,7 +12,7 @@ import {
   type InputOf,
   type OutputOf,
 } from '../function/reference.ts';
-import { inspectThrough } from './inspect.ts';
+import { inspectThrough, type Inspection } from './inspect.ts';
 
 export interface ConnectOptions {
   /** NATS URL or URLs; empty ones count as not given. Default: the environment's `NATS_URL`, else `nats://127.0.0.1:4222`. */
@@ -32,13 +31,8 @@ export interface ConnectOptions {
 
 export const DEFAULT_SERVER = 'nats://127.0.0.1:4222';
 
-export interface Inspection {
-  workers(): Promise<InspectedWorker[]>;
-  functions(): Promise<InspectedFunction[]>;
-}
-
 export class Mill implements AsyncDisposable {
-  /** What the workers say of themselves, by request-reply. Throws UNAVAILABLE where no worker runs. */
+  /** What the workers say of themselves and of state, by request-reply. */
   readonly inspect: Inspection;
   readonly #bus: Bus;
   readonly #settings: Settings;

@@ -3,7 +3,70 @@ import type { Bus } from '../bus/connection.ts';
 import { MillraceError, isErrorCode } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf } from '../core/subjects.ts';
-import type { Inspection } from './client.ts';
+import type { InspectedFunction, InspectedWorker } from '../core/report.ts';
+import type { InspectedPartition, InspectedTransactions } from '../core/state-report.ts';
+
+export interface InspectedKey {
+  collection: string;
+  key: string;
+  /** The number of the partition that has the key, whether there is a value or not. */
+  partition: number;
+  /** The id of the worker that owns the partition. */
+  owner: string;
+  /** The id of the transaction that has the key locked for writing; null where none has. */
+  lockedBy: string | null;
+}
+
+export interface InspectedValue<Value = unknown> {
+  collection: string;
+  key: string;
+  value: Value;
+  /** Grows with every write to the key. */
+  version: number;
+  partition: number;
+}
+
+export interface ListOptions {
+  /** Only keys that begin with it; default: all keys of the collection. */
+  prefix?: string;
+  /** Items of one page, 1 to 1,000; default 100. */
+  limit?: number;
+  /** The `cursor` of the page before; null, as undefined, for the first page. */
+  cursor?: string | null;
+}
+
+export interface InspectedPage<Value = unknown> {
+  /** In the order of their keys, by UTF-16 code units; all were true at one moment. */
+  items: Pick<InspectedValue<Value>, 'key' | 'value' | 'version'>[];
+  /** For the next page; null at the end. */
+  cursor: string | null;
+}
+
+/**
+ * Questions to the workers. Each rejects with UNAVAILABLE where no worker runs and with TIMEOUT where none answers in
+ * time; those about state also with NOT_SUPPORTED where the broker has no JetStream.
+ */
+export interface Inspection {
+  workers(): Promise<InspectedWorker[]>;
+  functions(): Promise<InspectedFunction[]>;
+  /** All of them, by number; owner null while nobody owns one. `keys` counts the platform’s own, too. */
+  partitions(): Promise<InspectedPartition[]>;
+  /**
+   * Where a key lies, and who has it locked. Rejects with INVALID_INPUT for a name that is not legal, UNAVAILABLE while
+   * its partition has no owner.
+   */
+  key(collection: string, key: string): Promise<InspectedKey>;
+  /**
+   * The committed value, as it was at some moment between question and answer. Rejects with NOT_FOUND where there is
+   * none, INVALID_INPUT for a name that is not legal, UNAVAILABLE while its partition has no owner. `Value` is taken on
+   * trust.
+   */
+  state<Value = unknown>(collection: string, key: string): Promise<InspectedValue<Value>>;
+  /** A page of a collection's values. Rejects with INVALID_INPUT, or UNAVAILABLE while a partition has no owner. */
+  list<Value = unknown>(collection: string, options?: ListOptions): Promise<InspectedPage<Value>>;
+  /** Transactions that are under way, the oldest first, and counts since the start of the workers that live now. */
+  transactions(): Promise<InspectedTransactions>;
+}
 
 /** Beside the worker's own wait for silent workers: the way there and back. */
 const MARGIN_MS = 700;
@@ -50,10 +113,23 @@ function nobodyAnswers(namespace: string, cause: MillraceError): MillraceError {
 }
 
 export function inspectThrough(bus: Bus, settings: Settings): Inspection {
-  const ask = async <Answer>(what: string): Promise<Answer> =>
-    (await inspect(bus, settings, what)) as Answer;
+  const ask = async <Answer>(what: string, question?: object): Promise<Answer> =>
+    (await inspect(bus, settings, what, question)) as Answer;
   return {
-    workers: async () => (await ask<{ workers: never }>('workers')).workers,
-    functions: async () => (await ask<{ functions: never }>('functions')).functions,
+    workers: async () => (await ask<{ workers: InspectedWorker[] }>('workers')).workers,
+    functions: async () => (await ask<{ functions: InspectedFunction[] }>('functions')).functions,
+    partitions: async () =>
+      (await ask<{ partitions: InspectedPartition[] }>('partitions')).partitions,
+    transactions: () => ask('transactions'),
+    key: async (collection, key) => ask('key', { collection, key: oneKey(key) }),
+    state: async (collection, key) => ask('state', { collection, key: oneKey(key) }),
+    list: (collection, { prefix, limit, cursor } = {}) =>
+      ask('state', { collection, prefix, limit, cursor: cursor ?? undefined }),
   };
+}
+
+/** A key that is left out in JavaScript would ask for the whole collection. */
+function oneKey(key: string): string {
+  if (typeof key === 'string') return key;
+  throw new MillraceError('INVALID_INPUT', `A key must be text, not ${typeof key}.`);
 }

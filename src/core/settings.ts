@@ -40,12 +40,44 @@ const shape = z.strictObject({
   missedAfterMs: integer(300, 10 * MINUTE_MS, 3_500),
   drainTimeoutMs: integer(0, DAY_MS, 30_000),
   inspectTimeoutMs: integer(50, MINUTE_MS, 500),
+  // More would lie unevenly on the ring of keys (core/key-ring.ts).
+  partitions: integer(1, 256, 32),
+  replicas: integer(1, 5, 1),
+  capacity: integer(1, 10_000, 100),
+  maxValueBytes: integer(KiB, MiB, 512 * KiB),
+  maxTransactionBytes: integer(KiB, 4 * MiB, 768 * KiB),
+  maxTransactionKeys: integer(1, 100_000, 16_384),
+  maxTransactionAttempts: integer(1, 1_000, 64),
+  maxSessions: integer(1, 1_000_000, 16_384),
+  maxPartitionBytes: integer(MiB, 4_096 * MiB, 256 * MiB),
+  maxAppendBytes: integer(64 * KiB, 4 * MiB, 512 * KiB),
+  snapshotAfterBytes: integer(64 * KiB, 4_096 * MiB, 16 * MiB),
+  snapshotChunkBytes: integer(16 * KiB, MiB, 256 * KiB),
+  appendTimeoutMs: integer(100, MINUTE_MS, 2_000),
+  lockRetryMs: integer(10, MINUTE_MS, 200),
+  voteTimeoutMs: integer(50, MINUTE_MS, 2_000),
+  queryAfterMs: integer(10, MINUTE_MS, 500),
+  resolveAfterMs: integer(10, MINUTE_MS, 500),
+  keepOutcomeMs: integer(1_000, DAY_MS, MINUTE_MS),
+  ownerBeatMs: integer(50, MINUTE_MS, 500),
+  ownerMissedMs: integer(200, 10 * MINUTE_MS, 2_000),
+  handoverMs: integer(0, MINUTE_MS, 1_000),
+  answerKeepMs: integer(1_000, DAY_MS, 10 * MINUTE_MS),
 });
 
-const settingsSchema = shape.refine(
-  ({ missedAfterMs, heartbeatIntervalMs }) => missedAfterMs >= 2 * heartbeatIntervalMs,
-  { path: ['missedAfterMs'], message: 'must be at least twice heartbeatIntervalMs' },
-);
+const settingsSchema = shape
+  .refine(({ missedAfterMs, heartbeatIntervalMs }) => missedAfterMs >= 2 * heartbeatIntervalMs, {
+    path: ['missedAfterMs'],
+    message: 'must be at least twice heartbeatIntervalMs',
+  })
+  .refine(({ ownerMissedMs, ownerBeatMs }) => ownerMissedMs >= 2 * ownerBeatMs, {
+    path: ['ownerMissedMs'],
+    message: 'must be at least twice ownerBeatMs',
+  })
+  .refine(({ maxTransactionBytes, maxValueBytes }) => maxTransactionBytes >= maxValueBytes, {
+    path: ['maxTransactionBytes'],
+    message: 'must not be less than maxValueBytes',
+  });
 
 export type Settings = Readonly<z.infer<typeof settingsSchema>>;
 /** What a user may give: any of the settings, the rest are defaults. */

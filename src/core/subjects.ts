@@ -15,6 +15,24 @@ export interface Subjects {
   readonly leave: string;
   /** All of announce, beat and leave. */
   readonly membership: string;
+  /** A partition's log and its snapshots: captured by the platform's own streams. */
+  log(partition: string): string;
+  snapshot(partition: string): string;
+  /** Who hosts partitions and which: see state/cluster.ts. */
+  readonly stateBeat: string;
+  readonly stateLeave: string;
+  /** The assignment of partitions has changed. */
+  readonly stateAssignment: string;
+  /** Asks the owner of a partition to let go of it. */
+  stateRelease(workerId: string): string;
+  /** What functions on other workers do in a transaction of this worker's. */
+  stateJoin(workerId: string): string;
+  /** Asks a worker about the keys of a partition that it owns. */
+  stateAsk(workerId: string): string;
+  /** Answered with the worker's report of its partitions and transactions. */
+  stateReport(workerId: string): string;
+  /** Messages of transactions for one worker; `what` is the phase: prepare, vote, commit, abort, outcome, access. */
+  tx(what: string, workerId: string): string;
   inspect(what: string): string;
   /** Says which question is being answered: its reply subject. */
   readonly inspecting: string;
@@ -40,6 +58,16 @@ export function subjectsOf(namespace: string): Subjects {
     beat: `${namespace}.members.beat`,
     leave: `${namespace}.members.leave`,
     membership: `${namespace}.members.*`,
+    log: (partition) => `${namespace}.log.${partition}`,
+    snapshot: (partition) => `${namespace}.snapshot.${partition}`,
+    stateBeat: `${namespace}.state.beat`,
+    stateLeave: `${namespace}.state.leave`,
+    stateAssignment: `${namespace}.state.assignment`,
+    stateRelease: (workerId) => `${namespace}.state.release.${workerId}`,
+    stateJoin: (workerId) => `${namespace}.state.join.${workerId}`,
+    stateAsk: (workerId) => `${namespace}.state.ask.${workerId}`,
+    stateReport: (workerId) => `${namespace}.state.report.${workerId}`,
+    tx: (what, workerId) => `${namespace}.tx.${what}.${workerId}`,
     inspect: (what) => `${namespace}.inspect.${what}`,
     inspecting: `${namespace}.inspecting`,
     // A dot keeps it apart from the group of any function.

@@ -3,10 +3,14 @@
  *
  * - D1  Children are in process groups of their own: Ctrl-C in a terminal reaches only this process, which stops
  *       the workers first and the broker last.
- * - D2  A child that dies is started again, with growing pauses; one that cannot start at first ends the start.
+ * - D2  A child that dies is started again, with growing pauses (backoff.ts), an edit ending a worker's pause; one that
+ *       cannot start at first ends the start.
  * - D3  Whatever way this process ends, its children end: workers notice the closed channel, the broker its guard.
  */
 import { findBroker, startBroker, type Broker, type BrokerBinary } from '../broker/index.ts';
+import { MillraceError } from '../core/errors.ts';
+import { Backoff } from './backoff.ts';
+import { Restarts } from './restarts.ts';
 import { FunctionsWatch } from './watch.ts';
 import { WorkerProcess } from './worker-process.ts';
 
@@ -23,15 +27,18 @@ export interface DevOptions {
   complain: (line: string) => void;
 }
 
-const FIRST_RESTART_MS = 500;
-const LONGEST_RESTART_MS = 30_000;
-
 export class Dev {
   readonly #options: DevOptions;
   readonly #workers = new Set<WorkerProcess>();
-  readonly #restarts = new Set<NodeJS.Timeout>();
+  readonly #workerRestarts = new Restarts();
+  readonly #brokerRestarts = new Restarts();
+  readonly #brokerBackoff = new Backoff();
+  readonly #abort = new AbortController();
   #broker: Broker | undefined;
-  #watch: FunctionsWatch | undefined;
+  readonly #watch: FunctionsWatch;
+  #started = false;
+  /** An edit was seen before all workers had started. */
+  #changed = false;
   #stopping = false;
   #reloading: Promise<void> = Promise.resolve();
   #fail: (error: unknown) => void = () => {};
@@ -42,6 +49,10 @@ export class Dev {
 
   constructor(options: DevOptions) {
     this.#options = options;
+    this.#watch = new FunctionsWatch({
+      onChange: () => this.#onChange(),
+      onError: ({ message }) => options.complain(`edits may not be seen: ${message}`),
+    });
     // Nobody may be waiting for it yet, or any more.
     this.failed.catch(() => {});
   }
@@ -51,74 +62,86 @@ export class Dev {
     const { say, server, workers } = this.#options;
     let url = server;
     if (url === undefined) {
-      const binary = await findBroker({ onProgress: say });
+      const binary = await findBroker({ onProgress: say, signal: this.#abort.signal });
       url = await this.#startBroker(binary);
       say(`nats-server ${binary.version} runs, data in ${this.#options.storeDirectory}`);
     }
+    // Before anything is loaded, so that no edit is missed.
+    await this.#watch.add([this.#options.functionsDirectory]);
     // One alone first: if the functions do not load, that is said once.
-    const inputs = await this.#startWorker(url);
-    const others = Array.from({ length: workers - 1 }, () => this.#startWorker(url));
-    await Promise.all(others);
-    this.#watch = new FunctionsWatch(this.#options.functionsDirectory, inputs, () =>
-      this.#onChange(),
-    );
+    const inputs = await this.#startWorker(url, new Backoff());
+    const others = Array.from({ length: workers - 1 }, () => this.#startWorker(url, new Backoff()));
+    await Promise.all([...others, this.#watch.add(inputs)]);
+    this.#started = true;
+    if (this.#changed) this.#onChange();
     return url;
   }
 
   /** Workers drain, then the broker ends. May be called at any time. */
   async stop(): Promise<void> {
     this.#stopping = true;
-    for (const timer of this.#restarts) clearTimeout(timer);
-    await this.#watch?.close();
+    this.#abort.abort();
+    this.#workerRestarts.clear();
+    this.#brokerRestarts.clear();
+    await this.#watch.close();
     await Promise.all([...this.#workers].map((worker) => worker.stop()));
     await this.#broker?.stop();
+  }
+
+  /** For somebody who does not wait for `stop`: kills the workers. The broker's guard ends it with this process (D3). */
+  kill(): void {
+    this.#stopping = true;
+    for (const worker of this.#workers) worker.kill();
   }
 
   async #startBroker(binary: BrokerBinary): Promise<string> {
     const { port, storeDirectory } = this.#options;
     const broker = await startBroker({ binary, port, storeDir: storeDirectory });
+    const readyAtMs = performance.now();
     this.#broker = broker;
-    void broker.exited.then(({ unexpected }) => {
-      if (unexpected && !this.#stopping) void this.#restartBroker(binary);
+    void broker.exited.then(({ unexpected, code, signal }) => {
+      if (!unexpected || this.#stopping) return;
+      const why = signal === null ? `ended with status ${code}` : `was ended by ${signal}`;
+      this.#restartBroker(binary, performance.now() - readyAtMs, `the broker ${why}`);
     });
     // Stopped while it was starting.
     if (this.#stopping) await broker.stop();
     return broker.url;
   }
 
-  async #restartBroker(binary: BrokerBinary): Promise<void> {
-    this.#options.complain('the broker ended unexpectedly; it is started again');
-    try {
-      await this.#startBroker(binary);
-    } catch (error) {
-      this.#fail(error);
-    }
+  #restartBroker(binary: BrokerBinary, ranForMs: number, why: string): void {
+    const waitMs = this.#brokerRestarts.plan(this.#brokerBackoff, ranForMs, () => {
+      this.#startBroker(binary).catch((error: unknown) => {
+        if (this.#stopping) return;
+        // Another program on its port or a store that cannot be written does not pass by itself.
+        if (!(error instanceof MillraceError && error.retryable)) this.#fail(error);
+        else this.#restartBroker(binary, 0, `the broker did not start: ${error.message}`);
+      });
+    });
+    this.#options.complain(`${why}; it is started again in ${waitMs} ms`);
   }
 
-  async #startWorker(url: string, attempt = 0): Promise<string[]> {
+  /** Resolves with the files that its functions were built from. */
+  async #startWorker(url: string, backoff: Backoff, again = false): Promise<string[]> {
     if (this.#stopping) return [];
     const worker = new WorkerProcess(['worker', '--server', url, ...this.#options.workerArguments]);
     this.#workers.add(worker);
     void worker.exited.then((why) => {
       this.#workers.delete(worker);
-      if (worker.wasReady && !this.#stopping) this.#restartWorker(url, 0, why);
-      else if (attempt > 0 && !this.#stopping) this.#restartWorker(url, attempt, why);
+      if (this.#stopping || !(worker.wasReady || again)) return;
+      const waitMs = this.#workerRestarts.plan(backoff, worker.readyForMs(), () => {
+        // What keeps it from starting it has said itself; the next attempt follows its exit.
+        this.#startWorker(url, backoff, true).catch(() => {});
+      });
+      this.#options.complain(`a worker ${why}; another is started in ${waitMs} ms`);
     });
     return worker.ready;
   }
 
-  #restartWorker(url: string, attempt: number, why: string): void {
-    const waitMs = Math.min(FIRST_RESTART_MS * 2 ** attempt, LONGEST_RESTART_MS);
-    this.#options.complain(`a worker ${why}; another is started in ${waitMs} ms`);
-    const timer = setTimeout(() => {
-      this.#restarts.delete(timer);
-      // What keeps it from starting it has said itself; the next attempt follows its exit.
-      this.#startWorker(url, attempt + 1).catch(() => {});
-    }, waitMs);
-    this.#restarts.add(timer);
-  }
-
   #onChange(): void {
+    this.#changed = true;
+    if (!this.#started) return;
+    this.#workerRestarts.hurry();
     this.#reloading = this.#reloading.then(() => this.#reload());
   }
 
@@ -138,7 +161,7 @@ export class Dev {
         `a further worker was not reloaded, its old version keeps running:\n${other.message}`,
       );
     }
-    this.#watch?.alsoWatch(outcome.inputs);
+    await this.#watch.add(outcome.inputs);
     say(`reloaded: ${outcome.functions.join(', ')}`);
   }
 }

@@ -18,7 +18,7 @@ export class WorkerProcess {
   /** Resolves with how it ended, to follow "a worker …". */
   readonly exited: Promise<string>;
   #onReload: ((outcome: ReloadOutcome) => void) | undefined;
-  wasReady = false;
+  #readyAtMs: number | undefined;
 
   /** `main` is the file of the `millrace` command that is run. */
   constructor(commandLine: readonly string[], main = THIS_MAIN) {
@@ -35,7 +35,7 @@ export class WorkerProcess {
     this.ready = new Promise((resolve, reject) => {
       this.#child.on('message', (message: FromWorker) => {
         if (message.type === 'ready') {
-          this.wasReady = true;
+          this.#readyAtMs = performance.now();
           resolve(message.inputs);
         } else this.#onReload?.(message);
       });
@@ -43,6 +43,15 @@ export class WorkerProcess {
     });
     // Not everybody who starts a worker waits for it.
     this.ready.catch(() => {});
+  }
+
+  get wasReady(): boolean {
+    return this.#readyAtMs !== undefined;
+  }
+
+  /** For how many ms it has been ready; 0 where it was not yet. */
+  readyForMs(): number {
+    return this.#readyAtMs === undefined ? 0 : performance.now() - this.#readyAtMs;
   }
 
   /** Never rejects: a worker that dies or hangs meanwhile has not reloaded. */
@@ -62,9 +71,21 @@ export class WorkerProcess {
   async stop(): Promise<void> {
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
     this.#child.kill('SIGTERM');
-    const timer = setTimeout(() => this.#child.kill('SIGKILL'), STOP_TIMEOUT_MS);
+    const timer = setTimeout(() => this.kill(), STOP_TIMEOUT_MS);
     await this.exited;
     clearTimeout(timer);
+  }
+
+  /** At once, with what it has started itself. */
+  kill(): void {
+    const { pid, exitCode, signalCode } = this.#child;
+    // Once it has been collected, its number may be another's.
+    if (pid === undefined || exitCode !== null || signalCode !== null) return;
+    try {
+      process.kill(process.platform === 'win32' ? pid : -pid, 'SIGKILL');
+    } catch {
+      // It has ended just now.
+    }
   }
 }
 

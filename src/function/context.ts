@@ -34,6 +34,22 @@ export interface InvocationInfo {
 }
 
 /**
+ * Values by key. What is read and written is part of the invocation's transaction: it is seen by others, wholly, when the
+ * handler has returned, and never when it throws. When another transaction stands in the way the handler is run again:
+ * what it does outside of state, events and calls may then happen more than once.
+ *
+ * Values are what JSON can hold, up to 512 KiB each; keys are text of 1 to 1,024 bytes without control characters.
+ * Methods reject with INVALID_INPUT or PAYLOAD_TOO_LARGE.
+ */
+export interface Collection<Value = unknown> {
+  /** The value, with this invocation's own writes; undefined where there is none. */
+  get<Read = Value>(key: string): Promise<Read | undefined>;
+  /** Takes the value as it is now: later changes of the object are not written. */
+  set(key: string, value: Value): Promise<void>;
+  delete(key: string): Promise<void>;
+}
+
+/**
  * What a handler is given beside its event. Valid until the handler has returned, thrown or run into its timeout: from
  * then on `invoke` and `emit` reject with CANCELLED. What they reject with and the handler does not catch makes it fail
  * as FUNCTION_FAILED, whatever its own code: the requester's input was not to blame.
@@ -60,6 +76,12 @@ export interface Context {
    * or an invocation emits more than 1,024 events or 8 MiB of payloads together.
    */
   emit(subject: string, data?: unknown, options?: PublishOptions): Promise<void>;
+
+  /**
+   * Values by key in a collection (1 to 64 of `A-Z a-z 0-9 _ -`), which exists as soon as something is in it. Throws
+   * INVALID_INPUT for another name, NOT_SUPPORTED where the NATS server has no JetStream.
+   */
+  state<Value = unknown>(collection: string): Collection<Value>;
 
   /** A pino child logger that writes the function's name and the invocation's id with every line. */
   readonly log: Logger;

@@ -8,14 +8,23 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Msg, Subscription } from 'nats';
-import type { Bus } from '../bus/connection.ts';
+import type { z } from 'zod';
+import { NO_RESPONDERS, type Bus } from '../bus/connection.ts';
 import type { Members } from '../bus/members.ts';
 import { readControl, writeControl } from '../bus/messages.ts';
 import { MillraceError } from '../core/errors.ts';
+import type { WorkerRecord } from '../core/directory.ts';
 import { inspectedWorker, mergeFunctions } from '../core/merge-reports.ts';
 import { workerReportSchema, type InspectedWorker, type WorkerReport } from '../core/report.ts';
 import type { Settings } from '../core/settings.ts';
+import {
+  mergePartitions,
+  mergeTransactions,
+  stateReportSchema,
+  type StateReport,
+} from '../core/state-report.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
+import type { StateQuestions } from '../state/questions.ts';
 import { failPlain } from './transports.ts';
 
 /** How long each in the line waits for the one before it. */
@@ -27,21 +36,35 @@ const YOUNG_MS = 1_000;
 const ROLL_CALL_MS = 100;
 const NOTHING = new Uint8Array();
 
+export interface InspectedSelf {
+  readonly report: () => WorkerReport;
+  /** Undefined where there is no state. */
+  readonly state: () => StateQuestions | undefined;
+}
+
 export class Inspector {
   readonly #bus: Bus;
   readonly #settings: Settings;
   readonly #subjects: Subjects;
   readonly #members: Members;
   readonly #workerId: string;
-  readonly #report: () => WorkerReport;
+  readonly #report: InspectedSelf['report'];
+  readonly #state: InspectedSelf['state'];
   /** Reply subject → when it is this worker's turn. */
   readonly #waiting = new Map<string, NodeJS.Timeout>();
   readonly #startedAtMs = performance.now();
   readonly #questions: Subscription[];
   readonly #reports: Subscription;
-  readonly #whats: Record<string, () => Promise<object>> = {
+  readonly #whats: Record<string, (payload: Uint8Array) => Promise<object>> = {
     workers: async () => ({ workers: await this.#workers() }),
-    functions: async () => ({ functions: mergeFunctions(await this.#allReports()) }),
+    functions: async () => ({ functions: mergeFunctions((await this.#askAll()).reports) }),
+    partitions: async () => {
+      const { partitions } = this.#stateQuestions();
+      return { partitions: mergePartitions(await this.#stateReports(), partitions) };
+    },
+    transactions: async () => mergeTransactions(await this.#stateReports()),
+    key: async (payload) => this.#stateQuestions().key(payload),
+    state: async (payload) => this.#stateQuestions().state(payload),
   };
 
   constructor(
@@ -49,7 +72,7 @@ export class Inspector {
     settings: Settings,
     members: Members,
     workerId: string,
-    report: () => WorkerReport,
+    { report, state }: InspectedSelf,
   ) {
     this.#bus = bus;
     this.#settings = settings;
@@ -57,6 +80,7 @@ export class Inspector {
     this.#members = members;
     this.#workerId = workerId;
     this.#report = report;
+    this.#state = state;
     this.#reports = bus.subscribe(this.#subjects.workerReport(workerId), ({ reply }) =>
       bus.answer(reply, writeControl(report())),
     );
@@ -77,14 +101,14 @@ export class Inspector {
     this.#reports.unsubscribe();
   }
 
-  #onQuestion({ subject, reply = '' }: Msg): void {
+  #onQuestion({ subject, data, reply = '' }: Msg): void {
     if (reply === '' || this.#waiting.size >= MAX_WAITING) return;
     const place = this.#placeInLine(reply);
-    if (place === 0) void this.#answer(subject, reply);
+    if (place === 0) void this.#answer(subject, data, reply);
     else {
       const timer = setTimeout(() => {
         this.#waiting.delete(reply);
-        void this.#answer(subject, reply);
+        void this.#answer(subject, data, reply);
       }, place * TURN_MS);
       this.#waiting.set(reply, timer);
     }
@@ -103,12 +127,12 @@ export class Inspector {
     this.#waiting.delete(reply);
   }
 
-  async #answer(subject: string, reply: string): Promise<void> {
+  async #answer(subject: string, data: Uint8Array, reply: string): Promise<void> {
     try {
       this.#bus.publish(this.#subjects.inspecting, Buffer.from(reply));
       const what = subject.slice(this.#subjects.inspect('').length);
       if (!Object.hasOwn(this.#whats, what)) throw this.#unknown(what);
-      const answer = await (this.#whats[what] as () => Promise<object>)();
+      const answer = await (this.#whats[what] as (payload: Uint8Array) => Promise<object>)(data);
       this.#bus.answer(reply, writeControl(answer));
     } catch (cause) {
       const error =
@@ -134,37 +158,56 @@ export class Inspector {
     );
   }
 
-  async #allReports(): Promise<WorkerReport[]> {
-    return (await this.#askAll()).reports;
+  /** Of all workers that answer, this one among them. */
+  async #stateReports(): Promise<StateReport[]> {
+    const reports = [this.#stateQuestions().report()];
+    await this.#eachOther(async ({ id }) => {
+      const report = await this.#ask(this.#subjects.stateReport(id), stateReportSchema);
+      if (typeof report === 'object') reports.push(report);
+    });
+    return reports;
+  }
+
+  #stateQuestions(): StateQuestions {
+    const questions = this.#state();
+    if (questions !== undefined) return questions;
+    throw new MillraceError(
+      'NOT_SUPPORTED',
+      'There is no state: the NATS server has no JetStream.',
+    );
   }
 
   async #askAll(): Promise<{ reports: WorkerReport[]; silent: InspectedWorker[] }> {
+    const reports = [this.#report()];
+    const silent: InspectedWorker[] = [];
+    await this.#eachOther(async ({ id, functions }) => {
+      const report = await this.#ask(this.#subjects.workerReport(id), workerReportSchema);
+      if (report === 'gone') this.#members.directory.remove(id);
+      else if (report === 'silent') silent.push(unresponsive(id, functions));
+      else reports.push(report);
+    });
+    return { reports, silent };
+  }
+
+  async #eachOther(ask: (worker: WorkerRecord) => Promise<void>): Promise<void> {
     if (performance.now() - this.#startedAtMs < YOUNG_MS) {
       this.#members.hello(true);
       await delay(ROLL_CALL_MS);
     }
-    const reports = [this.#report()];
-    const silent: InspectedWorker[] = [];
     const others = this.#members.directory.workers().filter(({ id }) => id !== this.#workerId);
-    await Promise.all(
-      others.map(async ({ id, functions }) => {
-        const report = await this.#ask(id);
-        if (report === 'gone') this.#members.directory.remove(id);
-        else if (report === 'silent') silent.push(unresponsive(id, functions));
-        else reports.push(report);
-      }),
-    );
-    return { reports, silent };
+    await Promise.all(others.map(ask));
   }
 
-  async #ask(workerId: string): Promise<WorkerReport | 'gone' | 'silent'> {
+  async #ask<Report>(
+    subject: string,
+    schema: z.ZodType<Report>,
+  ): Promise<Report | 'gone' | 'silent'> {
     try {
       const { inspectTimeoutMs } = this.#settings;
-      const subject = this.#subjects.workerReport(workerId);
       const message = await this.#bus.request(subject, NOTHING, inspectTimeoutMs);
-      return readControl(workerReportSchema, message.data) ?? 'silent';
+      return readControl(schema, message.data) ?? 'silent';
     } catch (error) {
-      return (error as MillraceError).code === 'TIMEOUT' ? 'silent' : 'gone';
+      return (error as MillraceError).details === NO_RESPONDERS ? 'gone' : 'silent';
     }
   }
 }

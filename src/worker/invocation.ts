@@ -2,6 +2,9 @@
 import type { Logger } from 'pino';
 import type { PreparedEvent } from '../bus/publisher.ts';
 import { CallError, MillraceError } from '../core/errors.ts';
+import type { Age } from '../core/state/age.ts';
+import type { Attempt } from '../state/attempt.ts';
+import type { Joinable } from '../state/join.ts';
 import type { ContentType, Encoded, EncodedBody } from '../core/payload.ts';
 import type { Context, FunctionEvent, InvocationInfo } from '../function/context.ts';
 import type { FunctionReference } from '../function/reference.ts';
@@ -18,6 +21,14 @@ export interface Incoming {
   headers: Readonly<Record<string, string>>;
   eventId: string;
   attempt: number;
+  /**
+   * May the same request come again? `id`: it has an id of its requester's, at any time; `call`: only when this worker
+   * dies; `never`.
+   */
+  repeats: 'id' | 'call' | 'never';
+  /** Of the caller: where the transaction is in which this invocation takes part. */
+  transaction?: string | undefined;
+  joined?: Joinable | undefined;
   /** How long the requester waits, in milliseconds from now; undefined for an event that nobody waits for. */
   timeoutMs: number | undefined;
   answer(encoded: Encoded): void;
@@ -42,6 +53,11 @@ export class Invocation {
   expired = false;
   /** Encoded when they were emitted: what the handler changes afterwards is not sent. */
   readonly emits: PreparedEvent[] = [];
+  /** How often its handler has begun: more than once when its transaction was refused. */
+  runs = 1;
+  /** The transaction of the present run, if it uses state. */
+  attempt: Attempt | undefined;
+  age: Age | undefined;
   #emittedBytes = 0;
   #abort: AbortController | undefined;
   #abortReason: unknown;
@@ -63,6 +79,14 @@ export class Invocation {
   /** What the handler emits or calls from here on would be lost. */
   get ended(): boolean {
     return this.returned || this.settled;
+  }
+
+  /** Nothing of the run before counts. */
+  beginAgain(): void {
+    this.runs += 1;
+    this.returned = false;
+    this.emits.length = 0;
+    this.#emittedBytes = 0;
   }
 
   /** Throws PAYLOAD_TOO_LARGE beyond what one invocation may emit. */
@@ -108,7 +132,12 @@ export class Invocation {
 export interface InvocationHost {
   readonly log: Logger;
   prepareEvent: (invocation: Invocation, ...emit: Parameters<Context['emit']>) => PreparedEvent;
-  invoke: (invocation: Invocation, ...call: Parameters<Context['invoke']>) => Promise<unknown>;
+  /** `transaction`: the caller's, begun when it is first asked for. */
+  invoke: (
+    invocation: Invocation,
+    transaction: () => Joinable,
+    ...call: Parameters<Context['invoke']>
+  ) => Promise<unknown>;
 }
 
 /** What `ctx.emit` rejects with: the handler's own mistake, never the answer to its requester. */
@@ -119,29 +148,41 @@ export class InvocationContext {
   readonly invocation: InvocationInfo;
   readonly invoke: (...call: Parameters<Context['invoke']>) => Promise<unknown>;
   readonly emit: Context['emit'];
+  readonly state: Context['state'];
   readonly #run: Invocation;
   readonly #host: InvocationHost;
   #log: Logger | undefined;
 
-  constructor(run: Invocation, info: InvocationInfo, host: InvocationHost) {
+  constructor(
+    run: Invocation,
+    info: InvocationInfo,
+    host: InvocationHost,
+    transaction: () => Joinable,
+  ) {
+    const { runs } = run;
+    const over = (): boolean => run.ended || run.runs !== runs;
     this.#run = run;
     this.#host = host;
     this.invocation = info;
     this.invoke = async (...call) => {
       try {
-        if (run.ended) throw usedTooLate('invoke', info);
-        return await host.invoke(run, ...call);
+        if (over()) throw usedTooLate('invoke', info);
+        return await host.invoke(run, transaction, ...call);
       } catch (thrown) {
         throw asCallError(call[0], thrown);
       }
     };
     this.emit = async (subject, data, options) => {
       try {
-        if (run.ended) throw usedTooLate('emit', info);
+        if (over()) throw usedTooLate('emit', info);
         run.addEvent(host.prepareEvent(run, subject, data, options));
       } catch (thrown) {
         throw asEmitError(thrown);
       }
+    };
+    this.state = (collection) => {
+      if (over()) throw usedTooLate('state', info);
+      return transaction().collection(collection);
     };
   }
 

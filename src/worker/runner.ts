@@ -6,18 +6,27 @@
  * - R3  A handler that outlives its deadline loses its slot, so that it cannot stop the function; how many such
  *       handlers there are is counted, and beyond `maxAbandoned` new invocations are refused.
  * - R4  Nothing that a handler does or throws reaches the caller of these methods.
- * - R5  Emitted events are published after the handler has succeeded and before its answer.
+ * - R5  Emitted events are published after the handler has succeeded and before its answer; with state they are part of
+ *       the transaction, which is committed before the answer.
+ * - R6  What a handler read is true before anyone hears of it, its error included: the transaction is committed, without
+ *       its writes if the handler threw, before the answer. A transaction that is refused is run again, unseen.
  */
 import { Admission } from '../core/admission.ts';
-import { CallError, MillraceError, messageOf } from '../core/errors.ts';
+import { MillraceError } from '../core/errors.ts';
 import { decodePayload, encodePayload, type Encoded } from '../core/payload.ts';
 import type { PreparedEvent } from '../bus/publisher.ts';
 import type { Settings } from '../core/settings.ts';
+import type { Failure } from '../core/state/transaction.ts';
 import type { Context, InvocationInfo } from '../function/context.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import { validate, type Validation } from '../function/schema.ts';
+import { answerKey, encodeAnswer, firstAnswer } from '../state/answers.ts';
+import { Attempt, refusalFor, type WrittenCollections } from '../state/attempt.ts';
+import type { Joinable } from '../state/join.ts';
+import { encodeEmit } from '../state/outbox.ts';
+import type { Transactions } from '../state/transactions.ts';
+import { answerFor, describe } from './answers.ts';
 import {
-  EmitError,
   eventOf,
   Invocation,
   InvocationContext,
@@ -25,10 +34,13 @@ import {
   type InvocationHost,
 } from './invocation.ts';
 import { logThrown } from './log-thrown.ts';
+import { waitBeforeRun } from './run-again.ts';
 import type { FunctionStats } from './stats.ts';
 
 export interface RunnerHost extends InvocationHost {
   readonly workerId: string;
+  /** Undefined where the broker has no JetStream: then there is no state. */
+  readonly transactions: Transactions | undefined;
   publishAll(events: readonly PreparedEvent[]): Promise<void>;
   /** All invocations that are not answered yet; the worker's sweep looks for deadlines here. */
   readonly live: Map<Invocation, FunctionRunner>;
@@ -40,6 +52,7 @@ export class FunctionRunner {
   readonly #settings: Settings;
   readonly #host: RunnerHost;
   readonly #admission: Admission<Invocation>;
+  readonly #written: WrittenCollections = new Set();
   #freedSlots = 0;
   #starting = false;
   #stopped = false;
@@ -90,6 +103,7 @@ export class FunctionRunner {
   giveUp(invocation: Invocation, error: MillraceError): void {
     invocation.abort(error);
     this.#fail(invocation, error);
+    invocation.attempt?.transaction.abandon();
     if (!invocation.running) {
       this.#admission.forget();
       return;
@@ -114,18 +128,35 @@ export class FunctionRunner {
     }
     invocation.running = true;
     invocation.startedAtMs = now;
+    this.#run(invocation);
+  }
+
+  #run(invocation: Invocation): void {
     try {
-      const { incoming } = invocation;
-      const data = decodePayload(incoming.type, incoming.body, this.#settings);
-      const schema = this.loaded.definition.input;
-      if (schema === undefined) this.#handle(invocation, data);
+      if (!this.#mayBeKnown(invocation)) this.#decode(invocation);
       else
-        this.#then(invocation, validate(schema, data), (checked) =>
-          this.#checkedInput(invocation, checked),
+        this.#then(
+          invocation,
+          firstAnswer(this.#attempt(invocation), this.#answerKey(invocation)),
+          (first) => {
+            if (first === undefined) this.#decode(invocation);
+            else this.#succeed(invocation, first);
+          },
         );
     } catch (thrown) {
       this.#thrown(invocation, thrown);
     }
+  }
+
+  #decode(invocation: Invocation): void {
+    const { incoming } = invocation;
+    const data = decodePayload(incoming.type, incoming.body, this.#settings);
+    const schema = this.loaded.definition.input;
+    if (schema === undefined) this.#handle(invocation, data);
+    else
+      this.#then(invocation, validate(schema, data), (checked) =>
+        this.#checkedInput(invocation, checked),
+      );
   }
 
   #checkedInput(invocation: Invocation, checked: Validation): void {
@@ -150,7 +181,8 @@ export class FunctionRunner {
       version: this.loaded.version,
       worker: this.#host.workerId,
     };
-    const context = new InvocationContext(invocation, info, this.#host) as Context;
+    const transaction = (): Joinable => incoming.joined ?? this.#attempt(invocation);
+    const context = new InvocationContext(invocation, info, this.#host, transaction) as Context;
     const result: unknown = this.loaded.definition.handler(eventOf(incoming, data), context);
     this.#then(invocation, result, (value) => this.#returned(invocation, value));
   }
@@ -179,14 +211,72 @@ export class FunctionRunner {
 
   #finish(invocation: Invocation, value: unknown): void {
     const encoded = this.#encodeResult(invocation, value);
-    if (invocation.emits.length === 0 || invocation.settled) {
-      this.#succeed(invocation, encoded);
-      return;
+    const { attempt, emits, settled } = invocation;
+    const { joined } = invocation.incoming;
+    if (settled) this.#succeed(invocation, encoded);
+    else if (joined !== undefined) {
+      // The transaction is its caller's to commit.
+      const taken = Promise.all(emits.map(async (emit) => joined.emit(emit)));
+      this.#then(invocation, taken, () => this.#succeed(invocation, encoded));
+    } else if (attempt !== undefined && attempt.transaction.size > 0) {
+      // R6
+      this.#keepAnswer(invocation, attempt, encoded);
+      attempt.over();
+      this.#then(invocation, attempt.commit(emits.map((emit) => encodeEmit(emit))), () =>
+        this.#succeed(invocation, encoded),
+      );
+    } else if (emits.length === 0) this.#succeed(invocation, encoded);
+    else {
+      // R5
+      this.#then(invocation, this.#host.publishAll(emits), () =>
+        this.#succeed(invocation, encoded),
+      );
     }
-    // R5
-    this.#then(invocation, this.#host.publishAll(invocation.emits), () =>
-      this.#succeed(invocation, encoded),
-    );
+  }
+
+  /** In the same transaction as its effects: a repeated request gets this answer, whichever worker it reaches. */
+  #keepAnswer(invocation: Invocation, { transaction }: Attempt, encoded: Encoded): void {
+    const { repeats } = invocation.incoming;
+    if (repeats === 'never' || (repeats === 'call' && !transaction.writes)) return;
+    const answer = encodeAnswer(encoded, this.#settings.maxValueBytes);
+    transaction.write(this.#answerKey(invocation), answer, performance.now());
+  }
+
+  /** A request with an id of its own, or a call that comes again because its worker died, may have an answer already. */
+  #mayBeKnown({ incoming: { repeats, attempt } }: Invocation): boolean {
+    if (this.#host.transactions === undefined || repeats === 'never') return false;
+    return repeats === 'id' || attempt > 1;
+  }
+
+  #answerKey({ incoming: { eventId } }: Invocation): string {
+    return answerKey(this.loaded.name, eventId);
+  }
+
+  #attempt(invocation: Invocation): Attempt {
+    const { transactions } = this.#host;
+    if (transactions === undefined) {
+      throw new MillraceError(
+        'NOT_SUPPORTED',
+        'There is no state: the NATS server has no JetStream.',
+      );
+    }
+    if (invocation.attempt === undefined) {
+      const transaction = transactions.begin(invocation.deadlineMs, invocation.age);
+      invocation.age = transaction.identity.age;
+      const attempt = new Attempt(transaction, this.#settings, this.#written, (event) =>
+        invocation.addEvent(event),
+      );
+      transactions.attempts.set(transaction.identity.id, attempt);
+      invocation.attempt = attempt;
+    }
+    return invocation.attempt;
+  }
+
+  #endAttempt(invocation: Invocation): void {
+    if (invocation.attempt !== undefined) {
+      this.#host.transactions?.ended(invocation.attempt.transaction);
+    }
+    invocation.attempt = undefined;
   }
 
   #encodeResult(invocation: Invocation, value: unknown): Encoded {
@@ -226,6 +316,7 @@ export class FunctionRunner {
   }
 
   #succeed(invocation: Invocation, encoded: Encoded): void {
+    this.#endAttempt(invocation);
     if (!invocation.settled) {
       this.#settle(invocation);
       this.#deliver(() => invocation.incoming.answer(encoded));
@@ -235,10 +326,52 @@ export class FunctionRunner {
 
   #thrown(invocation: Invocation, thrown: unknown): void {
     invocation.returned = true;
-    const error = this.#asAnswer(thrown);
+    const { attempt } = invocation;
+    const { joined } = invocation.incoming;
+    // What it wrote in its caller's transaction cannot be told from the rest.
+    if (joined?.wrote === true) {
+      void joined.doom(`${this.loaded.name}, which took part in the transaction, failed.`);
+    }
+    const failure = attempt?.transaction.failure;
+    if (failure !== undefined) this.#interrupted(invocation, failure);
+    else if (attempt === undefined || invocation.settled || attempt.transaction.size === 0) {
+      this.#failed(invocation, answerFor(this.loaded.name, thrown), thrown);
+    } else {
+      // R6: what it threw for may have been another transaction's doing that is not committed in the end.
+      attempt.over();
+      attempt.transaction.forgetWrites();
+      attempt.commit([]).then(
+        () => this.#failed(invocation, answerFor(this.loaded.name, thrown), thrown),
+        () => this.#interrupted(invocation, attempt.transaction.failure as Failure),
+      );
+    }
+  }
+
+  #failed(invocation: Invocation, error: MillraceError, thrown: unknown): void {
+    this.#endAttempt(invocation);
     if (!invocation.settled) this.#fail(invocation, error);
     this.#logFailure(invocation, error, thrown);
     this.#ended(invocation);
+  }
+
+  /** Its transaction was refused: the handler is run again, with the same age, until it is told that it can't be. */
+  #interrupted(invocation: Invocation, failure: Failure): void {
+    this.#endAttempt(invocation);
+    const { maxTransactionAttempts } = this.#settings;
+    const waitMs = this.#stopped
+      ? undefined
+      : waitBeforeRun(invocation, failure, maxTransactionAttempts);
+    if (waitMs === undefined) {
+      const error = refusalFor(failure, this.loaded.name, invocation.runs);
+      this.#failed(invocation, error, error);
+      return;
+    }
+    invocation.beginAgain();
+    setTimeout(() => {
+      // Its deadline may have come meanwhile.
+      if (invocation.settled) this.#ended(invocation);
+      else this.#run(invocation);
+    }, waitMs);
   }
 
   #logFailure(invocation: Invocation, error: MillraceError, thrown: unknown): void {
@@ -310,77 +443,8 @@ export class FunctionRunner {
       `${name} is full on this worker: ${this.running} run and ${this.queued} wait.`,
     );
   }
-
-  /**
-   * A MillraceError that the handler throws itself is its answer; the failure of a call that it made, or of an event
-   * that it wanted to emit, is not: the requester's input was fine.
-   */
-  #asAnswer(thrown: unknown): MillraceError {
-    const own = ownAnswer(thrown);
-    if (own !== undefined) return own;
-    const { name, code, retryable } = thrownFacts(thrown);
-    return new MillraceError(
-      'FUNCTION_FAILED',
-      `${this.loaded.name} failed: ${messageOf(thrown)}`,
-      {
-        retryable,
-        details: code === undefined ? { name } : { name, code },
-        cause: thrown,
-      },
-    );
-  }
 }
-
-/** A copy: the handler can have put anything into the original, and a proxy throws even when it is asked what it is. */
-function ownAnswer(thrown: unknown): MillraceError | undefined {
-  try {
-    if (thrown instanceof CallError || thrown instanceof EmitError) return undefined;
-    if (!(thrown instanceof MillraceError)) return undefined;
-    const { code, details } = thrown;
-    const { message, retryable }: { message: unknown; retryable: unknown } = thrown;
-    const answer = new MillraceError(code, String(message), {
-      retryable: retryable === true,
-      details,
-      cause: thrown,
-    });
-    return answer.status > 0 ? answer : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-/** Characters of a thrown error's name or code that travel in the answer. */
-const MAX_FACT_LENGTH = 100;
 
 function isPromiseLike<Value>(value: Value | PromiseLike<Value>): value is PromiseLike<Value> {
   return typeof (value as PromiseLike<Value> | null | undefined)?.then === 'function';
-}
-
-function thrownFacts(thrown: unknown): {
-  name: string;
-  code: string | undefined;
-  retryable: boolean;
-} {
-  if (typeof thrown !== 'object' || thrown === null) {
-    return { name: typeof thrown, code: undefined, retryable: false };
-  }
-  try {
-    const { name, code, retryable } = thrown as Record<string, unknown>;
-    return {
-      name: typeof name === 'string' ? name.slice(0, MAX_FACT_LENGTH) : 'Error',
-      code: typeof code === 'string' ? code.slice(0, MAX_FACT_LENGTH) : undefined,
-      retryable: retryable === true,
-    };
-  } catch {
-    // Its own getters throw.
-    return { name: 'Error', code: undefined, retryable: false };
-  }
-}
-
-function describe(
-  issues: readonly { path: readonly (string | number)[]; message: string }[],
-): string {
-  return issues
-    .map(({ path, message }) => (path.length === 0 ? message : `${path.join('.')}: ${message}`))
-    .join('; ');
 }

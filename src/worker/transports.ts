@@ -2,6 +2,7 @@
 import { headers as newHeaders, type Msg } from 'nats';
 import { inboxToken } from '../bus/call.ts';
 import type { Bus } from '../bus/connection.ts';
+import { TRANSACTION_HEADER } from '../bus/invoke.ts';
 import { decodeCalls, type IncomingCall } from '../bus/frame.ts';
 import type { MillraceError } from '../core/errors.ts';
 import {
@@ -45,14 +46,17 @@ function fromCall(
   target: FrameTarget,
 ): Incoming {
   const { replies } = target;
+  const headers = call.headers === '' ? NO_HEADERS : readHeaders(call.headers);
   return {
     caller,
     subject: target.subjectOf(call.functionName),
     type: call.type,
     body: call.body,
-    headers: call.headers === '' ? NO_HEADERS : readHeaders(call.headers),
+    headers,
+    transaction: headers[TRANSACTION_HEADER],
     eventId: call.eventId === '' ? `${token}-${call.callId}` : call.eventId,
     attempt: call.attempt,
+    repeats: call.eventId === '' ? (call.retry ? 'call' : 'never') : 'id',
     timeoutMs: call.timeoutMs,
     answer: (encoded) => replies.answer(caller, call.callId, encoded),
     fail: (error) => replies.fail(caller, call.callId, error),
@@ -84,6 +88,7 @@ export function receivePlain(message: Msg, bus: Bus, newId: () => string): Incom
     headers,
     eventId: headers['Nats-Msg-Id'] ?? newId(),
     attempt: 1,
+    repeats: reply !== '' && headers['Nats-Msg-Id'] !== undefined ? 'id' : 'never',
     timeoutMs: undefined,
     answer: (encoded) => answerPlain(bus, reply, type, encoded),
     fail: (error) => failPlain(bus, reply, error),

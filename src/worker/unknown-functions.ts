@@ -17,8 +17,6 @@ import { failPlain } from './transports.ts';
 const WAIT_MS = 100;
 /** Requests that wait so at once; further ones are not answered. */
 const MAX_WAITING = 1_000;
-/** How long it is believed that some worker of a function lives. */
-const ALIVE_MS = 250;
 const PING_TIMEOUT_MS = 300;
 
 export class UnknownFunctions {
@@ -27,7 +25,7 @@ export class UnknownFunctions {
   readonly #caller: Caller;
   readonly #isHere: (functionName: string) => boolean;
   readonly #subscription: Subscription;
-  readonly #alive = new Map<string, { until: number; answer: Promise<boolean> }>();
+  readonly #alive = new Map<string, { askedMs: number; answer: Promise<boolean> }>();
   #waiting = 0;
 
   constructor(bus: Bus, settings: Settings, caller: Caller, isHere: (name: string) => boolean) {
@@ -56,16 +54,17 @@ export class UnknownFunctions {
       return;
     }
     this.#waiting += 1;
+    const arrivedMs = performance.now();
     setTimeout(() => {
       this.#waiting -= 1;
-      void this.#answer(name, reply);
+      void this.#answer(name, reply, arrivedMs);
     }, WAIT_MS);
   }
 
-  async #answer(name: string, reply: string): Promise<void> {
+  async #answer(name: string, reply: string, arrivedMs: number): Promise<void> {
     if (this.#isHere(name)) return;
     if (this.#caller.members.directory.workersOf(name).length > 0) {
-      if (await this.#someoneLives(name)) return;
+      if (await this.#someoneLives(name, arrivedMs)) return;
       failPlain(this.#bus, reply, unavailable(name));
     } else if (this.#caller.wasOffered(name)) failPlain(this.#bus, reply, unavailable(name));
     else {
@@ -74,17 +73,19 @@ export class UnknownFunctions {
     }
   }
 
-  /** One question for all requests of a function in a while. */
-  #someoneLives(name: string): Promise<boolean> {
-    const now = performance.now();
+  /**
+   * One question for all requests of a function that arrived before it was asked. An older answer is worth nothing: who
+   * lived then may have died before the request, which nobody would answer.
+   */
+  #someoneLives(name: string, arrivedMs: number): Promise<boolean> {
     const known = this.#alive.get(name);
-    if (known !== undefined && known.until > now) return known.answer;
+    if (known !== undefined && known.askedMs >= arrivedMs) return known.answer;
     if (this.#alive.size >= MAX_WAITING) this.#alive.clear();
     const workers = this.#caller.members.directory.workersOf(name);
     const answer = Promise.all(workers.map(({ id }) => this.#lives(id))).then((lives) =>
       lives.includes(true),
     );
-    this.#alive.set(name, { until: now + ALIVE_MS, answer });
+    this.#alive.set(name, { askedMs: performance.now(), answer });
     return answer;
   }
 

@@ -14,7 +14,7 @@ import { nuid, type Msg, type Subscription } from 'nats';
 import type { Logger } from 'pino';
 import { Caller } from '../bus/caller.ts';
 import type { Bus } from '../bus/connection.ts';
-import { invokeThrough } from '../bus/invoke.ts';
+import { invokeThrough, type InvokeOptions } from '../bus/invoke.ts';
 import { Publisher } from '../bus/publisher.ts';
 import { MillraceError } from '../core/errors.ts';
 import type { FunctionReport, WorkerReport } from '../core/report.ts';
@@ -22,6 +22,16 @@ import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import { nameOf } from '../function/reference.ts';
+import {
+  decodeRef,
+  encodeRef,
+  LocalTransaction,
+  RemoteTransaction,
+  type Joinable,
+} from '../state/join.ts';
+import { StateQuestions } from '../state/questions.ts';
+import { StateService } from '../state/service.ts';
+import type { Transactions } from '../state/transactions.ts';
 import { Announcer } from './announcer.ts';
 import { Discovery, type DiscoveredFunction } from './discovery.ts';
 import { Inspector } from './inspect.ts';
@@ -71,6 +81,9 @@ export class Worker {
   /** Those of a reload that is under way: a function that it adds may be asked for at once. */
   #next: ReadonlyMap<string, FunctionRunner> | undefined;
   #sweep: NodeJS.Timeout | undefined;
+  /** Opened with the first functions; undefined where the broker has no JetStream. */
+  #state: { service: StateService; questions: StateQuestions } | undefined;
+  #opened: Promise<void> | undefined;
   #draining: Promise<boolean> | undefined;
   #offering: Promise<void> = Promise.resolve();
 
@@ -94,7 +107,10 @@ export class Worker {
     );
     this.#announcer = new Announcer(bus, settings, this.id);
     const { members } = this.#caller;
-    this.#inspector = new Inspector(bus, settings, members, this.id, () => this.#report());
+    this.#inspector = new Inspector(bus, settings, members, this.id, {
+      report: () => this.#report(),
+      state: () => this.#state?.questions,
+    });
     this.#discovery = new Discovery(bus, {
       name: settings.namespace,
       workerId: this.id,
@@ -119,6 +135,8 @@ export class Worker {
 
   async #offer(functions: readonly LoadedFunction[]): Promise<void> {
     if (this.#draining !== undefined) return;
+    this.#opened ??= this.#openState();
+    await this.#opened;
     const runners = new Map<string, FunctionRunner>();
     for (const loaded of functions) {
       const before = this.#runners.get(loaded.name);
@@ -146,6 +164,19 @@ export class Worker {
     return [...this.#runners.values()].map(({ loaded }) => loaded);
   }
 
+  async #openState(): Promise<void> {
+    const [bus, settings, log, workerId] = [this.#bus, this.#settings, this.#log, this.id];
+    const publisher = this.#publisher;
+    try {
+      const service = await StateService.open({ bus, settings, log, workerId, publisher });
+      const questions = new StateQuestions(bus, settings, workerId, service);
+      this.#state = { service, questions };
+      service.start();
+    } catch (error) {
+      this.#log.warn({ err: error }, 'there is no state on this worker');
+    }
+  }
+
   /**
    * Stops taking work, waits for what was taken, and leaves (W3). False when some handler had not ended within
    * `drainTimeoutMs`: its requester is answered UNAVAILABLE. The connection stays open; it is its opener's to close.
@@ -158,6 +189,7 @@ export class Worker {
   async #drain(): Promise<boolean> {
     await unlessDown(this.#offering);
     this.#announcer.draining();
+    this.#state?.service.leave();
     this.#inspector.stopAnswering();
     this.#discovery.close();
     await unlessDown(this.#unknown.drain());
@@ -173,6 +205,8 @@ export class Worker {
       runner.giveUp(invocation, new MillraceError('UNAVAILABLE', 'The worker stops.'));
     }
     clearInterval(this.#sweep);
+    this.#state?.questions.close();
+    await this.#state?.service.close();
     this.#replies.flush();
     this.#inspector.close();
     this.#announcer.leave();
@@ -184,24 +218,67 @@ export class Worker {
   }
 
   #makeHost(): RunnerHost {
+    // A getter of the host is another function's `this`.
+    const transactions = (): Transactions | undefined => this.#state?.service.transactions;
     return {
       log: this.#log,
       workerId: this.id,
       live: this.#live,
+      get transactions() {
+        return transactions();
+      },
       prepareEvent: (invocation, subject, data, options = {}) =>
         this.#publisher.prepare(subject, data, traced(invocation, options)),
       publishAll: async (events) => {
         await Promise.all(events.map((event) => this.#publisher.send(event)));
       },
-      invoke: (invocation, target, data, options = {}) => {
+      invoke: (invocation, transaction, target, data, options = {}) => {
         const leftMs = Math.max(1, invocation.deadlineMs - performance.now());
         const timeoutMs = Math.min(options.timeoutMs ?? this.#settings.callTimeoutMs, leftMs);
-        return invokeThrough(this.#caller, this.#settings, nameOf(target), data, {
-          ...traced(invocation, options),
-          timeoutMs,
-        });
+        const call = { ...traced(invocation, options), timeoutMs };
+        if (this.#state === undefined) {
+          return invokeThrough(this.#caller, this.#settings, nameOf(target), data, call);
+        }
+        return this.#invokeJoined(transaction(), nameOf(target), data, call);
       },
     };
+  }
+
+  /**
+   * The called function takes part in the transaction. When its worker dies it is called again only if it has not touched
+   * the transaction: it would meet what it wrote the first time. Otherwise the transaction is given up and the handler that began it runs again.
+   */
+  async #invokeJoined(
+    transaction: Joinable,
+    name: string,
+    data: unknown,
+    options: InvokeOptions & { timeoutMs: number },
+  ): Promise<unknown> {
+    const untilMs = performance.now() + options.timeoutMs;
+    const { retry = true } = options;
+    for (let tries = 1; ; tries += 1) {
+      const before = transaction.operations;
+      const timeoutMs = Math.max(1, untilMs - performance.now());
+      const call = { ...options, timeoutMs, retry: false, transaction: encodeRef(transaction.ref) };
+      try {
+        return await invokeThrough(this.#caller, this.#settings, name, data, call);
+      } catch (error) {
+        if (!isUnclear(error)) throw error;
+        const untouched = transaction.operations === before;
+        const again = retry && tries < this.#settings.maxCallAttempts;
+        if (untouched && again && (error as MillraceError).code === 'UNAVAILABLE') continue;
+        if (!untouched) await transaction.interrupt();
+        throw error;
+      }
+    }
+  }
+
+  #joinedBy(incoming: Incoming, deadlineMs: number): Joinable | undefined {
+    const ref = decodeRef(incoming.transaction);
+    if (ref === undefined) return undefined;
+    const own = ref.worker === this.id && this.#state?.service.transactions.attempts.get(ref.tx);
+    if (own) return new LocalTransaction(own);
+    return new RemoteTransaction(this.#bus, this.#settings, ref, deadlineMs);
   }
 
   #newRunner(loaded: LoadedFunction): FunctionRunner {
@@ -263,6 +340,7 @@ export class Worker {
       );
       return;
     }
+    incoming.joined = this.#joinedBy(incoming, performance.now() + (incoming.timeoutMs ?? 0));
     this.#sweep ??= setInterval(() => this.#onSweep(), this.#settings.sweepIntervalMs);
     runner.accept(incoming);
   }
@@ -286,7 +364,7 @@ export class Worker {
       startedAt: this.startedAt,
       state: this.#draining === undefined ? 'running' : 'draining',
       functions,
-      partitions: [],
+      partitions: [...(this.#state?.service.hosting.owners.keys() ?? [])].sort((a, b) => a - b),
       inFlight: this.#live.size,
       capacity: this.#settings.concurrency * functions.length,
     };
@@ -326,6 +404,12 @@ export class Worker {
       };
     });
   }
+}
+
+/** May the call have taken effect? */
+function isUnclear(error: unknown): boolean {
+  const { code, details } = error as MillraceError;
+  return code === 'TIMEOUT' || (details as { outcome?: string } | undefined)?.outcome === 'unknown';
 }
 
 function callKey(functionName: string, { caller, eventId }: Incoming): string {

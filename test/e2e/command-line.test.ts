@@ -2,10 +2,12 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { defineFunction } from 'millrace';
 import { findBroker } from '../../src/broker/index.ts';
 import { freePort } from '../../src/broker/port.ts';
 import { startTestBroker, type TestBroker } from '../support/broker.ts';
 import { Command, millrace } from '../support/cli.ts';
+import { startTestWorker } from '../support/worker.ts';
 import { isAlive } from '../support/processes.ts';
 import { until } from '../support/wait.ts';
 
@@ -35,6 +37,32 @@ describe('the command line', () => {
   it('invokes a function and prints its result', async () => {
     const { status, stdout, stderr } = await run('invoke', 'sum', '{"num1":1,"num2":2}');
     expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: '3\n', stderr: '' });
+  });
+
+  it('prints a result as JSON', async () => {
+    const { status, stdout } = await run('invoke', 'sum', '{"num1":1,"num2":2}', '--json');
+    expect({ status, stdout }).toEqual({ status: 0, stdout: '3\n' });
+  });
+
+  it('prints bytes as they are, and as base64 with --json', async () => {
+    const bytes = Buffer.from([0, 255, 10, 128]);
+    const own = await startTestWorker(broker.url, [
+      defineFunction({ name: 'bytes', handler: () => bytes }),
+    ]);
+    const raw = new Command(['invoke', 'bytes', '--server', broker.url]);
+    const chunks: Buffer[] = [];
+    raw.child.stdout?.on('data', (chunk: Buffer) => chunks.push(chunk));
+    expect((await raw.finished).status).toBe(0);
+    expect(Buffer.concat(chunks)).toEqual(bytes);
+    const { stdout } = await run('invoke', 'bytes', '--json');
+    expect(JSON.parse(stdout)).toEqual({ base64: bytes.toString('base64') });
+    await own.stop();
+  });
+
+  it('ends quietly when nobody reads its output to the end', async () => {
+    const command = new Command(['inspect', 'functions', '--server', broker.url]);
+    command.child.stdout?.destroy();
+    expect(await command.finished).toMatchObject({ status: 0, stderr: '' });
   });
 
   it('reads data from standard input', async () => {
@@ -79,8 +107,16 @@ describe('the command line', () => {
         {
           pid: worker.child.pid,
           state: 'running',
-          functions: ['calculator', 'sum', 'github-tally', 'github-webhook'],
-          partitions: [],
+          functions: [
+            'open',
+            'total',
+            'transfer',
+            'calculator',
+            'sum',
+            'github-tally',
+            'github-webhook',
+          ],
+          partitions: Array.from({ length: 32 }, (_, id) => id),
         },
       ],
     });
@@ -116,13 +152,42 @@ describe('the command line', () => {
     ['something that cannot be inspected', ['inspect', 'nonsense']],
     ['a number out of range', ['worker', '--concurrency', '0']],
     ['a log level that does not exist', ['worker', '--log-level', 'loud']],
+    ['an empty server', ['invoke', 'sum', '--server', '']],
+    ['an empty one of several servers', ['invoke', 'sum', '--server', 'nats://127.0.0.1:4222,']],
+    ['an empty folder name', ['worker', '--functions', '']],
+    ['a header without a value', ['publish', 'a.b', '--header', 'x']],
     ['a settings file that is not there', ['invoke', 'sum', '--config', 'nowhere.json']],
   ];
   it.each(wrong)('ends with status 2 for %s', async (_, commandLine) => {
     const { status, stdout, stderr } = await millrace(...commandLine);
     expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
-    expect(stderr).not.toMatch(/^\s+at /m);
-    expect(stderr).not.toBe('');
+    expect(stderr).toMatch(/^millrace: [^\n]+ \[USAGE\]\n$/);
+  });
+
+  it('shows the help, and then what is wrong, without a command', async () => {
+    const { status, stdout, stderr } = await millrace();
+    expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
+    expect(stderr).toMatch(/^Usage: millrace[^]*\nmillrace: [^\n]+ \[USAGE\]\n$/);
+  });
+
+  it('says every error in one line; as many as it has only with --verbose', async () => {
+    const folder = await mkdtemp(join(scratch, 'broken-'));
+    for (const name of ['a.ts', 'b.ts']) await writeFile(join(folder, name), 'export default {');
+    const { status, stderr } = await run('worker', '--functions', folder);
+    expect(status).toBe(1);
+    expect(stderr).toMatch(
+      /^millrace: [^\n]*a\.ts:1: [^\n]*b\.ts:1: [^\n]* \[FUNCTION_LOAD_FAILED\]\n$/,
+    );
+    const verbose = await run('worker', '--functions', folder, '--verbose');
+    expect(verbose.stderr.split('\n').length).toBeGreaterThan(3);
+  });
+
+  it('takes an empty NATS_URL as one that is not set', async () => {
+    const { stderr } = await new Command(['invoke', 'sum', '--creds', 'nowhere'], {
+      env: { NATS_URL: '', NATS_CREDS: ' ' },
+    }).finished;
+    expect(stderr).toMatch(/nowhere/);
+    expect(stderr).not.toContain('[USAGE]');
   });
 
   it('explains itself', async () => {

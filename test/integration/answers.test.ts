@@ -78,6 +78,7 @@ function askAll(workerId: string, prefix: string): string[] {
     functionName: 'echo',
     encoded: { type: ContentType.json, body: '1' },
     attempt: 1,
+    retry: true,
     timeoutMs: 1_000,
     eventId: '',
     headers: '',

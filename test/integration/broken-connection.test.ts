@@ -130,6 +130,7 @@ describe('a worker', () => {
       functionName,
       encoded: { type: ContentType.json, body: '"asked"' },
       attempt: 2,
+      retry: true,
       timeoutMs: 0,
       eventId: '',
       headers: '',

@@ -71,6 +71,7 @@ describe('frames that are under way when a worker stops listening', () => {
       functionName: 'echo',
       encoded: { type: ContentType.json, body: '1' },
       attempt: 1,
+      retry: true,
       timeoutMs: 10_000,
       eventId: '',
       headers: '',

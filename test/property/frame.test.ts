@@ -43,6 +43,7 @@ const call: fc.Arbitrary<OutgoingCall> = fc.record({
   functionName,
   encoded,
   attempt: fc.integer({ min: 1, max: 100 }),
+  retry: fc.boolean(),
   timeoutMs: u32,
   eventId: fc.oneof(
     fc.constant(''),
@@ -155,7 +156,7 @@ describe('a frame of calls', () => {
 
 function callOf(functionName: string): OutgoingCall {
   const encoded = { type: ContentType.json, body: '1' };
-  return { functionName, encoded, attempt: 1, timeoutMs: 1, eventId: '', headers: '' };
+  return { functionName, encoded, attempt: 1, retry: true, timeoutMs: 1, eventId: '', headers: '' };
 }
 
 describe('a frame of replies', () => {

@@ -28,6 +28,7 @@ function rig(
   const host: RunnerHost = {
     log: pino({ level: 'debug' }, { write: writeLog }),
     workerId: 'w',
+    transactions: undefined,
     live,
     invoke: () => Promise.reject(new Error('not here')),
     prepareEvent: () => {
@@ -48,6 +49,7 @@ function rig(
       headers: {},
       eventId: 'e',
       attempt: 1,
+      repeats: 'never',
       timeoutMs: 10_000,
       answer: (encoded) => answers.push(encoded),
       fail: (error) => answers.push(error),
@@ -336,6 +338,7 @@ describe('a runner', () => {
       headers: {},
       eventId: 'e',
       attempt: 1,
+      repeats: 'never',
       timeoutMs: 1_000,
       answer: () => {
         throw new Error('closed');

@@ -2,7 +2,7 @@
  * One message of a partition's log: a header and the records of one append. Big-endian.
  *
  * u8 version, u32 epoch, u64 nonce, u32 CRC of the append before, u8 has a snapshot, [f64 covers, f64 first, f64 last,
- * u32 chunks], records, u32 CRC-32 of all before it.
+ * u32 chunks, u32 crc], records, u32 CRC-32 of all before it.
  */
 import { crc32 } from 'node:zlib';
 
@@ -10,9 +10,19 @@ export interface AppendHeader {
   epoch: number;
   /** Drawn by each owner at its takeover: no two owners write the same bytes. */
   nonce: bigint;
-  /** The newest complete snapshot: `covers` is a sequence of the log, the others are of the snapshot stream. */
+  /**
+   * The newest complete snapshot: it has all up to the append `covers`, whose checksum is `crc`; the others are sequences of
+   * the snapshot stream.
+   */
   snapshot:
-    { covers: number; firstSequence: number; lastSequence: number; chunks: number } | undefined;
+    | {
+        covers: number;
+        crc: number;
+        firstSequence: number;
+        lastSequence: number;
+        chunks: number;
+      }
+    | undefined;
   /** 0 for the first append. */
   previousCrc: number;
 }
@@ -23,7 +33,7 @@ export interface Append extends AppendHeader {
 
 const VERSION = 1;
 const FIXED_BYTES = 18;
-const SNAPSHOT_BYTES = 28;
+const SNAPSHOT_BYTES = 32;
 const CRC_BYTES = 4;
 
 export function encodeAppend({ epoch, nonce, snapshot, previousCrc, records }: Append): Uint8Array {
@@ -39,6 +49,7 @@ export function encodeAppend({ epoch, nonce, snapshot, previousCrc, records }: A
     bytes.writeDoubleBE(snapshot.firstSequence, 26);
     bytes.writeDoubleBE(snapshot.lastSequence, 34);
     bytes.writeUInt32BE(snapshot.chunks, 42);
+    bytes.writeUInt32BE(snapshot.crc, 46);
   }
   bytes.set(records, headerBytes);
   const end = bytes.length - CRC_BYTES;
@@ -66,6 +77,7 @@ export function decodeAppend(message: Uint8Array): (Append & { crc: number }) | 
           firstSequence: bytes.readDoubleBE(26),
           lastSequence: bytes.readDoubleBE(34),
           chunks: bytes.readUInt32BE(42),
+          crc: bytes.readUInt32BE(46),
         }
       : undefined,
     records: bytes.subarray(headerBytes, end),

@@ -130,10 +130,12 @@ export interface WoundMessage {
   by: string;
 }
 
-/** The session is gone. */
+/** The session is gone, or none was opened (grant 0). Of another owner's session it says nothing. */
 export interface LostMessage {
   kind: 'lost';
   tx: string;
+  epoch: number;
+  grant: number;
   refusal: Refusal;
 }
 

@@ -6,7 +6,8 @@
  */
 import { decodeAppend, encodeAppend, type AppendHeader } from './append.ts';
 import type { LogRecord, PartitionMessage } from './messages.ts';
-import { Partition, type PartitionLimits, type PartitionPorts } from './partition.ts';
+import { Partition } from './partition.ts';
+import type { PartitionLimits, PartitionPorts } from './ports.ts';
 import { readSnapshot, writeSnapshot } from './snapshot.ts';
 import { decodeRecords, encodeRecords } from './wire.ts';
 
@@ -31,8 +32,10 @@ export interface LogPort {
   trim(before: number): Promise<void>;
 }
 
+export type WrittenSnapshot = Omit<SnapshotPointer, 'covers' | 'crc'>;
+
 export interface SnapshotPort {
-  write(chunks: AsyncIterable<Uint8Array>): Promise<Omit<SnapshotPointer, 'covers'>>;
+  write(chunks: AsyncIterable<Uint8Array>): Promise<WrittenSnapshot>;
   read(pointer: SnapshotPointer, onChunk: (bytes: Uint8Array) => void): Promise<void>;
   removeBefore(sequence: number): Promise<void>;
 }
@@ -57,6 +60,9 @@ export interface OwnerLimits extends PartitionLimits {
   snapshotChunkBytes: number;
 }
 
+/** Why an ownership ends that was handed over. */
+export const RELEASED = 'released';
+
 export type OwnerState = 'loading' | 'serving' | 'closing' | 'ended';
 
 /** Others who take over at the same moment are let go first so often; then the assignment has to decide again. */
@@ -68,6 +74,8 @@ export class PartitionOwner {
   epoch = 0;
   /** Of the last append that is acknowledged. */
   sequence = 0;
+  /** Transactions that a former owner left unfinished, found in the log at the takeover. */
+  recovered = 0;
   readonly #nonce: bigint;
   readonly #ports: OwnerPorts;
   readonly #limits: OwnerLimits;
@@ -107,6 +115,7 @@ export class PartitionOwner {
     }
     if (this.#is('ended')) throw new Error('given up');
     this.state = 'serving';
+    this.recovered = this.machine.unfinished;
     this.machine.start(this.epoch, this.#ports.now());
     this.#flushSoon();
   }
@@ -121,7 +130,7 @@ export class PartitionOwner {
   }
 
   published(tx: string): void {
-    this.machine.published(tx);
+    this.machine.decisions.published(tx);
     this.#flushSoon();
   }
 
@@ -134,7 +143,7 @@ export class PartitionOwner {
   tick(): void {
     if (this.state !== 'serving' && this.state !== 'closing') return;
     this.machine.tick(this.#ports.now());
-    this.#flushSoon();
+    this.#flush(true);
   }
 
   /** Hands the partition over: resolves when it has ended, because nothing is under way any more or by `end`. */
@@ -169,7 +178,7 @@ export class PartitionOwner {
     const { snapshot } = newest;
     if (snapshot !== undefined && snapshot.covers >= from) {
       this.machine.clear();
-      this.#lastCrc = -1;
+      this.#lastCrc = snapshot.crc;
       await this.#ports.snapshots.read(snapshot, (chunk) => readSnapshot(this.machine, chunk));
       from = snapshot.covers + 1;
     }
@@ -178,12 +187,14 @@ export class PartitionOwner {
       this.#replay(bytes);
       this.sequence = sequence;
     });
+    if (this.sequence !== last.sequence) throw new Error('the log has changed while it was read');
   }
 
   #replay(bytes: Uint8Array): void {
     const { epoch, previousCrc, records, crc } = this.#decode(bytes);
-    if (this.#lastCrc !== -1 && previousCrc !== this.#lastCrc) {
-      throw new Error('an append does not follow the one before it: the log is corrupt');
+    if (previousCrc !== this.#lastCrc) {
+      // Its owner may have trimmed it meanwhile; otherwise it is corrupt, and stays so.
+      throw new Error('an append of the log does not follow the one before it');
     }
     this.#lastCrc = crc;
     this.epoch = epoch;
@@ -202,7 +213,7 @@ export class PartitionOwner {
       epoch,
       nonce: this.#nonce,
       snapshot: this.#snapshot,
-      previousCrc: Math.max(0, this.#lastCrc),
+      previousCrc: this.#lastCrc,
       records: encodeRecords(records),
     });
   }
@@ -223,11 +234,11 @@ export class PartitionOwner {
     });
   }
 
-  #flush(): void {
+  #flush(all = this.state === 'closing'): void {
     if (this.#appending || (this.state !== 'serving' && this.state !== 'closing')) return;
-    const records = this.machine.takeBatch(this.#limits.maxAppendBytes);
+    const records = this.machine.queue.take(this.#limits.maxAppendBytes, all);
     if (records.length + this.#awaitingAppend.length > 0) void this.#append(records);
-    else if (this.machine.takeConfirmation()) void this.#confirm();
+    else if (this.machine.queue.takeConfirmation()) void this.#confirm();
     this.#snapshotIfDue();
     this.#endIfIdle();
   }
@@ -259,7 +270,7 @@ export class PartitionOwner {
       // What lies between the two is this owner's own, it is acknowledged.
       if (last === asked || last === this.sequence) this.machine.confirmed(this.#ports.now());
       // Its own append that is under way, or another owner's: that append's answer will tell.
-      else if (this.#appending) this.machine.confirmLater();
+      else if (this.#appending) this.machine.queue.confirmLater();
       else this.end('another owner has written to the log');
       this.#flushSoon();
     } catch (error) {
@@ -268,7 +279,7 @@ export class PartitionOwner {
   }
 
   #snapshotIfDue(): void {
-    const due = Math.max(this.#limits.snapshotAfterBytes, this.machine.bytes);
+    const due = Math.max(this.#limits.snapshotAfterBytes, this.machine.items.bytes);
     if (this.#snapshotting || this.state !== 'serving' || this.#loggedBytes < due) return;
     this.#snapshotting = true;
     void this.#writeSnapshot().finally(() => {
@@ -277,13 +288,13 @@ export class PartitionOwner {
   }
 
   async #writeSnapshot(): Promise<void> {
-    const covers = this.sequence;
+    const [covers, crc] = [this.sequence, this.#lastCrc];
     this.#loggedBytes = 0;
     try {
       const chunks = writeSnapshot(this.machine, this.#limits.snapshotChunkBytes);
       const written = await this.#ports.snapshots.write(chunks);
       if (this.#is('ended')) return;
-      this.#snapshot = { ...written, covers };
+      this.#snapshot = { ...written, covers, crc };
       await this.#appendPointer();
       if (this.#is('ended')) return;
       await this.#ports.log.trim(covers + 1);
@@ -303,7 +314,7 @@ export class PartitionOwner {
 
   #endIfIdle(): void {
     if (this.state === 'closing' && this.#onIdle !== undefined && this.machine.idle) {
-      this.end('released');
+      this.end(RELEASED);
     }
   }
 

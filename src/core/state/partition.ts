@@ -4,79 +4,32 @@
  *
  * After an append that was refused, or whose fate is unknown, the owner throws the whole machine away (I1).
  */
-import { LockTable } from './locks.ts';
+import { Decisions } from './decisions.ts';
+import { Items } from './items.ts';
+import { LogQueue } from './log-queue.ts';
 import type {
-  CoordinatorMessage,
   LockMessage,
-  LockMode,
   LogRecord,
   PartitionMessage,
   PrepareMessage,
   Refusal,
   ResolveMessage,
-  VersionedWrite,
   VoteMessage,
 } from './messages.ts';
-import { Session, type Decision } from './session.ts';
-
-export interface PartitionPorts {
-  toPartition(partition: number, message: PartitionMessage): void;
-  toCoordinator(workerId: string, message: CoordinatorMessage): void;
-  /** Publishes what a committed transaction has emitted, and calls `published` when all of it is stored. */
-  publish(tx: string, emits: readonly Uint8Array[]): void;
-}
-
-export interface PartitionLimits {
-  /** Transactions that have something locked here at once. */
-  maxSessions: number;
-  /** Estimated memory of keys and values. */
-  maxPartitionBytes: number;
-  /** How long the home waits for votes before it aborts. */
-  voteTimeoutMs: number;
-  /** How long somebody waits for a word on a prepared or decided transaction before he asks (again). */
-  queryAfterMs: number;
-  /** How long the home remembers a commit that its coordinator has not confirmed. */
-  keepOutcomeMs: number;
-}
-
-export interface Item {
-  /** JSON text. */
-  value: string;
-  version: number;
-}
-
-/** What an item costs beside its characters: map entry, two strings, one object (measured, docs/ARCHITECTURE.md). */
-export const ITEM_OVERHEAD_BYTES = 160;
-
-const SILENT: PartitionPorts = { toPartition() {}, toCoordinator() {}, publish() {} };
-
-interface Enqueued {
-  record: LogRecord;
-  session?: Session;
-  /** The home that waits to hear that the record is in the log. */
-  endedTo?: number;
-}
+import { SILENT, type PartitionLimits, type PartitionPorts } from './ports.ts';
+import { prepareRecord, Session } from './session.ts';
+import { Sessions } from './sessions.ts';
 
 export class Partition {
   readonly id: number;
-  readonly items = new Map<string, Item>();
-  readonly sessions = new Map<string, Session>();
-  readonly decisions = new Map<string, Decision>();
-  readonly counters = { committed: 0, aborted: 0, conflicts: 0, ignored: 0 };
+  readonly items = new Items();
+  readonly sessions: Sessions;
+  readonly queue = new LogQueue();
+  readonly decisions: Decisions;
   epoch = 0;
-  bytes = 0;
-  /** Silent during replay: what the records cause has been said by former owners, or is asked for at the start. */
   #ports: PartitionPorts = SILENT;
   readonly #openPorts: PartitionPorts;
   readonly #limits: PartitionLimits;
-  readonly #locks: LockTable<Session>;
-  #nextGrant = 1;
-  #version = 0;
-  #closing = false;
-  #queue: Enqueued[] = [];
-  #appending: { entries: Enqueued[]; confirms: Session[] } | undefined;
-  #unconfirmed: Session[] = [];
-  #confirming: Session[] | undefined;
   /** Sessions for which something has changed: looked at once the input is handled, not recursively. */
   #changed: Session[] = [];
 
@@ -84,24 +37,23 @@ export class Partition {
     this.id = id;
     this.#openPorts = ports;
     this.#limits = limits;
-    this.#locks = new LockTable((session, key, mode) => {
-      session.waits -= 1;
-      this.#grant(session, key, mode);
-    });
+    this.decisions = new Decisions(id, limits, this.queue);
+    this.sessions = new Sessions(id, this.items, SILENT);
   }
 
   /** All of the log is replayed: this owner serves under `epoch`. What is in doubt is asked for at once. */
   start(epoch: number, nowMs: number): void {
     this.epoch = epoch;
     this.#ports = this.#openPorts;
-    for (const [tx, decision] of this.decisions) {
-      decision.sinceMs = nowMs;
-      this.#remind(tx, decision, nowMs);
-      if (decision.emits.length > 0) this.#ports.publish(tx, decision.emits);
-    }
+    this.sessions.epoch = epoch;
+    this.sessions.ports = this.#openPorts;
+    this.decisions.announceAll(this.#ports, nowMs);
     for (const session of this.sessions.values()) {
       session.sinceMs = nowMs;
       this.#changed.push(session);
+    }
+    for (const session of this.sessions.values()) {
+      if (session.undecided.size > 0) this.#refusePrepared(session, this.#refusal('lost'));
     }
     this.#settleChanged(nowMs);
   }
@@ -127,7 +79,7 @@ export class Partition {
         this.#onAbort(message.tx);
         break;
       case 'ended':
-        this.#onEnded(message.tx, message.from);
+        this.decisions.ended(message.tx, message.from);
         break;
       case 'resolve':
         this.#onResolve(message);
@@ -136,117 +88,59 @@ export class Partition {
     this.#settleChanged(nowMs);
   }
 
-  /** The records of the next append, none while one is under way. The reads made so far are confirmed with it. */
-  takeBatch(maxBytes: number): LogRecord[] {
-    if (this.#appending !== undefined || this.#queue.length === 0) return [];
-    let count = 0;
-    let bytes = 0;
-    for (const { record } of this.#queue) {
-      bytes += sizeOf(record);
-      if (count > 0 && bytes > maxBytes) break;
-      count += 1;
-    }
-    const entries = this.#queue.splice(0, count);
-    this.#appending = { entries, confirms: this.#unconfirmed };
-    this.#unconfirmed = [];
-    return entries.map(({ record }) => record);
-  }
-
   /** The append is acknowledged: only now does anything of it leave (I2). */
   appended(nowMs: number): void {
-    const { entries, confirms } = this.#appending ?? { entries: [], confirms: [] };
-    this.#appending = undefined;
-    for (const { record, session, endedTo } of entries) {
-      if (record.kind === 'prepare' && session !== undefined) {
-        session.logged = true;
-        this.#changed.push(session);
-      } else if (record.kind === 'decide' && session !== undefined) {
-        this.#committedAtHome(session, nowMs);
-      } else if (endedTo !== undefined) {
-        this.#ports.toPartition(endedTo, { kind: 'ended', tx: record.tx, from: this.id });
-      }
-    }
-    this.#confirm(confirms);
+    this.queue.appended(nowMs);
     this.#settleChanged(nowMs);
-  }
-
-  /** True when reads wait for a confirmation and no question is under way: the owner is to ask now. */
-  takeConfirmation(): boolean {
-    if (this.#confirming !== undefined || this.#unconfirmed.length === 0) return false;
-    this.#confirming = this.#unconfirmed;
-    this.#unconfirmed = [];
-    return true;
   }
 
   /** The stream still has this owner's append as the last one. */
   confirmed(nowMs: number): void {
-    const sessions = this.#confirming ?? [];
-    this.#confirming = undefined;
-    this.#confirm(sessions);
+    this.queue.confirmed();
     this.#settleChanged(nowMs);
-  }
-
-  /** The question could not be answered: the next append, or another question, confirms. */
-  confirmLater(): void {
-    this.#unconfirmed.push(...(this.#confirming ?? []));
-    this.#confirming = undefined;
-  }
-
-  published(tx: string): void {
-    const decision = this.decisions.get(tx);
-    if (decision === undefined) return;
-    decision.emits = [];
-    this.#forgetIfDone(tx, decision);
   }
 
   /** From now on no new session; what has not prepared is sent elsewhere. Done when `idle`. */
   close(): void {
-    this.#closing = true;
+    this.sessions.closed = true;
     for (const session of this.sessions.values()) {
-      if (session.state === 'active') this.#lose(session, { why: 'lost', partition: this.id });
+      if (session.state === 'active') this.sessions.lose(session, this.#refusal('lost'));
     }
     this.#changed = [];
   }
 
   /** Nothing prepared, nothing to append. */
   get idle(): boolean {
-    return this.sessions.size === 0 && this.#queue.length === 0 && this.#appending === undefined;
+    return this.sessions.size === 0 && this.queue.idle;
+  }
+
+  /** Transactions that have prepared, or are decided and not ended everywhere. */
+  get unfinished(): number {
+    return this.sessions.size + this.decisions.open;
   }
 
   /** The worker is gone: what it had locked and not prepared is free. */
   coordinatorGone(workerId: string, nowMs: number): void {
     for (const session of this.sessions.values()) {
-      if (session.coordinator === workerId && session.state === 'active') this.#drop(session);
+      if (session.coordinator === workerId && session.state === 'active')
+        this.sessions.drop(session);
     }
     this.#settleChanged(nowMs);
   }
 
   /** To be called every some 10 ms: deadlines, and questions that were not answered (I6). */
   tick(nowMs: number): void {
-    const { voteTimeoutMs, queryAfterMs, keepOutcomeMs } = this.#limits;
+    const { voteTimeoutMs, queryAfterMs } = this.#limits;
     for (const session of this.sessions.values()) {
       const waitedMs = nowMs - session.sinceMs;
       if (session.state === 'active') {
-        if (nowMs >= session.deadlineMs) this.#lose(session, this.#refusal('timeout'));
+        if (nowMs >= session.deadlineMs) this.sessions.lose(session, this.#refusal('timeout'));
       } else if (session.state === 'collecting') {
         if (waitedMs >= voteTimeoutMs) this.#abortAtHome(session, this.#refusal('timeout'));
       } else if (session.voted && waitedMs >= queryAfterMs) this.#voteYes(session, nowMs);
     }
-    for (const [tx, decision] of this.decisions) {
-      if (nowMs - decision.sinceMs >= keepOutcomeMs) decision.coordinatorEnded = true;
-      if (nowMs - decision.askedAtMs >= queryAfterMs) this.#remind(tx, decision, nowMs);
-      this.#forgetIfDone(tx, decision);
-    }
+    this.decisions.tick(this.#ports, nowMs);
     this.#settleChanged(nowMs);
-  }
-
-  /** The value that a lock would show now. */
-  get(key: string): Item | undefined {
-    return this.items.get(key);
-  }
-
-  holderOf(key: string): string | undefined {
-    return this.#locks.holderOf(key)?.tx;
   }
 
   /** Replays one record of the log; only before `start`. */
@@ -256,8 +150,9 @@ export class Partition {
         this.#replayPrepare(record);
         break;
       case 'decide':
-        for (const write of record.writes) this.#apply(write);
-        this.decisions.set(record.tx, newDecision(record, 0));
+        for (const write of record.writes) this.items.apply(write);
+        this.decisions.replay(record.tx, record);
+        for (const session of this.sessions.values()) session.undecided.delete(record.tx);
         break;
       case 'commit': {
         const session = this.sessions.get(record.tx);
@@ -270,141 +165,52 @@ export class Partition {
         break;
       }
       case 'end':
-        this.decisions.delete(record.tx);
+        this.decisions.forget(record.tx);
         break;
     }
     this.#changed = [];
-    this.#queue = [];
+    this.queue.clear();
   }
 
-  /** For a snapshot: sessions whose `prepare` record is in the log, as that record. */
-  loggedPrepares(): LogRecord[] {
-    return [...this.sessions.values()]
+  /** For a snapshot: what is under way and stands in the log, as records. */
+  openRecords(): LogRecord[] {
+    const prepared = [...this.sessions.values()]
       .filter(({ state, logged }) => state === 'prepared' && logged)
-      .map((session) => prepareRecord(session));
-  }
-
-  /** For a snapshot: the decisions that somebody may ask for, as records without their writes. */
-  openDecisions(): LogRecord[] {
-    return [...this.decisions].map(([tx, { coordinator, writers, emits }]) => ({
-      kind: 'decide' as const,
-      tx,
-      coordinator,
-      writers: [...writers],
-      writes: [],
-      emits,
-    }));
+      .sort((left, right) => left.order - right.order);
+    return [...prepared.map((session) => prepareRecord(session)), ...this.decisions.records()];
   }
 
   /** Before a snapshot is loaded. */
   clear(): void {
     this.items.clear();
     this.decisions.clear();
-    for (const session of this.sessions.values()) {
-      for (const [key] of session.writes) this.#locks.settle(session, key);
-    }
     this.sessions.clear();
-    this.bytes = 0;
-  }
-
-  /** From a snapshot. */
-  load(key: string, value: string, version: number): void {
-    this.#apply([key, value, version]);
-  }
-
-  get version(): number {
-    return this.#version;
-  }
-
-  /** From a snapshot: versions given since are above it. */
-  raiseVersion(version: number): void {
-    this.#version = Math.max(this.#version, version);
   }
 
   #onLock(message: LockMessage, nowMs: number): void {
-    const { tx, key, mode } = message;
-    const session = this.sessions.get(tx) ?? this.#newSession(message, nowMs);
-    if (session === undefined || session.state !== 'active') return;
-    const answer = this.#locks.request(session, key, mode);
-    if (answer.granted) {
-      this.#grant(session, key, mode);
-      return;
-    }
-    const { behind, wounds, asksAgain } = answer;
-    if (!asksAgain) {
-      session.waits += 1;
-      session.keys.set(key, session.keys.get(key) ?? 'none');
-      this.counters.conflicts += 1;
-    }
-    const partition = this.id;
-    this.#ports.toCoordinator(session.coordinator, {
-      kind: 'queued',
-      tx,
-      partition,
-      key,
-      behind: behind.tx,
-    });
-    for (const { tx: wounded, coordinator } of wounds) {
-      this.#ports.toCoordinator(coordinator, {
-        kind: 'wound',
-        tx: wounded,
-        partition,
-        key,
-        by: tx,
-      });
-    }
-  }
-
-  #newSession(message: LockMessage, nowMs: number): Session | undefined {
-    const { tx, age, coordinator, ttlMs } = message;
+    // Commits that are remembered count, too: a coordinator that never says that it knows could fill the memory.
     const { maxSessions } = this.#limits;
-    const full = this.sessions.size >= maxSessions || this.decisions.size >= maxSessions;
-    if (full || this.#closing) {
-      const refusal = this.#refusal(this.#closing ? 'lost' : 'overloaded');
-      this.#ports.toCoordinator(coordinator, { kind: 'lost', tx, refusal });
-      return undefined;
-    }
-    const session = new Session(tx, age, coordinator, this.#nextGrant, nowMs + ttlMs);
-    this.#nextGrant += 1;
-    this.sessions.set(tx, session);
-    return session;
-  }
-
-  #grant(session: Session, key: string, mode: LockMode): void {
-    session.keys.set(key, mode);
-    const tail = this.#locks.tail(key);
-    if (tail !== undefined) session.dependOn(tail.owner);
-    const item = this.items.get(key);
-    this.#ports.toCoordinator(session.coordinator, {
-      kind: 'granted',
-      tx: session.tx,
-      partition: this.id,
-      key,
-      mode,
-      value: tail === undefined ? (item?.value ?? null) : tail.value,
-      version: tail?.version ?? item?.version ?? 0,
-      epoch: this.epoch,
-      grant: session.grant,
-      contention: this.#locks.contention(key),
-    });
+    this.sessions.lock(message, nowMs, this.decisions.own >= maxSessions ? 0 : maxSessions);
   }
 
   #onRelease(tx: string): void {
     const session = this.sessions.get(tx);
-    if (session?.state === 'active') this.#drop(session);
+    if (session?.state === 'active') this.sessions.drop(session);
   }
 
   #onPrepare(message: PrepareMessage, nowMs: number): void {
     const { tx, home } = message;
     const session = this.sessions.get(tx);
     if (session !== undefined && session.state !== 'active') return;
+    if (this.decisions.has(tx)) {
+      this.#tellOutcome(message.coordinator, tx);
+      return;
+    }
     const refusal = this.#whyNot(message, session);
     if (refusal === undefined) this.#accept(message, session as Session, nowMs);
     else if (session !== undefined) this.#refuse(message, session, refusal);
-    else if (home === this.id) {
-      if (this.decisions.has(tx)) this.#tellOutcome(message.coordinator, tx);
-      else this.#tellAborted(message, refusal);
-    } else this.#vote(home, tx, refusal);
+    else if (home === this.id) this.#tellAborted(message, refusal);
+    else this.#vote(home, tx, refusal);
   }
 
   #whyNot(message: PrepareMessage, session: Session | undefined): Refusal | undefined {
@@ -412,20 +218,15 @@ export class Partition {
     if (message.epoch !== this.epoch || message.grant !== session.grant || session.waits > 0) {
       return this.#refusal('lost');
     }
-    let bytes = this.bytes;
-    for (const [key, value] of message.writes) {
-      if (session.keys.get(key) !== 'exclusive') return this.#refusal('lost', key);
-      const before = this.items.get(key);
-      if (before !== undefined) bytes -= costOf(key, before.value);
-      if (value === null) continue;
-      bytes += costOf(key, value);
-      if (bytes > this.#limits.maxPartitionBytes) return this.#refusal('full', key);
-    }
+    const unlocked = message.writes.find(([key]) => session.keys.get(key) !== 'exclusive');
+    if (unlocked !== undefined) return this.#refusal('lost', unlocked[0]);
+    const tooMuch = this.items.outgrownBy(message.writes, this.#limits.maxPartitionBytes);
+    if (tooMuch !== undefined) return this.#refusal('full', tooMuch);
     return undefined;
   }
 
   #refuse(message: PrepareMessage, session: Session, refusal: Refusal): void {
-    this.#drop(session);
+    this.sessions.drop(session);
     if (message.home === this.id) this.#tellAborted(message, refusal);
     else this.#vote(message.home, message.tx, refusal);
   }
@@ -438,21 +239,24 @@ export class Partition {
     session.participants = message.participants;
     session.writers = message.writers;
     session.emits = message.emits;
-    session.writes = message.writes.map(([key, value]) => [key, value, this.#nextVersion()]);
-    for (const [key, value, version] of session.writes) {
-      this.#locks.push(key, { owner: session, value, version });
-    }
-    this.#freeLocks(session);
+    this.sessions.prepare(session, message.writes);
     if (session.state === 'collecting') {
       for (const partition of session.participants) {
         if (!session.early.has(partition)) session.missing.add(partition);
       }
     } else if (session.writes.length > 0)
-      this.#enqueue({ record: prepareRecord(session), session });
+      this.queue.enqueue(prepareRecord(session), () => {
+        session.logged = true;
+        this.#changed.push(session);
+      });
     // A write's own append proves who the owner is; what only reads must ask (SPEC.md, "Reads are confirmed").
     const asks = session.state === 'collecting' ? session.readOnly : session.writes.length === 0;
-    if (asks) this.#unconfirmed.push(session);
-    else session.confirmed = true;
+    if (asks) {
+      this.queue.confirm(() => {
+        session.confirmed = true;
+        this.#changed.push(session);
+      });
+    } else session.confirmed = true;
     this.#changed.push(session);
   }
 
@@ -463,10 +267,12 @@ export class Partition {
       const known = this.decisions.has(tx);
       if (known) this.#ports.toPartition(from, { kind: 'commit', tx, home: this.id });
       // I3: without a session nothing can decide for it any more.
-      else if (yes) this.#ports.toPartition(from, { kind: 'abort', tx });
+      else if (yes) {
+        this.queue.confirm(() => this.#ports.toPartition(from, { kind: 'abort', tx }));
+      }
     } else if (session.state === 'active') {
       if (yes) session.early.add(from);
-      else this.#lose(session, message.refusal ?? this.#refusal('lost'));
+      else this.sessions.lose(session, message.refusal ?? this.#refusal('lost'));
     } else if (session.state === 'collecting') {
       if (yes) session.missing.delete(from);
       else this.#abortAtHome(session, message.refusal ?? this.#refusal('lost'));
@@ -477,8 +283,9 @@ export class Partition {
   #onCommit(tx: string, home: number): void {
     const session = this.sessions.get(tx);
     if (session?.state === 'prepared') this.#commitPrepared(session);
-    else if (session === undefined && !this.#isOnItsWay(tx)) {
-      this.#ports.toPartition(home, { kind: 'ended', tx, from: this.id });
+    else if (session === undefined && !this.queue.has(tx)) {
+      // It had prepared here: so its end is in this log, unless this is a former owner.
+      this.queue.confirm(() => this.#ports.toPartition(home, { kind: 'ended', tx, from: this.id }));
     }
   }
 
@@ -490,40 +297,32 @@ export class Partition {
       if (other.state === 'prepared') this.#commitPrepared(other);
     }
     this.#commitSession(session);
-    this.#enqueue({ record: { kind: 'commit', tx: session.tx }, endedTo: session.home });
+    const { tx, home } = session;
+    this.queue.enqueue({ kind: 'commit', tx }, () =>
+      this.#ports.toPartition(home, { kind: 'ended', tx, from: this.id }),
+    );
   }
 
   #onAbort(tx: string): void {
     const session = this.sessions.get(tx);
-    if (session?.state === 'active') this.#drop(session);
+    if (session?.state === 'active') this.sessions.drop(session);
     else if (session?.state === 'prepared') this.#abortPrepared(session);
-  }
-
-  #onEnded(tx: string, from: number | undefined): void {
-    const decision = this.decisions.get(tx);
-    if (decision === undefined) return;
-    if (from === undefined) decision.coordinatorEnded = true;
-    else decision.writers.delete(from);
-    this.#forgetIfDone(tx, decision);
   }
 
   #onResolve({ tx, coordinator }: ResolveMessage): void {
     const session = this.sessions.get(tx);
     if (this.decisions.has(tx)) this.#tellOutcome(coordinator, tx);
-    else if (session === undefined) this.#tellOutcome(coordinator, tx, this.#refusal('lost'));
-    // Its prepare has not come; if it comes now it finds no session.
-    else if (session.state === 'active') this.#loseAll(session, coordinator);
-  }
-
-  #loseAll(session: Session, coordinator: string): void {
-    this.#drop(session);
-    this.#tellOutcome(coordinator, session.tx, this.#refusal('lost'));
+    else if (session === undefined || session.state === 'active') {
+      // Its prepare has not come; if it comes now it finds no session.
+      if (session !== undefined) this.sessions.drop(session);
+      this.queue.confirm(() => this.#tellOutcome(coordinator, tx, this.#refusal('lost')));
+    }
   }
 
   /** Votes, decisions and answers that have become possible. */
   #settleChanged(nowMs: number): void {
     for (let session = this.#changed.pop(); session !== undefined; session = this.#changed.pop()) {
-      if (this.sessions.get(session.tx) !== session) continue;
+      if (!this.sessions.has(session)) continue;
       if (session.state === 'prepared') this.#voteIfReady(session, nowMs);
       else if (session.state === 'collecting') this.#decideIfReady(session, nowMs);
     }
@@ -534,7 +333,7 @@ export class Partition {
     if (session.writes.length > 0 && session.logged) this.#voteYes(session, nowMs);
     else if (session.writes.length === 0 && session.confirmed) {
       this.#voteYes(session, nowMs);
-      this.#forget(session);
+      this.sessions.forget(session);
     }
   }
 
@@ -542,8 +341,7 @@ export class Partition {
     if (session.missing.size > 0) return;
     if (session.readOnly) {
       if (session.dependsOn.size > 0 || !session.confirmed) return;
-      this.counters.committed += 1;
-      this.#forget(session);
+      this.sessions.forget(session);
       this.#tellOutcome(session.coordinator, session.tx);
       return;
     }
@@ -551,7 +349,9 @@ export class Partition {
     session.state = 'deciding';
     session.sinceMs = nowMs;
     const { tx, coordinator, writers, writes, emits } = session;
-    this.#enqueue({ record: { kind: 'decide', tx, coordinator, writers, writes, emits }, session });
+    this.queue.enqueue({ kind: 'decide', tx, coordinator, writers, writes, emits }, (loggedAtMs) =>
+      this.#committedAtHome(session, loggedAtMs),
+    );
     // Their decisions may now follow in the same log.
     this.#changed.push(...session.dependants);
   }
@@ -559,27 +359,20 @@ export class Partition {
   #committedAtHome(session: Session, nowMs: number): void {
     const { tx, coordinator, writers, emits } = session;
     this.#commitSession(session);
-    const decision = newDecision({ coordinator, writers, emits }, nowMs);
-    this.decisions.set(tx, decision);
-    this.counters.committed += 1;
+    this.decisions.add(tx, { coordinator, writers, emits });
     this.#tellOutcome(coordinator, tx);
-    this.#remind(tx, decision, nowMs);
-    if (emits.length > 0) this.#ports.publish(tx, emits);
+    this.decisions.announce(tx, this.#ports, nowMs);
   }
 
   /** Its values are the committed ones from now on. */
   #commitSession(session: Session): void {
-    for (const write of session.writes) {
-      this.#apply(write);
-      this.#locks.settle(session, write[0]);
-    }
+    for (const write of session.writes) this.items.apply(write);
     this.#changed.push(...session.dependants);
-    this.#forget(session);
+    this.sessions.settle(session);
   }
 
   #abortAtHome(session: Session, refusal: Refusal): void {
     const { tx, coordinator, participants } = session;
-    this.counters.aborted += 1;
     this.#undo(session);
     this.#tellOutcome(coordinator, tx, refusal);
     for (const partition of participants) this.#ports.toPartition(partition, { kind: 'abort', tx });
@@ -588,61 +381,29 @@ export class Partition {
   #abortPrepared(session: Session): void {
     const { tx, writes } = session;
     this.#undo(session);
-    if (writes.length > 0) this.#enqueue({ record: { kind: 'abort', tx } });
+    if (writes.length > 0) this.queue.enqueue({ kind: 'abort', tx });
   }
 
   /** Takes back its tentative values and aborts all that is built on them: none of that has been voted for. */
   #undo(session: Session): void {
     const dependants = [...session.dependants];
-    for (const [key] of session.writes) this.#locks.settle(session, key);
-    this.#forget(session);
+    this.sessions.settle(session);
     for (const other of dependants) {
-      if (this.sessions.get(other.tx) !== other) continue;
+      if (!this.sessions.has(other)) continue;
       const refusal = { ...this.#refusal('conflict'), other: session.tx };
-      if (other.state === 'active') this.#lose(other, refusal);
+      if (other.state === 'active') this.sessions.lose(other, refusal);
       else if (other.state === 'collecting') this.#abortAtHome(other, refusal);
-      else {
-        this.#vote(other.home, other.tx, refusal);
-        this.#abortPrepared(other);
-      }
+      else this.#refusePrepared(other, refusal);
     }
   }
 
-  /** Drops a session that has not prepared and tells its coordinator. */
-  #lose(session: Session, refusal: Refusal): void {
-    this.#drop(session);
-    this.#ports.toCoordinator(session.coordinator, { kind: 'lost', tx: session.tx, refusal });
-  }
-
-  #drop(session: Session): void {
-    this.#forget(session);
-    this.#freeLocks(session);
-  }
-
-  #forget(session: Session): void {
-    this.sessions.delete(session.tx);
-    session.detach();
-  }
-
-  #freeLocks(session: Session): void {
-    const keys = [...session.keys.keys()];
-    session.keys.clear();
-    for (const key of keys) this.#locks.free(session, key);
-  }
-
-  #apply([key, value, version]: VersionedWrite): void {
-    const before = this.items.get(key);
-    if (before !== undefined) this.bytes -= costOf(key, before.value);
-    if (value === null) this.items.delete(key);
-    else {
-      this.bytes += costOf(key, value);
-      this.items.set(key, { value, version });
-    }
-    this.raiseVersion(version);
+  #refusePrepared(session: Session, refusal: Refusal): void {
+    this.#vote(session.home, session.tx, refusal);
+    this.#abortPrepared(session);
   }
 
   #replayPrepare(record: LogRecord & { kind: 'prepare' }): void {
-    if (this.sessions.has(record.tx)) return;
+    if (this.sessions.get(record.tx) !== undefined) return;
     const session = new Session(record.tx, { startMs: 0, first: '' }, record.coordinator, 0, 0);
     session.state = 'prepared';
     session.home = record.home;
@@ -650,34 +411,10 @@ export class Partition {
     session.logged = true;
     for (const tx of record.dependsOn) {
       const other = this.sessions.get(tx);
-      if (other !== undefined) session.dependOn(other);
+      if (other === undefined) session.undecided.add(tx);
+      else session.dependOn(other);
     }
-    for (const [key, value, version] of record.writes) {
-      this.#locks.push(key, { owner: session, value, version });
-      this.raiseVersion(version);
-    }
-    this.sessions.set(record.tx, session);
-  }
-
-  #nextVersion(): number {
-    this.#version += 1;
-    return this.#version;
-  }
-
-  #enqueue(entry: Enqueued): void {
-    this.#queue.push(entry);
-  }
-
-  #isOnItsWay(tx: string): boolean {
-    const entries = [...(this.#appending?.entries ?? []), ...this.#queue];
-    return entries.some(({ record }) => record.tx === tx);
-  }
-
-  #confirm(sessions: readonly Session[]): void {
-    for (const session of sessions) {
-      session.confirmed = true;
-      this.#changed.push(session);
-    }
+    this.sessions.restore(session);
   }
 
   #voteYes(session: Session, nowMs: number): void {
@@ -691,29 +428,12 @@ export class Partition {
     this.#ports.toPartition(home, { kind: 'vote', tx, from: this.id, yes: false, refusal });
   }
 
-  #remind(tx: string, decision: Decision, nowMs: number): void {
-    decision.askedAtMs = nowMs;
-    for (const partition of decision.writers) {
-      this.#ports.toPartition(partition, { kind: 'commit', tx, home: this.id });
-    }
-  }
-
-  #forgetIfDone(tx: string, { writers, coordinatorEnded, emits, logged }: Decision): void {
-    if (writers.size > 0 || !coordinatorEnded || emits.length > 0) return;
-    this.decisions.delete(tx);
-    if (logged) this.#enqueue({ record: { kind: 'end', tx } });
-  }
-
   #tellOutcome(coordinator: string, tx: string, refusal?: Refusal): void {
-    this.#ports.toCoordinator(coordinator, {
-      kind: 'outcome',
-      tx,
-      ...(refusal === undefined ? {} : { refusal }),
-    });
+    const why = refusal === undefined ? {} : { refusal };
+    this.#ports.toCoordinator(coordinator, { kind: 'outcome', tx, ...why });
   }
 
   #tellAborted({ tx, coordinator, participants }: PrepareMessage, refusal: Refusal): void {
-    this.counters.aborted += 1;
     this.#tellOutcome(coordinator, tx, refusal);
     for (const partition of participants) this.#ports.toPartition(partition, { kind: 'abort', tx });
   }
@@ -721,45 +441,4 @@ export class Partition {
   #refusal(why: Refusal['why'], key?: string): Refusal {
     return { why, partition: this.id, ...(key === undefined ? {} : { key }) };
   }
-}
-
-export function costOf(key: string, value: string): number {
-  return key.length + value.length + ITEM_OVERHEAD_BYTES;
-}
-
-function prepareRecord({ tx, home, coordinator, dependsOn, writes }: Session): LogRecord {
-  return {
-    kind: 'prepare',
-    tx,
-    home,
-    coordinator,
-    dependsOn: [...dependsOn].map((other) => other.tx),
-    writes,
-  };
-}
-
-function newDecision(
-  facts: { coordinator: string; writers: readonly number[]; emits: readonly Uint8Array[] },
-  nowMs: number,
-): Decision {
-  return {
-    coordinator: facts.coordinator,
-    writers: new Set(facts.writers),
-    coordinatorEnded: false,
-    logged: facts.writers.length > 0 || facts.emits.length > 0,
-    emits: facts.emits,
-    sinceMs: nowMs,
-    askedAtMs: nowMs,
-  };
-}
-
-const RECORD_OVERHEAD_BYTES = 64;
-
-function sizeOf(record: LogRecord): number {
-  let bytes = RECORD_OVERHEAD_BYTES;
-  if (record.kind === 'prepare' || record.kind === 'decide') {
-    for (const [key, value] of record.writes) bytes += key.length + (value?.length ?? 0) + 16;
-  }
-  if (record.kind === 'decide') for (const emit of record.emits) bytes += emit.length;
-  return bytes;
 }

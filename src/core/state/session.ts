@@ -1,7 +1,7 @@
 /** What a partition knows of a transaction; SPEC.md, "A session's life at a partition". */
 import type { Age } from './age.ts';
 import type { Holder } from './locks.ts';
-import type { LockMode, VersionedWrite } from './messages.ts';
+import type { LockMode, LogRecord, VersionedWrite } from './messages.ts';
 
 /**
  * - active: it has locks, or waits for some.
@@ -24,6 +24,8 @@ export class Session implements Holder {
   /** Sessions here whose tentative values it read or overwrote and which have no outcome yet (and the way back). */
   readonly dependsOn = new Set<Session>();
   readonly dependants = new Set<Session>();
+  /** After a recovery: what it depended on and of which the log has nothing but, perhaps, a decision further on. */
+  readonly undecided = new Set<string>();
   home = -1;
   writes: readonly VersionedWrite[] = [];
   emits: readonly Uint8Array[] = [];
@@ -49,6 +51,11 @@ export class Session implements Holder {
     this.deadlineMs = deadlineMs;
   }
 
+  /** Its place among those that have prepared here. */
+  get order(): number {
+    return this.writes[0]?.[2] ?? 0;
+  }
+
   get readOnly(): boolean {
     return this.writes.length + this.writers.length + this.emits.length === 0;
   }
@@ -68,25 +75,14 @@ export class Session implements Holder {
   }
 }
 
-/** A committed transaction that somebody may still ask for. */
-export interface Decision {
-  coordinator: string;
-  /** Participants that have not said yet that they have it in their logs. */
-  writers: Set<number>;
-  coordinatorEnded: boolean;
-  /** An `end` record is to follow: without it each new owner would remind the writers, or publish, again. */
-  logged: boolean;
-  /** What is not published yet. */
-  emits: readonly Uint8Array[];
-  sinceMs: number;
-  askedAtMs: number;
-}
-
-export interface SessionFacts {
-  tx: string;
-  state: SessionState;
-  coordinator: string;
-  participants: readonly number[];
-  sinceMs: number;
-  waitsFor: readonly string[];
+export function prepareRecord({ tx, home, coordinator, dependsOn, writes }: Session): LogRecord {
+  return {
+    kind: 'prepare',
+    tx,
+    home,
+    coordinator,
+    // What is being decided has its record before this one in the same log.
+    dependsOn: [...dependsOn].filter(({ state }) => state !== 'deciding').map((other) => other.tx),
+    writes,
+  };
 }

@@ -21,11 +21,11 @@ export async function* writeSnapshot(
   partition: Partition,
   chunkBytes: number,
 ): AsyncGenerator<Uint8Array> {
-  const open = [...partition.loggedPrepares(), ...partition.openDecisions()];
-  yield packr.pack([HEAD, partition.version, encodeRecords(open)]);
+  const { items } = partition;
+  yield packr.pack([HEAD, items.version, encodeRecords(partition.openRecords())]);
   let chunk: (string | number)[] = [ITEMS];
   let bytes = 0;
-  for (const [key, { value, version }] of partition.items) {
+  for (const [key, { value, version }] of items) {
     chunk.push(key, value, version);
     bytes += key.length + value.length + ITEM_BYTES;
     if (bytes < chunkBytes) continue;
@@ -39,11 +39,11 @@ export async function* writeSnapshot(
 export function readSnapshot(partition: Partition, bytes: Uint8Array): void {
   const chunk = packr.unpack(bytes) as Chunk;
   if (chunk[0] === HEAD) {
-    partition.raiseVersion(chunk[1] as number);
-    for (const record of decodeRecords(chunk[2] as Uint8Array)) partition.replay(record);
+    partition.items.raiseVersion(chunk[1]);
+    for (const record of decodeRecords(chunk[2])) partition.replay(record);
     return;
   }
   for (let at = 1; at < chunk.length; at += 3) {
-    partition.load(chunk[at] as string, chunk[at + 1] as string, chunk[at + 2] as number);
+    partition.items.apply([chunk[at] as string, chunk[at + 1] as string, chunk[at + 2] as number]);
   }
 }

@@ -10,6 +10,7 @@ import type {
   CoordinatorMessage,
   GrantedMessage,
   LockMode,
+  LostMessage,
   PartitionMessage,
   QueuedMessage,
   Refusal,
@@ -52,6 +53,7 @@ interface Key {
   wanted: LockMode;
   held: LockMode | undefined;
   value: string | null;
+  version: number;
   askedAtMs: number;
   queuedBehind: string | undefined;
   readers: Done<string | null>[];
@@ -96,6 +98,15 @@ export class Transaction {
     return this.#keys.size;
   }
 
+  /** Of the value that was read; 0 for none. */
+  versionOf(key: string): number {
+    return this.#keys.get(key)?.version ?? 0;
+  }
+
+  hasRead(key: string): boolean {
+    return this.#keys.get(key)?.held !== undefined;
+  }
+
   /** Its participants so far. */
   get partitions(): number[] {
     return [...this.#asked];
@@ -134,6 +145,16 @@ export class Transaction {
     this.#lock(key, 'exclusive', nowMs);
   }
 
+  /** Something is to be written. */
+  get writes(): boolean {
+    return this.#writes.size > 0;
+  }
+
+  /** What it read is still to be confirmed, what it wrote is not wanted any more. */
+  forgetWrites(): void {
+    if (this.state === 'open') this.#writes.clear();
+  }
+
   /** When all locks are there: prepare, votes, decision. */
   commit(emits: readonly Uint8Array[], nowMs: number, done: Done<void>): void {
     if (this.#failure !== undefined) {
@@ -154,12 +175,11 @@ export class Transaction {
   }
 
   receive(message: CoordinatorMessage, nowMs: number): void {
-    if (message.kind === 'outcome') this.#onOutcome(message.refusal);
+    if (message.kind === 'outcome') this.#onOutcome(message.refusal, nowMs);
     else if (this.state === 'preparing') {
       // The home has given the session up without deciding; another's loss the home hears of itself.
-      if (message.kind === 'lost' && message.refusal.partition === this.#home) {
-        this.#onOutcome(message.refusal);
-      }
+      const ours = message.kind === 'lost' && this.#isOurs(message);
+      if (ours && message.refusal.partition === this.#home) this.#onOutcome(message.refusal, nowMs);
     } else if (this.state === 'open' || this.state === 'locking') this.#collect(message, nowMs);
   }
 
@@ -208,6 +228,7 @@ export class Transaction {
         wanted: mode,
         held: undefined,
         value: null,
+        version: 0,
         askedAtMs: nowMs,
         queuedBehind: undefined,
         readers: [],
@@ -241,11 +262,18 @@ export class Transaction {
   #collect(message: Exclude<CoordinatorMessage, { kind: 'outcome' }>, nowMs: number): void {
     if (message.kind === 'granted') this.#onGranted(message, nowMs);
     else if (message.kind === 'queued') this.#onQueued(message);
-    else if (message.kind === 'lost') this.#refuse(message.refusal);
-    else {
+    else if (message.kind === 'lost') {
+      if (message.grant === 0 || this.#isOurs(message)) this.#refuse(message.refusal);
+    } else {
       this.#wound = message;
       this.#dieIfWoundedAndWaiting();
     }
+  }
+
+  /** A former owner may lose a session that it opened for a request which came twice. */
+  #isOurs({ epoch, grant, refusal }: LostMessage): boolean {
+    const known = this.#participants.get(refusal.partition);
+    return known?.epoch === epoch && known.grant === grant;
   }
 
   #onGranted(message: GrantedMessage, nowMs: number): void {
@@ -259,7 +287,10 @@ export class Transaction {
       this.#refuse({ why: 'lost', partition, key: message.key });
       return;
     } else known.contention = Math.max(known.contention, contention);
-    if (entry.held === undefined) entry.value = message.value;
+    if (entry.held === undefined) {
+      entry.value = message.value;
+      entry.version = message.version;
+    }
     if (entry.held === entry.wanted) return;
     // A shared lock that was asked for before the exclusive one was wanted: the value is good, the lock is to come.
     entry.held = message.mode;
@@ -348,13 +379,16 @@ export class Transaction {
     this.#ports.toPartition(this.#home, { kind: 'vote', tx, from: partition, yes: false, refusal });
   }
 
-  #onOutcome(refusal: Refusal | undefined): void {
+  #onOutcome(refusal: Refusal | undefined, nowMs: number): void {
     const { id: tx } = this.identity;
     if (refusal === undefined && this.#writes.size + this.#emits.length > 0) {
       this.#ports.toPartition(this.#home, { kind: 'ended', tx, from: undefined });
     }
     if (this.state !== 'preparing') return;
+    const late = nowMs - this.#preparedAtMs >= this.#times.unknownAfterMs;
     if (refusal === undefined) this.#finish('committed', undefined);
+    // A home may have forgotten a commit by then.
+    else if (late) this.#finish('unknown', { kind: 'unknown', home: this.#home });
     else this.#finish('aborted', { kind: 'refused', refusal });
   }
 

@@ -82,8 +82,11 @@ function fieldsOf(message: PartitionMessage | CoordinatorMessage): Fields {
     case 'wound':
       return [kind, tx, message.partition, message.key, message.by];
     case 'lost':
+      return [kind, tx, message.epoch, message.grant, refusalFields(message.refusal)];
     case 'outcome':
       return [kind, tx, refusalFields(message.refusal)];
+    case 'release':
+    case 'abort':
     default:
       return [kind, tx];
   }
@@ -250,8 +253,8 @@ function coordinatorMessage(
     case 'wound':
       return { kind, tx, partition: read.count(), key: read.text(), by: read.text() };
     case 'lost': {
-      const refusal = read.refusal();
-      return refusal === undefined ? undefined : { kind, tx, refusal };
+      const [epoch, grant, refusal] = [read.count(), read.count(), read.refusal()];
+      return refusal === undefined ? undefined : { kind, tx, epoch, grant, refusal };
     }
     case 'outcome':
       return withRefusal({ kind, tx }, read.refusal());

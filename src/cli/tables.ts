@@ -1,0 +1,119 @@
+/** How `inspect` shows to people what the platform answers. */
+import type { InspectedPage } from '../client/inspect.ts';
+import type { InspectedFunction, InspectedWorker } from '../core/report.ts';
+import type {
+  InspectedPartition,
+  InspectedTransactions,
+  TransactionReport,
+} from '../core/state-report.ts';
+import { table } from './output.ts';
+
+/** Characters of a value in a table; --json shows all of it. */
+const MAX_VALUE_LENGTH = 100;
+
+export function workersTable(workers: readonly InspectedWorker[]): string {
+  return table(
+    ['WORKER', 'STATE', 'PID', 'HOST', 'UP', 'FUNCTIONS', 'PARTITIONS', 'IN FLIGHT', 'CAPACITY'],
+    workers.map(
+      ({ id, state, pid, host, startedAt, functions, partitions, inFlight, capacity }) => [
+        id,
+        state,
+        pid,
+        host,
+        upSince(startedAt),
+        functions.length,
+        partitions.length,
+        inFlight,
+        capacity,
+      ],
+    ),
+  );
+}
+
+export function functionsTable(functions: readonly InspectedFunction[]): string {
+  return table(
+    ['FUNCTION', 'VERSION', 'ON', 'WORKERS', 'CALLS', 'ERRORS', 'PENDING', 'P50 MS', 'P99 MS'],
+    functions.map((each) => [
+      each.name,
+      each.version,
+      each.on.join(' ') || '-',
+      each.workers,
+      each.calls,
+      each.errors,
+      each.pending,
+      each.latencyMs.p50,
+      each.latencyMs.p99,
+    ]),
+  );
+}
+
+export function partitionsTable(partitions: readonly InspectedPartition[]): string {
+  return table(
+    ['PARTITION', 'OWNER', 'EPOCH', 'STATE', 'KEYS', 'BYTES', 'LOG SEQUENCE'],
+    partitions.map(({ id, owner, epoch, state, keys, bytes, logSequence }) => [
+      id,
+      owner ?? '-',
+      epoch,
+      state,
+      keys,
+      bytes,
+      logSequence,
+    ]),
+  );
+}
+
+export function itemsTable({ items }: InspectedPage): string {
+  return table(
+    ['KEY', 'VERSION', 'VALUE'],
+    items.map(({ key, value, version }) => [key, version, shortened(JSON.stringify(value))]),
+  );
+}
+
+export const TRANSACTION_TITLES = [
+  'TRANSACTION',
+  'STATE',
+  'AGE',
+  'COORDINATOR',
+  'PARTITIONS',
+  'WAITS FOR',
+];
+
+export function transactionCells(transaction: TransactionReport, state: string): string[] {
+  const { id, ageMs, coordinator, participants, waitsFor } = transaction;
+  return [id, state, lasted(ageMs), coordinator, participants.join(' ') || '-', waits(waitsFor)];
+}
+
+export function transactionsTable({ active, counters }: InspectedTransactions): string {
+  const rows = active.map((transaction) => transactionCells(transaction, transaction.state));
+  return `${table(TRANSACTION_TITLES, rows)}\n\n${counted(counters)}`;
+}
+
+export function counted({ committed, aborted, conflicts }: InspectedTransactions['counters']) {
+  return `${committed} committed, ${aborted} aborted, ${conflicts} conflicts since the workers started`;
+}
+
+/** `accounts/alice of T1`: behind whom it stands, and at which key, or where the key is not known at which partition. */
+function waits(waitsFor: TransactionReport['waitsFor']): string {
+  const each = waitsFor.map(({ key, partition, transaction }) =>
+    key === '' ? `${transaction} (partition ${partition})` : `${transaction} (${key})`,
+  );
+  return each.join(' ') || '-';
+}
+
+function shortened(text: string): string {
+  return text.length <= MAX_VALUE_LENGTH ? text : `${text.slice(0, MAX_VALUE_LENGTH - 1)}…`;
+}
+
+function upSince(since: string): string {
+  const startedMs = Date.parse(since);
+  return Number.isNaN(startedMs) ? '-' : lasted(Date.now() - startedMs);
+}
+
+/** A time in the largest unit that fits. */
+function lasted(ms: number): string {
+  if (ms < 1_000) return `${Math.max(0, Math.round(ms))}ms`;
+  const seconds = Math.round(ms / 1_000);
+  if (seconds < 120) return `${seconds}s`;
+  if (seconds < 7_200) return `${Math.floor(seconds / 60)}m`;
+  return seconds < 172_800 ? `${Math.floor(seconds / 3_600)}h` : `${Math.floor(seconds / 86_400)}d`;
+}

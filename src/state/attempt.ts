@@ -1,0 +1,236 @@
+/** What one attempt of a handler sees of the state: `ctx.state`, over one transaction. */
+import { MillraceError } from '../core/errors.ts';
+import type { Settings } from '../core/settings.ts';
+import { assertCollection, assertKey, itemKey } from '../core/state/keys.ts';
+import type { Refusal } from '../core/state/messages.ts';
+import type { Failure, Transaction } from '../core/state/transaction.ts';
+import type { Collection } from '../function/context.ts';
+import type { PreparedEvent } from '../bus/publisher.ts';
+import type { Joinable, TransactionRef } from './join.ts';
+
+/** Collections that a function has written after reading them: it gets exclusive locks at once, upgrades can collide. */
+export type WrittenCollections = Set<string>;
+
+/**
+ * Another transaction stopped this one, or a partition moved. The platform runs the handler again, whatever it makes of
+ * this error.
+ */
+export class Interrupted extends Error {
+  override readonly name = 'Interrupted';
+  readonly failure: Failure;
+
+  constructor(failure: Failure) {
+    super('The transaction was interrupted; the function is run again.');
+    this.failure = failure;
+  }
+}
+
+export class Attempt implements Joinable {
+  readonly transaction: Transaction;
+  readonly #settings: Settings;
+  readonly #written: WrittenCollections;
+  readonly #addEvent: (event: PreparedEvent) => void;
+  operations = 0;
+  #bytes = 0;
+  #over = false;
+  #doomed: string | undefined;
+
+  /** `addEvent` takes what functions emit that take part in the transaction. */
+  constructor(
+    transaction: Transaction,
+    settings: Settings,
+    written: WrittenCollections,
+    addEvent: (event: PreparedEvent) => void = () => {},
+  ) {
+    this.transaction = transaction;
+    this.#addEvent = addEvent;
+    this.#settings = settings;
+    this.#written = written;
+  }
+
+  /** The handler has ended: what it does to its state later is an error of its own. */
+  over(): void {
+    this.#over = true;
+  }
+
+  get wrote(): boolean {
+    return this.transaction.writes;
+  }
+
+  get ref(): TransactionRef {
+    const { id: tx, coordinator: worker } = this.transaction.identity;
+    return { tx, worker };
+  }
+
+  collection(name: string): Collection {
+    assertCollection(name);
+    return {
+      get: async (key) => {
+        const text = await this.readText(name, key);
+        return text === null ? undefined : (JSON.parse(text) as never);
+      },
+      set: async (key, value) => {
+        this.writeText(name, key, Attempt.encode(this.#settings, name, key, value));
+      },
+      delete: async (key) => this.writeText(name, key, null),
+    };
+  }
+
+  async emit(event: PreparedEvent): Promise<void> {
+    this.operations += 1;
+    this.#addEvent(event);
+  }
+
+  async doom(why: string): Promise<void> {
+    this.#doomed ??= why;
+  }
+
+  async interrupt(): Promise<void> {
+    this.transaction.abandon();
+  }
+
+  /** JSON text of the key's value, or null. `exclusive`: it will be written. */
+  read(key: string, exclusive: boolean): Promise<string | null> {
+    return new Promise((resolve, reject) => {
+      const mode = exclusive ? 'exclusive' : 'shared';
+      this.transaction.read(key, mode, performance.now(), (failure, value) => {
+        if (failure === undefined) resolve(value);
+        else reject(new Interrupted(failure));
+      });
+    });
+  }
+
+  write(key: string, value: string | null): void {
+    this.transaction.write(key, value, performance.now());
+  }
+
+  /** Rejects with Interrupted; once with FUNCTION_FAILED when it is doomed: then it may be committed without its writes. */
+  commit(emits: readonly Uint8Array[]): Promise<void> {
+    if (this.#doomed !== undefined) {
+      const why = this.#doomed;
+      this.#doomed = undefined;
+      return Promise.reject(new MillraceError('FUNCTION_FAILED', why));
+    }
+    return new Promise((resolve, reject) => {
+      this.transaction.commit(emits, performance.now(), (failure) => {
+        if (failure === undefined) resolve();
+        else reject(new Interrupted(failure));
+      });
+    });
+  }
+
+  async readText(collection: string, key: string): Promise<string | null> {
+    this.#check(collection, key);
+    return this.read(itemKey(collection, key), this.#written.has(collection));
+  }
+
+  writeText(collection: string, key: string, value: string | null): void {
+    this.#check(collection, key);
+    const name = itemKey(collection, key);
+    if (this.transaction.hasRead(name)) this.#written.add(collection);
+    this.#bytes += name.length + (value?.length ?? 0);
+    const { maxTransactionBytes } = this.#settings;
+    if (this.#bytes > maxTransactionBytes) {
+      throw new MillraceError(
+        'PAYLOAD_TOO_LARGE',
+        `One transaction writes at most ${maxTransactionBytes} bytes.`,
+        { details: { limitBytes: maxTransactionBytes } },
+      );
+    }
+    this.write(name, value);
+    if (this.transaction.failure !== undefined) throw new Interrupted(this.transaction.failure);
+  }
+
+  #check(collection: string, key: string): void {
+    this.operations += 1;
+    assertCollection(collection);
+    assertKey(key);
+    if (this.#over) {
+      throw new MillraceError('INVALID_INPUT', 'The handler has ended: its state is closed.');
+    }
+    const { maxTransactionKeys } = this.#settings;
+    if (this.transaction.size >= maxTransactionKeys) {
+      throw new MillraceError(
+        'PAYLOAD_TOO_LARGE',
+        `One transaction uses at most ${maxTransactionKeys} keys; it was to use ${collection}/${key} as well.`,
+        { details: { limitKeys: maxTransactionKeys } },
+      );
+    }
+  }
+
+  /** Throws INVALID_INPUT for what JSON cannot hold, PAYLOAD_TOO_LARGE over the limit. */
+  static encode(
+    { maxValueBytes }: Settings,
+    collection: string,
+    key: string,
+    value: unknown,
+  ): string {
+    let text: string | undefined;
+    try {
+      text = value instanceof Uint8Array ? undefined : JSON.stringify(value);
+    } catch (cause) {
+      throw new MillraceError(
+        'INVALID_INPUT',
+        `The value for ${collection}/${key} is nothing that JSON can hold: ${(cause as Error).message.split('\n', 1)[0]}`,
+        { cause },
+      );
+    }
+    if (text === undefined) {
+      const hint = value === undefined ? '; use delete to remove it' : '';
+      throw new MillraceError(
+        'INVALID_INPUT',
+        `The value for ${collection}/${key} is nothing that JSON can hold${hint}.`,
+      );
+    }
+    if (Buffer.byteLength(text) > maxValueBytes) {
+      throw new MillraceError(
+        'PAYLOAD_TOO_LARGE',
+        `The value for ${collection}/${key} has more than ${maxValueBytes} bytes.`,
+        { details: { limitBytes: maxValueBytes } },
+      );
+    }
+    return text;
+  }
+}
+
+/** What the requester is told when no further attempt is made. */
+export function refusalFor(
+  failure: Failure,
+  functionName: string,
+  attempts: number,
+): MillraceError {
+  if (failure.kind === 'unknown') {
+    return new MillraceError(
+      'TIMEOUT',
+      `Whether the transaction of ${functionName} was committed could not be learnt in time.`,
+      { details: { outcome: 'unknown' } },
+    );
+  }
+  const { refusal } = failure;
+  if (refusal.why === 'full') {
+    return new MillraceError(
+      'STATE_FULL',
+      `Partition ${refusal.partition} has no room for what ${functionName} writes.`,
+      { details: refusalDetails(refusal) },
+    );
+  }
+  if (refusal.why === 'overloaded') {
+    return new MillraceError('UNAVAILABLE', `Partition ${refusal.partition} is overloaded.`, {
+      details: refusalDetails(refusal),
+    });
+  }
+  return new MillraceError(
+    'TRANSACTION_CONFLICT',
+    `The transaction of ${functionName} was refused ${attempts} times, the last time by partition ${refusal.partition}.`,
+    { details: refusalDetails(refusal) },
+  );
+}
+
+function refusalDetails({ why, partition, key, other }: Refusal): Record<string, unknown> {
+  return {
+    why,
+    partition,
+    ...(key === undefined ? {} : { key }),
+    ...(other === undefined ? {} : { transaction: other }),
+  };
+}

@@ -1,0 +1,200 @@
+/**
+ * Which workers host partitions, and who owns which: heard from beats. All of it is a hint (SPEC.md, "Ownership"): what it
+ * gets wrong costs time, never safety.
+ *
+ * A worker that is silent for `ownerMissedMs` loses its claim to partitions, though it may still be connected: paused or
+ * computing. The broker's "no responders" on one of its subjects ends it at once.
+ */
+import type { Subscription } from 'nats';
+import { z } from 'zod';
+import type { Bus } from '../bus/connection.ts';
+import { readControl, writeControl } from '../bus/messages.ts';
+import type { Settings } from '../core/settings.ts';
+import { subjectsOf } from '../core/subjects.ts';
+
+const count = z.number().int().nonnegative();
+const beatSchema = z.object({
+  id: z.string().min(1).max(64),
+  /** Relative to other workers': its share of the partitions. */
+  capacity: z.number().positive(),
+  /** False once it is leaving. */
+  hosting: z.boolean(),
+  /** Partition and epoch. */
+  owned: z.array(z.tuple([count, count])),
+});
+type Beat = z.infer<typeof beatSchema>;
+const leaveSchema = z.object({ id: z.string() });
+
+/** How many workers that have gone are remembered. */
+const MAX_LEFT = 10_000;
+
+export interface ClusterMember {
+  id: string;
+  capacity: number;
+  hosting: boolean;
+  owned: ReadonlyMap<number, number>;
+  heardAtMs: number;
+}
+
+export interface ClusterEvents {
+  /** A partition has another owner than before. */
+  onOwner(partition: number): void;
+  /** The worker is gone or has been silent for too long. */
+  onGone(workerId: string): void;
+  /** Who hosts, or how much, has changed. */
+  onMembers(): void;
+}
+
+export interface ClusterSelf {
+  id: string;
+  capacity: number;
+  owned(): [partition: number, epoch: number][];
+}
+
+export class Cluster {
+  readonly members = new Map<string, ClusterMember>();
+  /** Workers of which this one knows that they are gone; they never come back under the same id. */
+  readonly left = new Set<string>();
+  readonly #bus: Bus;
+  readonly #settings: Settings;
+  readonly #self: ClusterSelf;
+  readonly #events: ClusterEvents;
+  readonly #subscriptions: Subscription[];
+  readonly #beats: NodeJS.Timeout;
+  readonly #beatSubject: string;
+  readonly #leaveSubject: string;
+  #hosting = false;
+  #owners: Map<number, string> | undefined;
+  #soon: NodeJS.Immediate | undefined;
+
+  constructor(bus: Bus, settings: Settings, self: ClusterSelf, events: ClusterEvents) {
+    this.#bus = bus;
+    this.#settings = settings;
+    this.#self = self;
+    this.#events = events;
+    const subjects = subjectsOf(settings.namespace);
+    this.#beatSubject = subjects.stateBeat;
+    this.#leaveSubject = subjects.stateLeave;
+    this.#subscriptions = [
+      bus.subscribe(this.#beatSubject, ({ data }) => {
+        const beat = readControl(beatSchema, data);
+        if (beat !== undefined && beat.id !== self.id) this.#onBeat(beat);
+      }),
+      bus.subscribe(this.#leaveSubject, ({ data }) => {
+        const leaving = readControl(leaveSchema, data);
+        if (leaving !== undefined) this.gone(leaving.id);
+      }),
+    ];
+    this.#beats = setInterval(() => {
+      this.#beat();
+      this.#expire();
+    }, settings.ownerBeatMs);
+  }
+
+  /** From now on this worker takes partitions, or no more. */
+  host(hosting: boolean): void {
+    this.#hosting = hosting;
+    this.changed();
+  }
+
+  /** What this worker owns has changed: the others hear it soon, in one message for all that changes together. */
+  changed(): void {
+    this.#owners = undefined;
+    this.#soon ??= setImmediate(() => {
+      this.#soon = undefined;
+      this.#beat();
+    });
+  }
+
+  /** Workers that are to own partitions, this one among them. */
+  hosts(): { id: string; capacity: number }[] {
+    const { id, capacity } = this.#self;
+    const hosts = [...this.members.values()].filter(({ hosting }) => hosting);
+    return [...hosts, ...(this.#hosting ? [{ id, capacity }] : [])].map((host) => ({
+      id: host.id,
+      capacity: host.capacity,
+    }));
+  }
+
+  /** The owner under the highest epoch that was heard of; undefined where nobody has claimed the partition. */
+  ownerOf(partition: number): string | undefined {
+    this.#owners ??= this.#findOwners();
+    return this.#owners.get(partition);
+  }
+
+  /** The highest epoch under which another worker says that it owns the partition; 0 for none. */
+  claimedEpoch(partition: number): number {
+    let highest = 0;
+    for (const { owned } of this.members.values()) {
+      highest = Math.max(highest, owned.get(partition) ?? 0);
+    }
+    return highest;
+  }
+
+  /** On the broker's word, or its own. */
+  gone(workerId: string): void {
+    if (this.left.size >= MAX_LEFT) this.left.clear();
+    this.left.add(workerId);
+    const member = this.members.get(workerId);
+    if (member === undefined) return;
+    this.members.delete(workerId);
+    this.#owners = undefined;
+    for (const partition of member.owned.keys()) this.#events.onOwner(partition);
+    this.#events.onGone(workerId);
+    this.#events.onMembers();
+  }
+
+  close(): void {
+    clearInterval(this.#beats);
+    if (this.#soon !== undefined) clearImmediate(this.#soon);
+    for (const subscription of this.#subscriptions) subscription.unsubscribe();
+    if (this.#bus.up) this.#bus.publish(this.#leaveSubject, writeControl({ id: this.#self.id }));
+  }
+
+  /** Asked for with every message: built once, dropped when anybody's claims change. */
+  #findOwners(): Map<number, string> {
+    const owners = new Map<number, string>();
+    const epochs = new Map<number, number>();
+    const claims = [...this.members.values()].map(({ id, owned }) => ({ id, owned: [...owned] }));
+    for (const { id, owned } of [...claims, { id: this.#self.id, owned: this.#self.owned() }]) {
+      for (const [partition, epoch] of owned) {
+        if (epoch < (epochs.get(partition) ?? 0)) continue;
+        owners.set(partition, id);
+        epochs.set(partition, epoch);
+      }
+    }
+    return owners;
+  }
+
+  #beat(): void {
+    if (!this.#bus.up) return;
+    const { id, capacity } = this.#self;
+    const beat: Beat = { id, capacity, hosting: this.#hosting, owned: this.#self.owned() };
+    this.#bus.publish(this.#beatSubject, writeControl(beat));
+  }
+
+  #onBeat(beat: Beat): void {
+    const { id, capacity, hosting } = beat;
+    // It was only silent.
+    this.left.delete(id);
+    const before = this.members.get(id);
+    const owned = new Map(beat.owned);
+    this.members.set(id, { id, capacity, hosting, owned, heardAtMs: performance.now() });
+    this.#owners = undefined;
+    // One that is new here has not heard of us either.
+    if (before === undefined) this.changed();
+    for (const partition of new Set([...owned.keys(), ...(before?.owned.keys() ?? [])])) {
+      if (before?.owned.get(partition) !== owned.get(partition)) this.#events.onOwner(partition);
+    }
+    if (before?.hosting !== hosting || before.capacity !== capacity) this.#events.onMembers();
+  }
+
+  #expire(): void {
+    // While our own connection is down nobody can be heard.
+    if (!this.#bus.up) return;
+    const now = performance.now();
+    for (const { id, heardAtMs } of this.members.values()) {
+      if (now - heardAtMs > this.#settings.ownerMissedMs) this.gone(id);
+    }
+  }
+}

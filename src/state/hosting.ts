@@ -1,0 +1,299 @@
+/**
+ * The partitions that this worker owns, and which it should own: SPEC.md, "Ownership". Every worker compares the table with
+ * who is there; the first in the order of ids changes it, the others only if it doesn't.
+ */
+import { randomBytes } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Subscription } from 'nats';
+import type { Logger } from 'pino';
+import { z } from 'zod';
+import type { Assignment, AssignmentStore } from '../bus/assignment-store.ts';
+import { NO_RESPONDERS, type Bus } from '../bus/connection.ts';
+import { readControl, writeControl } from '../bus/messages.ts';
+import type { LogStreams } from '../bus/partition-log.ts';
+import type { Publisher } from '../bus/publisher.ts';
+import { assign } from '../core/assignment.ts';
+import type { MillraceError } from '../core/errors.ts';
+import type { Settings } from '../core/settings.ts';
+import type { CoordinatorMessage, PartitionMessage } from '../core/state/messages.ts';
+import { PartitionOwner, RELEASED, type OwnerPorts } from '../core/state/owner.ts';
+import { subjectsOf, type Subjects } from '../core/subjects.ts';
+import type { Cluster } from './cluster.ts';
+import { publishEmits } from './outbox.ts';
+
+export interface HostingOptions {
+  bus: Bus;
+  settings: Settings;
+  log: Logger;
+  workerId: string;
+  store: AssignmentStore;
+  streams: LogStreams;
+  publisher: Publisher;
+  cluster: Cluster;
+  readonly toPartition: (partition: number, message: PartitionMessage) => void;
+  readonly toCoordinator: (workerId: string, message: CoordinatorMessage) => void;
+  /** This worker has become the owner, or is it no longer. */
+  onOwned(partition: number): void;
+}
+
+/** How long the next in line waits for the one before it to change the table. */
+const TURN_MS = 400;
+/** Between a takeover that failed and the next one. */
+const RETRY_MS = 250;
+const TICK_MS = 25;
+/** Beside `handoverMs`: the way there and back. */
+const RELEASE_MARGIN_MS = 500;
+
+const releaseSchema = z.object({ partition: z.number().int().nonnegative() });
+const NOTHING = new Uint8Array();
+
+export class Hosting {
+  readonly owners = new Map<number, PartitionOwner>();
+  readonly partitions: number;
+  /** Unfinished transactions of former owners that this worker has found. */
+  recovered = 0;
+  readonly #options: HostingOptions;
+  readonly #subjects: Subjects;
+  readonly #subscriptions: Subscription[];
+  readonly #timers: NodeJS.Timeout[];
+  readonly #taking = new Map<number, PartitionOwner>();
+  #table: readonly (string | null)[];
+  readonly #startedAtMs = performance.now();
+  readonly #probed = new Set<string>();
+  #wrongSinceMs: number | undefined;
+  #reconciling: Promise<void> | undefined;
+  #again = false;
+  #closed = false;
+
+  constructor(options: HostingOptions, assignment: Assignment) {
+    const { bus, settings, workerId } = options;
+    this.#options = options;
+    this.#table = assignment.owners;
+    this.partitions = assignment.owners.length;
+    this.#subjects = subjectsOf(settings.namespace);
+    this.#subscriptions = [
+      bus.subscribe(this.#subjects.stateAssignment, () => this.reconcile()),
+      bus.subscribe(this.#subjects.stateRelease(workerId), ({ data, reply }) => {
+        void this.#release(data).then(() => bus.answer(reply, NOTHING));
+      }),
+    ];
+    this.#timers = [
+      setInterval(() => this.reconcile(), settings.ownerBeatMs),
+      setInterval(() => {
+        for (const owner of this.owners.values()) owner.tick();
+      }, TICK_MS),
+    ];
+  }
+
+  /** False when this worker does not own it. */
+  receive(partition: number, message: PartitionMessage): boolean {
+    return this.owners.get(partition)?.receive(message) ?? false;
+  }
+
+  owned(): [partition: number, epoch: number][] {
+    return [...this.owners].map(([id, { epoch }]) => [id, epoch]);
+  }
+
+  coordinatorGone(workerId: string): void {
+    for (const owner of this.owners.values()) owner.coordinatorGone(workerId);
+  }
+
+  /** A worker that says so under a higher epoch has it from the log: this one is the former owner, and need not wait to be refused. */
+  claimed(partition: number): void {
+    const owner = this.owners.get(partition);
+    if (owner !== undefined && owner.epoch < this.#options.cluster.claimedEpoch(partition)) {
+      owner.end('another worker owns it');
+    }
+  }
+
+  /** Compares the table with who is there, soon. */
+  reconcile(): void {
+    if (this.#closed) return;
+    if (this.#reconciling !== undefined) {
+      this.#again = true;
+      return;
+    }
+    this.#reconciling = this.#reconcile()
+      .catch((error: unknown) => {
+        this.#options.log.debug({ err: error }, 'the assignment of partitions was not compared');
+      })
+      .finally(() => {
+        this.#reconciling = undefined;
+        if (!this.#again) return;
+        this.#again = false;
+        this.reconcile();
+      });
+  }
+
+  /** Waits for others to take what this worker owns, which it must not host any more; false when nobody did in time. */
+  async handOver(timeoutMs: number): Promise<boolean> {
+    const until = performance.now() + timeoutMs;
+    const { bus, cluster } = this.#options;
+    const others = (): boolean => bus.up && cluster.hosts().length > 0;
+    while (this.owners.size > 0 && others() && performance.now() < until) await delay(TICK_MS);
+    return this.owners.size === 0;
+  }
+
+  /** Lets what has prepared come to its end, then stops. What is left is in the logs. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const timer of this.#timers) clearInterval(timer);
+    for (const subscription of this.#subscriptions) subscription.unsubscribe();
+    const ticking = setInterval(() => {
+      for (const owner of this.owners.values()) owner.tick();
+    }, TICK_MS);
+    await Promise.all([...this.owners.values()].map(async (owner) => this.#letGo(owner)));
+    for (const owner of this.#taking.values()) owner.end('the worker stops');
+    clearInterval(ticking);
+  }
+
+  async #reconcile(): Promise<void> {
+    const { store, workerId, bus } = this.#options;
+    const current = await store.read();
+    if (this.#closed) return;
+    this.#adopt(current.owners);
+    const hosts = this.#hosts(current.owners);
+    if (hosts.length === 0) return;
+    const wanted = assign(
+      current.owners.map((owner) => owner ?? undefined),
+      hosts,
+    );
+    if (wanted.every((owner, partition) => owner === current.owners[partition])) {
+      this.#wrongSinceMs = undefined;
+      return;
+    }
+    this.#wrongSinceMs ??= performance.now();
+    const place = hosts
+      .map(({ id }) => id)
+      .sort()
+      .indexOf(workerId);
+    if (place < 0 || performance.now() - this.#wrongSinceMs < place * TURN_MS) return;
+    if (
+      !(await store.change(
+        wanted.map((owner) => owner ?? null),
+        current.revision,
+      ))
+    )
+      return;
+    this.#wrongSinceMs = undefined;
+    if (bus.up) bus.publish(this.#subjects.stateAssignment, NOTHING);
+    this.#adopt(wanted.map((owner) => owner ?? null));
+  }
+
+  /** Who has just started may not have heard of all yet: whom the table names is there, until time has shown that he isn't. */
+  #hosts(table: readonly (string | null)[]): { id: string; capacity: number }[] {
+    const { cluster, settings, workerId } = this.#options;
+    const hosts = cluster.hosts();
+    if (performance.now() - this.#startedAtMs >= settings.ownerMissedMs) return hosts;
+    const heard = new Set([...cluster.members.keys(), ...cluster.left, workerId]);
+    const unheard = new Set(table.filter((owner) => owner !== null));
+    for (const id of heard) unheard.delete(id);
+    for (const id of unheard) void this.#probe(id);
+    return [...hosts, ...[...unheard].map((id) => ({ id, capacity: settings.capacity }))];
+  }
+
+  /** Only the broker's word is taken: one that does not answer may be there all the same. */
+  async #probe(workerId: string): Promise<void> {
+    if (this.#probed.has(workerId)) return;
+    this.#probed.add(workerId);
+    const { bus, settings, cluster } = this.#options;
+    try {
+      await bus.request(this.#subjects.workerPing(workerId), NOTHING, settings.ownerMissedMs);
+    } catch (error) {
+      if ((error as MillraceError).details !== NO_RESPONDERS) return;
+      cluster.left.add(workerId);
+      this.reconcile();
+    }
+  }
+
+  #adopt(table: readonly (string | null)[]): void {
+    this.#table = table;
+    for (let partition = 0; partition < table.length; partition += 1) this.#takeIfMine(partition);
+  }
+
+  #takeIfMine(partition: number): void {
+    const { workerId, log } = this.#options;
+    if (this.#closed || this.#table[partition] !== workerId) return;
+    if (this.owners.has(partition) || this.#taking.has(partition)) return;
+    const owner: PartitionOwner = new PartitionOwner(
+      partition,
+      randomBytes(8).readBigUInt64BE(),
+      this.#portsOf(partition, () => owner),
+      this.#options.settings,
+    );
+    this.#taking.set(partition, owner);
+    owner.take().then(
+      () => {
+        this.#taking.delete(partition);
+        this.owners.set(partition, owner);
+        this.recovered += owner.recovered;
+        this.#options.cluster.changed();
+        this.#options.onOwned(partition);
+      },
+      (error: unknown) => {
+        this.#taking.delete(partition);
+        owner.end('not taken');
+        log.warn({ partition, err: error }, `partition ${partition} was not taken over`);
+        setTimeout(() => this.#takeIfMine(partition), RETRY_MS).unref();
+      },
+    );
+  }
+
+  #portsOf(partition: number, owner: () => PartitionOwner): OwnerPorts {
+    const { streams, publisher, toPartition, toCoordinator, cluster, workerId } = this.#options;
+    return {
+      log: streams.log(partition),
+      snapshots: streams.snapshots(partition),
+      now: () => performance.now(),
+      soon: (task) => void setImmediate(task),
+      toPartition,
+      toCoordinator,
+      publish: (tx, emits) => {
+        void publishEmits(publisher, emits, () => owner().state === 'ended').then((published) => {
+          if (published) owner().published(tx);
+        });
+      },
+      askToRelease: async () => {
+        const present = cluster.ownerOf(partition);
+        if (present !== undefined && present !== workerId) {
+          await this.#askToRelease(present, partition);
+        }
+      },
+      ended: (reason) => this.#ended(partition, reason),
+    };
+  }
+
+  async #askToRelease(owner: string, partition: number): Promise<void> {
+    const { bus, settings } = this.#options;
+    const timeoutMs = settings.handoverMs + RELEASE_MARGIN_MS;
+    // No answer: the fence in the log decides.
+    await bus
+      .request(this.#subjects.stateRelease(owner), writeControl({ partition }), timeoutMs)
+      .catch(() => {});
+  }
+
+  async #release(data: Uint8Array): Promise<void> {
+    const partition = readControl(releaseSchema, data)?.partition ?? -1;
+    const owner = this.owners.get(partition);
+    if (owner !== undefined) await this.#letGo(owner);
+  }
+
+  async #letGo(owner: PartitionOwner): Promise<void> {
+    const timer = setTimeout(
+      () => owner.end('what had prepared did not end in time'),
+      this.#options.settings.handoverMs,
+    );
+    await owner.release();
+    clearTimeout(timer);
+  }
+
+  #ended(partition: number, reason: string): void {
+    const { log, cluster } = this.#options;
+    this.owners.delete(partition);
+    cluster.changed();
+    this.#options.onOwned(partition);
+    const level = reason === RELEASED ? 'debug' : 'warn';
+    log[level]({ partition, reason }, `partition ${partition} is given up: ${reason}`);
+    if (!this.#closed) setTimeout(() => this.reconcile(), RETRY_MS).unref();
+  }
+}

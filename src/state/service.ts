@@ -1,0 +1,125 @@
+/** State of one worker: hosting, coordinating and the messages between them, put together. */
+import type { Logger } from 'pino';
+import { AssignmentStore } from '../bus/assignment-store.ts';
+import type { Bus } from '../bus/connection.ts';
+import { LogStreams } from '../bus/partition-log.ts';
+import type { Publisher } from '../bus/publisher.ts';
+import { KeyRing } from '../core/key-ring.ts';
+import type { Settings } from '../core/settings.ts';
+import { placeOf } from '../core/state/keys.ts';
+import { Cluster } from './cluster.ts';
+import { Hosting } from './hosting.ts';
+import { JoinServer } from './join.ts';
+import { Peers } from './peers.ts';
+import { Transactions } from './transactions.ts';
+
+export interface StateOptions {
+  bus: Bus;
+  settings: Settings;
+  log: Logger;
+  workerId: string;
+  publisher: Publisher;
+}
+
+export class StateService {
+  readonly transactions: Transactions;
+  readonly hosting: Hosting;
+  readonly cluster: Cluster;
+  readonly ring: KeyRing;
+  readonly #settings: Settings;
+  readonly #peers: Peers;
+  readonly #joins: JoinServer;
+  readonly #streams: LogStreams;
+
+  private constructor(
+    { bus, settings, log, workerId, publisher }: StateOptions,
+    streams: LogStreams,
+    store: AssignmentStore,
+    assignment: Awaited<ReturnType<AssignmentStore['read']>>,
+  ) {
+    this.#settings = settings;
+    this.#streams = streams;
+    this.ring = new KeyRing(assignment.owners.length);
+    this.cluster = new Cluster(
+      bus,
+      settings,
+      { id: workerId, capacity: settings.capacity, owned: () => this.hosting.owned() },
+      {
+        onOwner: (partition) => {
+          this.hosting.claimed(partition);
+          this.#ownerChanged(partition);
+        },
+        onGone: (gone) => this.hosting.coordinatorGone(gone),
+        onMembers: () => this.hosting.reconcile(),
+      },
+    );
+    this.#peers = new Peers(
+      bus,
+      settings,
+      workerId,
+      (partition) => this.cluster.ownerOf(partition),
+      {
+        toPartition: (partition, message) => this.hosting.receive(partition, message),
+        toCoordinator: (message) => this.transactions.receive(message),
+        onBounced: (partition, tx) => this.transactions.bounced(partition, tx),
+        onGone: (gone) => this.cluster.gone(gone),
+      },
+    );
+    this.transactions = new Transactions(workerId, settings, {
+      toPartition: (partition, message) => this.#peers.toPartition(partition, message),
+      partitionOf: (key) => this.ring.partitionOf(placeOf(key)),
+    });
+    this.#joins = new JoinServer(bus, settings, workerId, this.transactions.attempts);
+    this.hosting = new Hosting(
+      {
+        bus,
+        settings,
+        log,
+        workerId,
+        store,
+        streams,
+        publisher,
+        cluster: this.cluster,
+        toPartition: (partition, message) => this.#peers.toPartition(partition, message),
+        toCoordinator: (worker, message) => this.#peers.toCoordinator(worker, message),
+        onOwned: (partition) => this.#ownerChanged(partition),
+      },
+      assignment,
+    );
+  }
+
+  /** Creates streams and table where they are missing. Throws UNAVAILABLE where JetStream does not serve. */
+  static async open(options: StateOptions): Promise<StateService> {
+    const { bus, settings } = options;
+    const streams = await LogStreams.open(bus, settings);
+    const store = await AssignmentStore.open(bus, settings);
+    return new StateService(options, streams, store, await store.read());
+  }
+
+  /** Takes its share of the partitions from now on. */
+  start(): void {
+    this.cluster.host(true);
+    this.hosting.reconcile();
+  }
+
+  /** Takes no more partitions: the other workers take those that it has. */
+  leave(): void {
+    this.cluster.host(false);
+  }
+
+  /** Hands over what it owns, or lets it come to an end, and stops. */
+  async close(): Promise<void> {
+    await this.hosting.handOver(this.#settings.drainTimeoutMs);
+    await this.hosting.close();
+    this.#joins.close();
+    this.transactions.close();
+    this.cluster.close();
+    this.#peers.close();
+    this.#streams.close();
+  }
+
+  #ownerChanged(partition: number): void {
+    const found = this.cluster.ownerOf(partition) !== undefined;
+    this.transactions.ownerChanged(partition, found);
+  }
+}

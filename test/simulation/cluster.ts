@@ -1,0 +1,281 @@
+/**
+ * Workers with the real machines of src/core/state, over a network and a store that are simulated. Who owns what is
+ * decided by a fickle controller: it moves partitions for no reason and may name two owners at once.
+ */
+import type { Age } from '../../src/core/state/age.ts';
+import { PartitionOwner, type OwnerLimits } from '../../src/core/state/owner.ts';
+import { Transaction } from '../../src/core/state/transaction.ts';
+import { decodeAppend } from '../../src/core/state/append.ts';
+import {
+  decodeEnvelopes,
+  decodeRecords,
+  encodeEnvelopes,
+  type Envelope,
+} from '../../src/core/state/wire.ts';
+import { Random } from '../support/random.ts';
+import { Clock, type Actor } from './clock.ts';
+import { Store } from './store.ts';
+
+export interface Faults {
+  dropped: number;
+  repeated: number;
+  /** A message that comes after up to a minute. */
+  veryLate: number;
+  maxDelayMs: number;
+}
+
+export const CALM: Faults = { dropped: 0, repeated: 0, veryLate: 0, maxDelayMs: 3 };
+
+const LIMITS: OwnerLimits = {
+  maxSessions: 1_000,
+  maxPartitionBytes: 1_000_000,
+  voteTimeoutMs: 300,
+  queryAfterMs: 80,
+  keepOutcomeMs: 6_000,
+  maxAppendBytes: 2_000,
+  snapshotAfterBytes: 1_500,
+  snapshotChunkBytes: 300,
+};
+const TIMES = { lockRetryMs: 60, resolveAfterMs: 80, unknownAfterMs: 2_000 };
+const TRACE = process.env['TRACE'] === '1';
+const TICK_MS = 20;
+const RELEASE_MS = 100;
+const RETAKE_MS = 50;
+const VERY_LATE_MS = 10_000;
+
+export class Node implements Actor {
+  readonly id: string;
+  alive = true;
+  pausedUntilMs = 0;
+  readonly owners = new Map<number, PartitionOwner>();
+  readonly taking = new Set<number>();
+  readonly transactions = new Map<string, Transaction>();
+  readonly hints = new Map<number, string>();
+  next = 1;
+  /** Its clock is wrong by this much, and runs this much faster. */
+  readonly skewMs: number;
+  readonly rate: number;
+
+  constructor(id: string, skewMs: number, rate: number) {
+    this.id = id;
+    this.skewMs = skewMs;
+    this.rate = rate;
+  }
+}
+
+export class Cluster {
+  readonly clock = new Clock();
+  readonly random: Random;
+  readonly store: Store;
+  readonly partitions: number;
+  faults: Faults = CALM;
+  nodes: Node[] = [];
+  /** What no run may ever do; found out while it goes on. */
+  readonly violations: string[] = [];
+  #nextNode = 1;
+  #nonce = 1n;
+
+  constructor(seed: number, partitions: number) {
+    this.random = new Random(seed);
+    this.store = new Store(this.clock, this.random);
+    this.partitions = partitions;
+    this.store.onAppend = (sequence, bytes) =>
+      this.trace(() => {
+        const append = decodeAppend(bytes);
+        return `append ${sequence} epoch ${append?.epoch} covers ${append?.snapshot?.covers}: ${JSON.stringify(decodeRecords(append?.records ?? bytes))}`;
+      });
+  }
+
+  addNode(): Node {
+    const skewMs = this.random.between(0, 20_000);
+    const node = new Node(`w${this.#nextNode}`, skewMs, this.random.between(0.98, 1.02));
+    this.#nextNode += 1;
+    this.nodes.push(node);
+    this.#tick(node);
+    return node;
+  }
+
+  /** All that it has in memory is gone. */
+  crash(node: Node): void {
+    this.trace(() => `${node.id} crashes`);
+    node.alive = false;
+    this.nodes = this.nodes.filter((other) => other !== node);
+    for (const other of this.nodes) {
+      // Noticed by each at another moment, or not for a long time.
+      this.clock.after(this.random.between(1, 200), other, () => {
+        for (const owner of other.owners.values()) owner.coordinatorGone(node.id);
+      });
+    }
+  }
+
+  pause(node: Node, durationMs: number): void {
+    this.trace(() => `${node.id} is paused for ${durationMs}`);
+    node.pausedUntilMs = this.clock.nowMs + durationMs;
+  }
+
+  /** What happens, for one who looks for a reason: set by TRACE=1. */
+  trace(text: () => string): void {
+    if (TRACE) process.stderr.write(`${this.clock.nowMs.toFixed(2)} ${text()}\n`);
+  }
+
+  now(node: Node): number {
+    return node.skewMs + this.clock.nowMs * node.rate;
+  }
+
+  partitionOf(key: string): number {
+    return Number(/\d+$/.exec(key)?.[0] ?? 0) % this.partitions;
+  }
+
+  take(node: Node, partition: number): void {
+    if (!node.alive || node.owners.has(partition) || node.taking.has(partition)) return;
+    node.taking.add(partition);
+    this.#nonce += 1n;
+    const owner: PartitionOwner = new PartitionOwner(
+      partition,
+      this.#nonce,
+      {
+        log: this.store.log(partition, node),
+        snapshots: this.store.snapshot(partition, node),
+        now: () => this.now(node),
+        soon: (task) => this.clock.after(0.01, node, task),
+        toPartition: (to, message) => this.#toPartition(node, to, message),
+        toCoordinator: (to, message) => this.#send(node, to, { partition: undefined, message }),
+        publish: (tx) => this.clock.after(5, node, () => owner.published(tx)),
+        askToRelease: async () => this.#askToRelease(node, partition),
+        ended: (reason) => {
+          this.trace(() => `${node.id} gives up ${partition}: ${reason}`);
+          if (node.owners.get(partition) === owner) node.owners.delete(partition);
+          this.clock.after(RETAKE_MS, undefined, () => this.ensureOwner(partition));
+        },
+      },
+      LIMITS,
+    );
+    owner.take().then(
+      () => {
+        node.taking.delete(partition);
+        node.owners.set(partition, owner);
+        this.trace(
+          () => `${node.id} owns ${partition} in epoch ${owner.epoch} from ${owner.sequence}`,
+        );
+        this.#announce(node, partition);
+      },
+      () => {
+        node.taking.delete(partition);
+        owner.end('not taken');
+        this.clock.after(RETAKE_MS, undefined, () => this.ensureOwner(partition));
+      },
+    );
+  }
+
+  /** Somebody takes it, if nobody who is awake has it. */
+  ensureOwner(partition: number): void {
+    const awake = this.nodes.filter(({ pausedUntilMs }) => pausedUntilMs <= this.clock.nowMs);
+    const owned = awake.some((node) => node.owners.has(partition) || node.taking.has(partition));
+    if (!owned && awake.length > 0) this.take(this.random.pick(awake), partition);
+  }
+
+  begin(node: Node, deadlineMs: number, age?: Age): Transaction {
+    const id = `${node.id}-${node.next}`;
+    node.next += 1;
+    const transaction = new Transaction(
+      {
+        id,
+        age: age ?? { startMs: this.now(node), first: id },
+        coordinator: node.id,
+        deadlineMs: this.now(node) + deadlineMs,
+      },
+      {
+        partitionOf: (key) => this.partitionOf(key),
+        toPartition: (partition, message) => this.#toPartition(node, partition, message),
+      },
+      TIMES,
+    );
+    node.transactions.set(id, transaction);
+    return transaction;
+  }
+
+  #tick(node: Node): void {
+    this.clock.after(this.random.between(0.5, 1.5) * TICK_MS, node, () => {
+      for (const owner of node.owners.values()) owner.tick();
+      for (const transaction of node.transactions.values()) transaction.tick(this.now(node));
+      this.#tick(node);
+    });
+  }
+
+  async #askToRelease(node: Node, partition: number): Promise<void> {
+    const present = this.nodes.find((other) => other !== node && other.owners.has(partition));
+    // The present owner is not always known.
+    if (present === undefined || this.random.chance(0.2)) return;
+    this.clock.after(this.#delay(), present, () => {
+      void present.owners.get(partition)?.release();
+      this.clock.after(RELEASE_MS, present, () => {
+        const owner = present.owners.get(partition);
+        if (owner?.state === 'closing') owner.end('too late');
+      });
+    });
+    await this.clock.sleep(RELEASE_MS + this.#delay() * 3, node);
+  }
+
+  #announce(owner: Node, partition: number): void {
+    for (const node of this.nodes) {
+      this.clock.after(this.#delay(), node, () => {
+        node.hints.set(partition, owner.id);
+        for (const transaction of node.transactions.values()) {
+          transaction.ownerLost(partition);
+          transaction.ownerFound(partition, this.now(node));
+        }
+      });
+    }
+  }
+
+  #toPartition(from: Node, partition: number, message: Envelope['message']): void {
+    const hint = from.hints.get(partition);
+    const to = this.random.chance(0.01) ? this.random.pick(this.nodes).id : hint;
+    if (to !== undefined) this.#send(from, to, { partition, message } as Envelope);
+  }
+
+  #send(_from: Node, to: string, envelope: Envelope): void {
+    const bytes = encodeEnvelopes([envelope]);
+    const { dropped, repeated, veryLate } = this.faults;
+    if (this.random.chance(dropped)) return;
+    const copies = this.random.chance(repeated) ? 2 : 1;
+    for (let copy = 0; copy < copies; copy += 1) {
+      const lateMs = this.random.chance(veryLate) ? this.random.between(0, VERY_LATE_MS) : 0;
+      this.clock.after(this.#delay() + lateMs, undefined, () => {
+        const node = this.nodes.find(({ id }) => id === to);
+        // A pause holds the message up, too.
+        if (node !== undefined) this.clock.after(0, node, () => this.#deliver(node, bytes));
+      });
+    }
+  }
+
+  #deliver(node: Node, bytes: Uint8Array): void {
+    const { envelopes, refused } = decodeEnvelopes(bytes);
+    this.trace(() => `${node.id} <- ${JSON.stringify(envelopes)}`);
+    if (refused > 0) this.violations.push('a message could not be read');
+    for (const { partition, message } of envelopes) {
+      if (partition !== undefined) {
+        const taken = node.owners.get(partition)?.receive(message) ?? false;
+        if (!taken && (message.kind === 'lock' || message.kind === 'prepare')) {
+          this.#bounce(node, message.coordinator, message.tx, partition);
+        }
+      } else {
+        const transaction = node.transactions.get(message.tx);
+        if (transaction !== undefined) transaction.receive(message, this.now(node));
+        else if (message.kind === 'granted') {
+          this.#toPartition(node, message.partition, { kind: 'release', tx: message.tx });
+        }
+      }
+    }
+  }
+
+  #bounce(_from: Node, coordinator: string, tx: string, partition: number): void {
+    const node = this.nodes.find(({ id }) => id === coordinator);
+    if (node === undefined) return;
+    this.clock.after(this.#delay(), node, () => node.transactions.get(tx)?.ownerLost(partition));
+  }
+
+  #delay(): number {
+    return this.random.between(0.1, this.faults.maxDelayMs);
+  }
+}

@@ -1,0 +1,21 @@
+import { expect, it } from 'vitest';
+import { run } from './run.ts';
+
+const SEEDS = Number(process.env['SEEDS'] ?? 60);
+const FIRST_SEED = Number(process.env['SEED'] ?? 1);
+
+it(
+  `${SEEDS} clusters under seeds from ${FIRST_SEED} on keep every promise`,
+  { timeout: 3_600_000 },
+  async () => {
+    let committed = 0;
+    for (let seed = FIRST_SEED; seed < FIRST_SEED + SEEDS; seed += 1) {
+      const result = await run(seed);
+      committed += result.committed;
+      const again = `SEED=${seed} SEEDS=1 npx vitest run test/simulation`;
+      expect(result.problems, `seed ${seed}; again with: ${again}`).toEqual([]);
+    }
+    // A cluster that commits nothing keeps every promise, too.
+    expect(committed).toBeGreaterThan(SEEDS * 20);
+  },
+);

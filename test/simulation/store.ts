@@ -1,0 +1,164 @@
+/** JetStream as the logs and snapshots see it: a fence on each subject, answers that are late or lost, trimming. */
+import type { LogPort, SnapshotPort, WrittenSnapshot } from '../../src/core/state/owner.ts';
+import type { Random } from '../support/random.ts';
+import type { Actor, Clock } from './clock.ts';
+
+export interface StoreFaults {
+  /** A request that does not arrive. */
+  lostRequest: number;
+  /** An answer that does not arrive: the append has landed all the same. */
+  lostAnswer: number;
+  maxDelayMs: number;
+}
+
+interface Message {
+  sequence: number;
+  bytes: Uint8Array;
+  /** Which snapshot it is a part of. */
+  id?: number;
+}
+
+const ANSWER_TIMEOUT_MS = 400;
+const MAX_TRIES = 20;
+
+export class Store {
+  readonly logs = new Map<number, Message[]>();
+  readonly snapshots = new Map<number, Message[]>();
+  faults: StoreFaults = { lostRequest: 0, lostAnswer: 0, maxDelayMs: 5 };
+  /** For one who looks for a reason. */
+  onAppend: (sequence: number, bytes: Uint8Array) => void = () => {};
+  readonly #clock: Clock;
+  readonly #random: Random;
+  #sequence = 0;
+  #snapshotId = 0;
+
+  constructor(clock: Clock, random: Random) {
+    this.#clock = clock;
+    this.#random = random;
+  }
+
+  log(partition: number, actor: Actor): LogPort {
+    const log = listOf(this.logs, partition);
+    return {
+      last: async () => this.#ask(actor, () => log.at(-1)),
+      lastSequence: async () => (await this.#ask(actor, () => log.at(-1)))?.sequence ?? 0,
+      read: async (from, to, onAppend) => {
+        const found = await this.#ask(actor, () =>
+          log.filter(({ sequence }) => sequence >= from && sequence <= to),
+        );
+        for (const { sequence, bytes } of found) onAppend(sequence, bytes);
+      },
+      append: async (bytes, expected) => this.#append(log, actor, Uint8Array.from(bytes), expected),
+      trim: async (before) =>
+        this.#ask(actor, () => {
+          while (log.length > 1 && (log[0] as Message).sequence < before) log.shift();
+        }),
+    };
+  }
+
+  snapshot(partition: number, actor: Actor): SnapshotPort {
+    const messages = listOf(this.snapshots, partition);
+    return {
+      write: async (chunks) => {
+        this.#snapshotId += 1;
+        const id = this.#snapshotId;
+        const sequences: number[] = [];
+        for await (const chunk of chunks) {
+          const bytes = Uint8Array.from(chunk);
+          sequences.push(
+            await this.#ask(actor, () => {
+              this.#sequence += 1;
+              messages.push({ sequence: this.#sequence, bytes, id });
+              return this.#sequence;
+            }),
+          );
+        }
+        return {
+          firstSequence: sequences[0] ?? 0,
+          lastSequence: sequences.at(-1) ?? 0,
+          chunks: sequences.length,
+        } satisfies WrittenSnapshot;
+      },
+      read: async ({ firstSequence, lastSequence, chunks }, onChunk) => {
+        const found = await this.#ask(actor, () =>
+          messages.filter(({ sequence }) => sequence >= firstSequence && sequence <= lastSequence),
+        );
+        // One that a former owner began may lie between.
+        const parts = found.filter(({ id }) => id === found[0]?.id);
+        if (parts.length !== chunks) throw new Error('the snapshot is not whole');
+        for (const { bytes } of parts) onChunk(bytes);
+      },
+      removeBefore: async (sequence) =>
+        this.#ask(actor, () => {
+          while ((messages[0]?.sequence ?? sequence) < sequence) messages.shift();
+        }),
+    };
+  }
+
+  /** As bus/partition-log.ts: what is not answered is looked for, and only repeated when nothing has followed. */
+  async #append(
+    log: Message[],
+    actor: Actor,
+    bytes: Uint8Array,
+    expected: number,
+  ): Promise<number> {
+    for (let tries = 0; tries < MAX_TRIES; tries += 1) {
+      const answer = await this.#tryAppend(log, actor, bytes, expected);
+      if (answer !== undefined && answer > 0) return answer;
+      const last = await this.#ask(actor, () => log.at(-1));
+      if ((last?.sequence ?? 0) === expected) continue;
+      if (last !== undefined && Buffer.compare(last.bytes, bytes) === 0) return last.sequence;
+      throw new Error('another owner has written to the log');
+    }
+    throw new Error('the log did not take an append in time');
+  }
+
+  /** The sequence; 0 refused; undefined when no answer has come in time. */
+  #tryAppend(
+    log: Message[],
+    actor: Actor,
+    bytes: Uint8Array,
+    expected: number,
+  ): Promise<number | undefined> {
+    const { lostRequest, lostAnswer } = this.faults;
+    const lost = this.#random.chance(lostRequest);
+    const unanswered = this.#random.chance(lostAnswer);
+    return new Promise((resolve) => {
+      this.#clock.after(ANSWER_TIMEOUT_MS, actor, () => resolve(undefined));
+      if (lost) return;
+      // On its way it belongs to nobody: it lands even if its sender has crashed.
+      this.#clock.after(this.#delay(), undefined, () => {
+        const fits = (log.at(-1)?.sequence ?? 0) === expected;
+        if (fits) {
+          this.#sequence += 1;
+          log.push({ sequence: this.#sequence, bytes });
+          this.onAppend(this.#sequence, bytes);
+        }
+        const answer = fits ? this.#sequence : 0;
+        if (!unanswered) this.#clock.after(this.#delay(), actor, () => resolve(answer));
+      });
+    });
+  }
+
+  #ask<Answer>(actor: Actor, read: () => Answer): Promise<Answer> {
+    return new Promise((resolve) => {
+      this.#clock.after(this.#delay(), undefined, () => {
+        const answer = read();
+        this.#clock.after(this.#delay(), actor, () => resolve(answer));
+      });
+    });
+  }
+
+  #delay(): number {
+    return this.#random.between(0.1, this.faults.maxDelayMs);
+  }
+}
+
+function listOf(lists: Map<number, Message[]>, partition: number): Message[] {
+  let list = lists.get(partition);
+  if (list === undefined) {
+    list = [];
+    lists.set(partition, list);
+  }
+  return list;
+}
