@@ -15,8 +15,7 @@ import { apiSchema, type JetStreamApi } from './jetstream-api.ts';
 import { writeControl } from './messages.ts';
 
 /** What one pull asks for, at most: the broker sends so much without being asked again. */
-const PULL_MESSAGES = 5_000;
-const PULL_BYTES = 16 * 1024 * 1024;
+const PULL = { messages: 5_000, bytes: 16 * 1024 * 1024 };
 const PULL_EXPIRES_NS = 30_000_000_000;
 /** Silence after which the consumer is made anew. */
 const IDLE_MS = 2_000;
@@ -52,10 +51,13 @@ type PullEnd = 'done' | 'lost' | 'empty' | { failure: unknown };
 export class StreamReader {
   readonly #bus: Bus;
   readonly #api: JetStreamApi;
+  readonly #pullSize: typeof PULL;
 
-  constructor(bus: Bus, api: JetStreamApi) {
+  /** `pull.bytes` must be more than the largest message. */
+  constructor(bus: Bus, api: JetStreamApi, pull = PULL) {
     this.#bus = bus;
     this.#api = api;
+    this.#pullSize = pull;
   }
 
   /**
@@ -82,8 +84,10 @@ export class StreamReader {
         if (error instanceof ReadFailure) throw error.reason;
         why = messageOf(error);
       }
-      if (range.next > before) stalledSinceMs = performance.now();
-      if (range.next > to) return;
+      if (range.next > before) {
+        stalledSinceMs = performance.now();
+        continue;
+      }
       if (performance.now() - stalledSinceMs >= STALL_MS) {
         throw new MillraceError('UNAVAILABLE', `${subject} could not be read: ${why}.`);
       }
@@ -128,8 +132,8 @@ export class StreamReader {
     return new Promise((resolve) => {
       const inbox = `${this.#bus.inbox}.r.${nuid.next()}`;
       const request = writeControl({
-        batch: PULL_MESSAGES,
-        max_bytes: PULL_BYTES,
+        batch: this.#pullSize.messages,
+        max_bytes: this.#pullSize.bytes,
         expires: PULL_EXPIRES_NS,
       });
       let expected = 1;
@@ -143,7 +147,7 @@ export class StreamReader {
       };
       const idle = setTimeout(() => end('lost'), IDLE_MS);
       const ask = (): void => {
-        asked = PULL_MESSAGES;
+        asked = this.#pullSize.messages;
         const subject = `$JS.API.CONSUMER.MSG.NEXT.${range.stream}.${consumer}`;
         try {
           this.#bus.publish(subject, request, { reply: inbox });
@@ -156,8 +160,9 @@ export class StreamReader {
         idle.refresh();
         const place = placeOf(message.reply);
         if (place === undefined) {
-          if (endsPull(message)) ask();
-          else if (message.headers?.code !== HEARTBEAT) end('lost');
+          const status = statusOf(message);
+          if (status === 'used-up') ask();
+          else if (status === 'lost') end('lost');
           return;
         }
         // From one that is missing it is read again.
@@ -195,10 +200,14 @@ class ReadFailure extends Error {
   }
 }
 
-/** The pull is over, the consumer is not: its time or its bytes were used up. */
-function endsPull({ headers }: Msg): boolean {
-  if (headers?.code === TIMED_OUT) return true;
-  return headers?.code === CONFLICT && /maxbytes/i.test(headers.description);
+/** `used-up`: the pull has ended before all its messages came, for its time or its bytes. */
+function statusOf({ headers }: Msg): 'used-up' | 'ignored' | 'lost' {
+  const { code, description = '' } = headers ?? {};
+  if (code === TIMED_OUT) return 'used-up';
+  if (code === CONFLICT && /exceeds maxbytes/i.test(description)) return 'used-up';
+  // Said after the last message of a pull with a bound in bytes, when the next one is asked for already.
+  if (code === CONFLICT && /batch completed/i.test(description)) return 'ignored';
+  return code === HEARTBEAT ? 'ignored' : 'lost';
 }
 
 /** From the reply subject of a delivery; undefined for a status. */

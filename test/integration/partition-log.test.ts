@@ -2,7 +2,9 @@ import { randomBytes } from 'node:crypto';
 import { connect, type NatsConnection } from 'nats';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Bus } from '../../src/bus/connection.ts';
+import { JetStreamApi } from '../../src/bus/jetstream-api.ts';
 import { LogStreams, type PartitionLog } from '../../src/bus/partition-log.ts';
+import { StreamReader } from '../../src/bus/stream-reader.ts';
 import { parseSettings } from '../../src/core/settings.ts';
 import { decodeAppend, encodeAppend } from '../../src/core/state/append.ts';
 import { startTestBroker, type TestBroker } from '../support/broker.ts';
@@ -354,6 +356,30 @@ describe('replay', () => {
     expect(found).toEqual(found.toSorted((left, right) => left - right));
     expect(found.at(-1)).toBe(last);
     expect(await contents(log)).toHaveLength(6);
+  });
+
+  it.each([
+    ['messages', { messages: 100, bytes: 1_000_000 }],
+    ['bytes', { messages: 1_000, bytes: 9_000 }],
+  ])('asks for more, of one consumer, when the %s of a pull are used up', async (_, pull) => {
+    const bus = await Bus.open({ servers: broker.url, name: 'test', namespace: 'millrace' });
+    closing.push(async () => bus.close());
+    let consumers = 0;
+    const subscribe = bus.subscribe.bind(bus);
+    bus.subscribe = (...given) => {
+      consumers += 1;
+      return subscribe(...given);
+    };
+    const log = await writer();
+    await fill(COUNT);
+    const reader = new StreamReader(bus, new JetStreamApi(bus), pull);
+    const found: string[] = [];
+    const subject = `millrace.log.${partition}`;
+    await reader.read('millrace-log', subject, 1, await log.lastSequence(), (__, bytes) =>
+      found.push(Buffer.from(bytes).toString()),
+    );
+    expect(found).toEqual(numbers(0));
+    expect(consumers).toBe(1);
   });
 
   it('ends with what the reader of an append throws', async () => {
