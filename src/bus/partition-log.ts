@@ -5,6 +5,11 @@
  * What JetStream is known to do (nats-server 2.14): a fence holds on a literal subject, with one append in flight; purging
  * all of a subject resets its fence; an append without an answer may have landed; a Direct Get may be stale. Hence raw
  * headers, trimming that keeps the last message, reading back from the leader, and no message ids.
+ *
+ * A read from the leader is the last word only on a stream that is not replicated. On three servers, a leader that was
+ * stopped and went on answered with an old last sequence, asked after a newer append had been acknowledged elsewhere, in 3
+ * of 8 rounds; none of its appends was accepted. So what must be certain there (`confirm`) takes an append; everything
+ * else here is safe with an old answer, because a fenced append follows it, or because less is trimmed.
  */
 import type { Settings } from '../core/settings.ts';
 import type { LogPort } from '../core/state/owner.ts';
@@ -94,7 +99,7 @@ export class PartitionLog implements LogPort {
 
   /**
    * The last sequence on the subject; 0 for an empty log. Asks the leader for what follows the last one seen here: in
-   * the usual case nothing does, and the answer has no payload. Throws UNAVAILABLE or TIMEOUT.
+   * the usual case nothing does, and the answer has no payload. May be out of date like `confirm`. Throws UNAVAILABLE or TIMEOUT.
    */
   async lastSequence(): Promise<number> {
     const seen = this.#seen;
@@ -103,7 +108,10 @@ export class PartitionLog implements LogPort {
     return (await this.last())?.sequence ?? 0;
   }
 
-  /** Whether the last sequence on the subject is still `expected`. Throws as `lastSequence` does. */
+  /**
+   * Whether the last sequence on the subject is still `expected`. With `replicas` above 1 true may be out of date (see
+   * above), false never is. Throws as `lastSequence` does.
+   */
   async confirm(expected: number): Promise<boolean> {
     return (await this.#api.next(this.#stream, this.#subject, expected + 1)) === undefined;
   }
