@@ -6,12 +6,22 @@ import { NO_RESPONDERS, type Bus } from './connection.ts';
 import { readControl, writeControl } from './messages.ts';
 
 const API_TIMEOUT_MS = 5_000;
+/** JetStream's error code for a subject, or a range of it, without a message. */
+const NO_MESSAGE = 10037;
 
 export const apiErrorSchema = z.object({
   err_code: z.number().optional(),
   description: z.string().optional(),
 });
 export const apiSchema = z.object({ error: apiErrorSchema.optional() });
+const messageSchema = apiSchema.extend({
+  message: z.object({ seq: z.number().int(), data: z.string().optional() }).optional(),
+});
+
+export interface StoredMessage {
+  sequence: number;
+  bytes: Uint8Array;
+}
 
 export class JetStreamApi {
   readonly #bus: Bus;
@@ -20,11 +30,16 @@ export class JetStreamApi {
     this.#bus = bus;
   }
 
-  /** Throws UNAVAILABLE where JetStream does not answer. */
-  async ask<Answer>(what: string, request: object, schema: z.ZodType<Answer>): Promise<Answer> {
+  /** Throws UNAVAILABLE where JetStream does not answer, TIMEOUT where it does not in time. */
+  async ask<Answer>(
+    what: string,
+    request: object,
+    schema: z.ZodType<Answer>,
+    timeoutMs = API_TIMEOUT_MS,
+  ): Promise<Answer> {
     let message: Msg;
     try {
-      message = await this.#bus.request(`$JS.API.${what}`, writeControl(request), API_TIMEOUT_MS);
+      message = await this.#bus.request(`$JS.API.${what}`, writeControl(request), timeoutMs);
     } catch (error) {
       if ((error as MillraceError).details === NO_RESPONDERS) {
         throw new MillraceError('UNAVAILABLE', 'JetStream does not answer.', { cause: error });
@@ -32,7 +47,55 @@ export class JetStreamApi {
       throw error;
     }
     const answer = readControl(schema, message.data);
-    if (answer === undefined) throw new Error(`JetStream's answer to ${what} is not understood`);
+    if (answer === undefined) {
+      throw new MillraceError('UNAVAILABLE', `JetStream's answer to ${what} is not understood.`);
+    }
     return answer;
   }
+
+  /** The last message on the subject. From the stream's leader: a Direct Get may be stale. Throws as `ask` does. */
+  last(stream: string, subject: string): Promise<StoredMessage | undefined> {
+    return this.#message(stream, { last_by_subj: subject });
+  }
+
+  /** The first message on the subject from `sequence` on; likewise. An answer "none" costs no payload. */
+  next(
+    stream: string,
+    subject: string,
+    sequence: number,
+    timeoutMs?: number,
+  ): Promise<StoredMessage | undefined> {
+    return this.#message(stream, { next_by_subj: subject, seq: sequence }, timeoutMs);
+  }
+
+  /** Removes what lies on the subject before `sequence`. Throws as `ask` does, UNAVAILABLE where it is not done. */
+  async purge(stream: string, subject: string, sequence: number): Promise<void> {
+    // JetStream takes 0 for no bound at all, and removes everything.
+    if (sequence <= 1) return;
+    const request = { filter: subject, seq: sequence };
+    const { error } = await this.ask(`STREAM.PURGE.${stream}`, request, apiSchema);
+    if (error !== undefined) throw refusedBy(stream, error);
+  }
+
+  async #message(
+    stream: string,
+    question: object,
+    timeoutMs?: number,
+  ): Promise<StoredMessage | undefined> {
+    const what = `STREAM.MSG.GET.${stream}`;
+    const { message, error } = await this.ask(what, question, messageSchema, timeoutMs);
+    if (message !== undefined) {
+      return { sequence: message.seq, bytes: Buffer.from(message.data ?? '', 'base64') };
+    }
+    if (error?.err_code === NO_MESSAGE) return undefined;
+    throw refusedBy(stream, error);
+  }
+}
+
+function refusedBy(
+  stream: string,
+  error: z.infer<typeof apiErrorSchema> | undefined,
+): MillraceError {
+  const why = error?.description ?? `error ${error?.err_code}`;
+  return new MillraceError('UNAVAILABLE', `The stream ${stream} does not serve: ${why}.`);
 }

@@ -25,6 +25,7 @@ export const ERROR_REGISTRY = {
   BROKER_PORT_BUSY: { status: 0, retryable: false },
   BROKER_STORE_UNWRITABLE: { status: 0, retryable: false },
   BROKER_FAILED: { status: 0, retryable: true },
+  STREAM_UNUSABLE: { status: 0, retryable: false },
   USAGE: { status: 0, retryable: false },
 } as const satisfies Record<string, { status: number; retryable: boolean }>;
 

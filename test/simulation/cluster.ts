@@ -35,6 +35,7 @@ const LIMITS: OwnerLimits = {
   maxAppendBytes: 2_000,
   snapshotAfterBytes: 1_500,
   snapshotChunkBytes: 300,
+  replicas: 1,
 };
 const TIMES = { lockRetryMs: 60, resolveAfterMs: 80, unknownAfterMs: 2_000 };
 const TRACE = process.env['TRACE'] === '1';

@@ -40,11 +40,15 @@ export class LogQueue {
 
   /**
    * The records of the next append, none while one is under way. What waits to be confirmed is, by this append. Records
-   * for whose sake nobody waits make no append of their own unless `all`.
+   * for whose sake nobody waits make no append of their own unless `all`; with `empty` there is one even without records.
+   * Undefined when nothing is to be appended now.
    */
-  take(maxBytes: number, all: boolean): LogRecord[] {
-    if (this.appending !== undefined || this.queue.length === 0) return [];
-    if (!all && !this.queue.some(({ record }) => isAwaited(record))) return [];
+  take(maxBytes: number, all: boolean, empty: boolean): LogRecord[] | undefined {
+    if (this.appending !== undefined) return undefined;
+    const worthIt = all
+      ? this.queue.length > 0
+      : this.queue.some(({ record }) => isAwaited(record));
+    if (!worthIt && !empty) return undefined;
     let count = 0;
     let bytes = 0;
     for (const { record } of this.queue) {
@@ -63,6 +67,10 @@ export class LogQueue {
     this.appending = undefined;
     for (const { whenLogged } of entries) whenLogged?.(nowMs);
     for (const then of confirms) then();
+  }
+
+  get awaitsConfirmation(): boolean {
+    return this.unconfirmed.length > 0;
   }
 
   /** True when something waits to be confirmed and no question is under way. */

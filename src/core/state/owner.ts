@@ -58,6 +58,8 @@ export interface OwnerLimits extends PartitionLimits {
   /** A snapshot is written when the log behind the last one is larger than this, and than the partition. */
   snapshotAfterBytes: number;
   snapshotChunkBytes: number;
+  /** On how many servers the log is kept. */
+  replicas: number;
 }
 
 /** Why an ownership ends that was handed over. */
@@ -236,9 +238,13 @@ export class PartitionOwner {
 
   #flush(all = this.state === 'closing'): void {
     if (this.#appending || (this.state !== 'serving' && this.state !== 'closing')) return;
-    const records = this.machine.queue.take(this.#limits.maxAppendBytes, all);
-    if (records.length + this.#awaitingAppend.length > 0) void this.#append(records);
-    else if (this.machine.queue.takeConfirmation()) void this.#confirm();
+    const { queue } = this.machine;
+    const { maxAppendBytes, replicas } = this.#limits;
+    // Of several servers one that was stopped may answer a question with what it was before: only an append is certain.
+    const mustAppend = replicas > 1 && queue.awaitsConfirmation;
+    const records = queue.take(maxAppendBytes, all, mustAppend || this.#awaitingAppend.length > 0);
+    if (records !== undefined) void this.#append(records);
+    else if (queue.takeConfirmation()) void this.#confirm();
     this.#snapshotIfDue();
     this.#endIfIdle();
   }
