@@ -13,13 +13,13 @@ export function answerKey(functionName: string, id: string): string {
   return `${COLLECTION}/${functionName}:${id}`;
 }
 
-/** Throws PAYLOAD_TOO_LARGE when the answer is larger than a value may be. */
-export function encodeAnswer({ type, body }: Encoded, maxBytes: number): string {
+/** `untilMs`: since 1970. Throws PAYLOAD_TOO_LARGE when the answer is larger than a value may be. */
+export function encodeAnswer({ type, body }: Encoded, untilMs: number, maxBytes: number): string {
   const text =
     typeof body === 'string'
       ? body
       : Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString('base64');
-  const value = JSON.stringify([type, typeof body === 'string', text]);
+  const value = JSON.stringify([Math.ceil(untilMs), type, typeof body === 'string', text]);
   if (Buffer.byteLength(value) <= maxBytes) return value;
   throw new MillraceError(
     'PAYLOAD_TOO_LARGE',
@@ -33,6 +33,6 @@ export async function firstAnswer(attempt: Attempt, key: string): Promise<Encode
   const value = await attempt.read(key, true);
   if (value === null) return undefined;
   await attempt.commit([]);
-  const [type, isText, body] = JSON.parse(value) as [ContentType, boolean, string];
+  const [, type, isText, body] = JSON.parse(value) as [number, ContentType, boolean, string];
   return { type, body: isText ? body : Buffer.from(body, 'base64') };
 }

@@ -41,6 +41,8 @@ const TURN_MS = 400;
 /** Between a takeover that failed and the next one. */
 const RETRY_MS = 250;
 const TICK_MS = 25;
+/** How often each partition looks for answers that need not be kept any longer. */
+const EXPIRE_MS = 1_000;
 /** Beside `handoverMs`: the way there and back. */
 const RELEASE_MARGIN_MS = 500;
 
@@ -82,6 +84,9 @@ export class Hosting {
       setInterval(() => {
         for (const owner of this.owners.values()) owner.tick();
       }, TICK_MS),
+      setInterval(() => {
+        for (const owner of this.owners.values()) owner.expire(Date.now());
+      }, EXPIRE_MS),
     ];
   }
 

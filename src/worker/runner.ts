@@ -20,7 +20,7 @@ import type { Failure } from '../core/state/transaction.ts';
 import type { Context, InvocationInfo } from '../function/context.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import { validate, type Validation } from '../function/schema.ts';
-import { answerKey, encodeAnswer, firstAnswer } from '../state/answers.ts';
+import { answerKey, firstAnswer } from '../state/answers.ts';
 import { Attempt, refusalFor, type WrittenCollections } from '../state/attempt.ts';
 import type { Joinable } from '../state/join.ts';
 import { encodeEmit } from '../state/outbox.ts';
@@ -34,7 +34,7 @@ import {
   type InvocationHost,
 } from './invocation.ts';
 import { logThrown } from './log-thrown.ts';
-import { waitBeforeRun } from './run-again.ts';
+import { answerToKeep, waitBeforeRun } from './run-again.ts';
 import type { FunctionStats } from './stats.ts';
 
 export interface RunnerHost extends InvocationHost {
@@ -238,7 +238,7 @@ export class FunctionRunner {
   #keepAnswer(invocation: Invocation, { transaction }: Attempt, encoded: Encoded): void {
     const { repeats } = invocation.incoming;
     if (repeats === 'never' || (repeats === 'call' && !transaction.writes)) return;
-    const answer = encodeAnswer(encoded, this.#settings.maxValueBytes);
+    const answer = answerToKeep(invocation.incoming, encoded, this.#settings);
     transaction.write(this.#answerKey(invocation), answer, performance.now());
   }
 

@@ -1,3 +1,4 @@
+import { connect as connectPlain, headers } from 'nats';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { connect, type Mill } from '../../src/client/client.ts';
 import { defineFunction } from '../../src/function/define.ts';
@@ -84,5 +85,113 @@ describe('state', () => {
     await Promise.all(transfers);
     expect(await Promise.all(totals)).toEqual([10_000, 10_000, 10_000, 10_000, 10_000]);
     expect(await mill.invoke('total', names)).toBe(10_000);
+  });
+});
+
+describe('requests that come again', () => {
+  let broker: TestBroker;
+  let workers: TestWorker[];
+  let mill: Mill;
+  let runs = 0;
+
+  const count = defineFunction({
+    name: 'count',
+    on: 'count.me',
+    delivery: 'ephemeral',
+    handler: async (_, ctx) => {
+      runs += 1;
+      const counters = ctx.state<number>('counters');
+      const value = ((await counters.get('one')) ?? 0) + 1;
+      await counters.set('one', value);
+      return value;
+    },
+  });
+  const fails = defineFunction({
+    name: 'fails',
+    handler: async (_, ctx) => {
+      await ctx.state('counters').set('failed', 1);
+      throw new Error('no');
+    },
+  });
+  const adds = defineFunction({
+    name: 'adds',
+    handler: async ({ data }, ctx) => {
+      const counters = ctx.state<number>('counters');
+      await counters.set('sum', ((await counters.get('sum')) ?? 0) + (data as number));
+      return counters.get('sum');
+    },
+  });
+  const addsTwice = defineFunction({
+    name: 'addsTwice',
+    handler: async ({ data }, ctx) => {
+      await ctx.state('counters').set('sum', data);
+      await ctx.invoke('adds', data);
+      await ctx.invoke('adds', data);
+      if (data === 13) throw new Error('unlucky');
+      return ctx.state('counters').get('sum');
+    },
+  });
+
+  beforeAll(async () => {
+    broker = await startTestBroker();
+    const settings = { answerKeepMs: 2_000 };
+    const all = [count, fails, adds, addsTwice];
+    workers = [
+      await startTestWorker(broker.url, all, settings),
+      await startTestWorker(broker.url, all, settings),
+    ];
+    mill = await connect({ servers: broker.url });
+  });
+
+  afterAll(async () => {
+    await mill.close();
+    for (const worker of workers) await worker.stop();
+    await broker.stop();
+  });
+
+  it('get the first answer, for as long as it is kept', async () => {
+    const answers = await Promise.all(
+      Array.from({ length: 10 }, async () => mill.invoke('count', null, { id: 'once' })),
+    );
+    expect(new Set(answers)).toEqual(new Set([1]));
+    expect(runs).toBeLessThanOrEqual(10);
+    expect(await mill.inspect.state('counters', 'one')).toMatchObject({ value: 1 });
+    await expect
+      .poll(async () => mill.invoke('count', null, { id: 'once' }), {
+        timeout: 10_000,
+        interval: 500,
+      })
+      .toBe(2);
+  });
+
+  it('likewise a plain request with a message id, from any client', async () => {
+    const plain = await connectPlain({ servers: broker.url });
+    const withId = headers();
+    withId.set('Nats-Msg-Id', 'plain-1');
+    const ask = async (options: object): Promise<unknown> =>
+      (await plain.request('count.me', '', { timeout: 5_000, ...options })).json();
+    const first = await ask({ headers: withId });
+    expect(await ask({ headers: withId })).toBe(first);
+    expect(await ask({})).toBe((first as number) + 1);
+    await plain.close();
+  });
+
+  it('leave nothing when they fail', async () => {
+    await expect(mill.invoke('fails', null, { id: 'f' })).rejects.toMatchObject({
+      code: 'FUNCTION_FAILED',
+    });
+    await expect(mill.inspect.state('counters', 'failed')).rejects.toMatchObject({
+      code: 'NOT_FOUND',
+    });
+  });
+
+  it('functions that a handler calls take part in its transaction', async () => {
+    for (let round = 0; round < 10; round += 1) {
+      expect(await mill.invoke('addsTwice', 5)).toBe(15);
+    }
+    await expect(mill.invoke('addsTwice', 13)).rejects.toMatchObject({ code: 'FUNCTION_FAILED' });
+    expect(await mill.inspect.state('counters', 'sum')).toMatchObject({ value: 15 });
+    const { active } = await mill.inspect.transactions();
+    expect(active).toEqual([]);
   });
 });

@@ -11,8 +11,13 @@ export interface Item {
 /** What an item costs beside its characters: map entry, two strings, one object (measured, docs/ARCHITECTURE.md). */
 export const ITEM_OVERHEAD_BYTES = 160;
 
+/** Collections that no function can name. Their values are JSON lists that begin with the time when they may go. */
+const OWN = '$';
+
 export class Items {
   private readonly map = new Map<string, Item>();
+  /** Keys of the platform's own collections, in the order in which they are looked at. */
+  private readonly own = new Set<string>();
   /** Estimated memory. */
   bytes = 0;
   /** The highest that was given. */
@@ -38,12 +43,38 @@ export class Items {
   apply([key, value, version]: VersionedWrite): void {
     const before = this.map.get(key);
     if (before !== undefined) this.bytes -= costOf(key, before.value);
-    if (value === null) this.map.delete(key);
-    else {
+    if (value === null) {
+      this.map.delete(key);
+      this.own.delete(key);
+    } else {
+      if (key.startsWith(OWN)) this.own.add(key);
       this.bytes += costOf(key, value);
       this.map.set(key, { value, version });
     }
     this.raiseVersion(version);
+  }
+
+  /** Of `maximum` of the platform's own items those whose time is over, and their versions. `wallMs`: since 1970. */
+  expired(wallMs: number, maximum: number): [key: string, version: number][] {
+    const due: [string, number][] = [];
+    let left = Math.min(maximum, this.own.size);
+    for (const key of this.own) {
+      if (left === 0) break;
+      left -= 1;
+      // Looked at again after all the others.
+      this.own.delete(key);
+      this.own.add(key);
+      const item = this.map.get(key);
+      if (item === undefined) this.own.delete(key);
+      else if (Number.parseInt(item.value.slice(1), 10) <= wallMs) due.push([key, item.version]);
+    }
+    return due;
+  }
+
+  remove(items: readonly (readonly [key: string, version: number])[]): void {
+    for (const [key, version] of items) {
+      if (this.map.get(key)?.version === version) this.apply([key, null, version]);
+    }
   }
 
   nextVersion(): number {
@@ -70,6 +101,7 @@ export class Items {
 
   clear(): void {
     this.map.clear();
+    this.own.clear();
     this.bytes = 0;
   }
 }

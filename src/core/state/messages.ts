@@ -170,6 +170,8 @@ export type LogRecord =
     }
   | { kind: 'commit'; tx: string }
   | { kind: 'abort'; tx: string }
-  | { kind: 'end'; tx: string };
+  | { kind: 'end'; tx: string }
+  /** Items whose time is over: removed unless they have been written again since. */
+  | { kind: 'expire'; tx: ''; items: readonly (readonly [key: string, version: number])[] };
 
 export type VersionedWrite = readonly [key: string, value: string | null, version: number];

@@ -142,6 +142,11 @@ export class PartitionOwner {
     this.#flushSoon();
   }
 
+  /** See Partition. */
+  expire(wallMs: number): void {
+    if (this.state === 'serving') this.machine.expire(wallMs);
+  }
+
   tick(): void {
     if (this.state !== 'serving' && this.state !== 'closing') return;
     this.machine.tick(this.#ports.now());

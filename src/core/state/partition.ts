@@ -20,6 +20,9 @@ import { SILENT, type PartitionLimits, type PartitionPorts } from './ports.ts';
 import { prepareRecord, Session } from './session.ts';
 import { Sessions } from './sessions.ts';
 
+/** Items looked at by one call of `expire`. */
+const MAX_EXPIRED = 2_000;
+
 export class Partition {
   readonly id: number;
   readonly items = new Items();
@@ -143,31 +146,25 @@ export class Partition {
     this.#settleChanged(nowMs);
   }
 
+  /** Removes answers and the like whose time is over, some at each call. `wallMs`: since 1970. */
+  expire(wallMs: number): void {
+    const items = this.items.expired(wallMs, MAX_EXPIRED);
+    if (items.length === 0) return;
+    this.queue.enqueue({ kind: 'expire', tx: '', items }, () => this.items.remove(items));
+  }
+
   /** Replays one record of the log; only before `start`. */
   replay(record: LogRecord): void {
-    switch (record.kind) {
-      case 'prepare':
-        this.#replayPrepare(record);
-        break;
-      case 'decide':
-        for (const write of record.writes) this.items.apply(write);
-        this.decisions.replay(record.tx, record);
-        for (const session of this.sessions.values()) session.undecided.delete(record.tx);
-        break;
-      case 'commit': {
-        const session = this.sessions.get(record.tx);
-        if (session !== undefined) this.#commitSession(session);
-        break;
-      }
-      case 'abort': {
-        const session = this.sessions.get(record.tx);
-        if (session !== undefined) this.#undo(session);
-        break;
-      }
-      case 'end':
-        this.decisions.forget(record.tx);
-        break;
-    }
+    const session = this.sessions.get(record.tx);
+    if (record.kind === 'prepare') this.#replayPrepare(record);
+    else if (record.kind === 'decide') {
+      for (const write of record.writes) this.items.apply(write);
+      this.decisions.replay(record.tx, record);
+      for (const other of this.sessions.values()) other.undecided.delete(record.tx);
+    } else if (record.kind === 'commit' && session !== undefined) this.#commitSession(session);
+    else if (record.kind === 'abort' && session !== undefined) this.#undo(session);
+    else if (record.kind === 'end') this.decisions.forget(record.tx);
+    else if (record.kind === 'expire') this.items.remove(record.items);
     this.#changed = [];
     this.queue.clear();
   }

@@ -277,7 +277,7 @@ function refusalFields(refusal: Refusal | undefined): Fields | null {
 }
 
 /** A log lives longer than a program's version: kinds are numbers here, and none may ever change its meaning. */
-const RECORD_KINDS = { prepare: 1, decide: 2, commit: 3, abort: 4, end: 5 } as const;
+const RECORD_KINDS = { prepare: 1, decide: 2, commit: 3, abort: 4, end: 5, expire: 6 } as const;
 
 function recordFields(record: LogRecord): Fields {
   const { kind, tx } = record;
@@ -290,6 +290,7 @@ function recordFields(record: LogRecord): Fields {
     const { coordinator, writers, writes, emits } = record;
     return [code, tx, coordinator, writers, writes, emits];
   }
+  if (kind === 'expire') return [code, tx, record.items];
   return [code, tx];
 }
 
@@ -320,6 +321,8 @@ function recordOf(fields: Fields): LogRecord {
       return { kind: 'abort', tx };
     case RECORD_KINDS.end:
       return { kind: 'end', tx };
+    case RECORD_KINDS.expire:
+      return { kind: 'expire', tx: '', items: rest[0] as [string, number][] };
     default:
       throw new Error(`record kind ${String(code)} is not known to this version`);
   }
