@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util';
 import { benchIdle, IDLE_COMMAND } from './idle.ts';
 import { benchInvoke } from './invoke.ts';
 import { PEERS } from './peers/index.ts';
+import { benchTransfer } from './transfer.ts';
 import { note, print } from './print.ts';
 
 const USAGE = `usage: npm run bench -- WHAT [options]
@@ -15,10 +16,17 @@ invoke   ask a function to add two numbers, await the answer; millrace and other
   --json FILE              default bench/results/invoke.json; with --only or --cpu-prof none unless named
   --cpu-prof DIR           CPU profiles of every selected caller and worker
 
+transfer serializable transactions over keys on several partitions
+  --workers 2  --concurrency 256  --seconds 4
+  --partitions 8,32,128    one after the other
+  --keys 1,2,4,8           in one transaction
+  --json FILE              default bench/results/transfer.json
+
 idle     what a worker costs while nothing happens
   --command 'COMMAND'      default ${IDLE_COMMAND}
   --settle 5  --seconds 20`;
 
+const TRANSFER_RESULTS = fileURLToPath(new URL('./results/transfer.json', import.meta.url));
 const RESULTS = fileURLToPath(new URL('./results/invoke.json', import.meta.url));
 
 /** A mistake in the command line: status 2 and the usage. */
@@ -53,6 +61,9 @@ async function main(): Promise<void> {
       'cpu-prof': { type: 'string' },
       command: { type: 'string' },
       settle: { type: 'string' },
+      workers: { type: 'string' },
+      partitions: { type: 'string' },
+      keys: { type: 'string' },
       help: { type: 'boolean', short: 'h' },
     },
   });
@@ -69,6 +80,15 @@ async function main(): Promise<void> {
       only,
       jsonFile: values.json ?? (whole ? RESULTS : undefined),
       profileDir: values['cpu-prof'],
+    });
+  } else if (what === 'transfer') {
+    await benchTransfer({
+      workers: positive(values.workers, 2),
+      concurrency: positive(values.concurrency, 256),
+      seconds: positive(values.seconds, 4),
+      partitions: (list(values.partitions) ?? ['8', '32', '128']).map((n) => positive(n, 1)),
+      keys: (list(values.keys) ?? ['1', '2', '4', '8']).map((n) => positive(n, 1)),
+      jsonFile: values.json ?? TRANSFER_RESULTS,
     });
   } else if (what === 'idle') {
     await benchIdle({
