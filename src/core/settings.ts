@@ -41,7 +41,7 @@ const shape = z.strictObject({
   drainTimeoutMs: integer(0, DAY_MS, 30_000),
   inspectTimeoutMs: integer(50, MINUTE_MS, 500),
   // More would lie unevenly on the ring of keys (core/key-ring.ts).
-  partitions: integer(1, 256, 32),
+  partitions: integer(1, 256, 8),
   replicas: integer(1, 5, 1),
   capacity: integer(1, 10_000, 100),
   maxValueBytes: integer(KiB, MiB, 512 * KiB),

@@ -116,7 +116,7 @@ describe('the command line', () => {
             'github-tally',
             'github-webhook',
           ],
-          partitions: Array.from({ length: 32 }, (_, id) => id),
+          partitions: Array.from({ length: 8 }, (_, id) => id),
         },
       ],
     });
