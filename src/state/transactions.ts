@@ -75,8 +75,8 @@ export class Transactions {
   receive(message: CoordinatorMessage): void {
     const transaction = this.active.get(message.tx);
     if (transaction !== undefined) transaction.receive(message, performance.now());
-    else if (message.kind === 'granted') {
-      // Asked for by an attempt that has ended since: nobody would ever free it before its deadline.
+    else if (message.kind === 'granted' || message.kind === 'wound') {
+      // Held for an attempt that has ended since: nobody would free it before its deadline.
       this.#ports.toPartition(message.partition, { kind: 'release', tx: message.tx });
     }
   }

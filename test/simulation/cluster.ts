@@ -21,10 +21,12 @@ export interface Faults {
   repeated: number;
   /** A message that comes after up to a minute. */
   veryLate: number;
+  /** A message that goes to a worker by chance instead of the owner. */
+  misled: number;
   maxDelayMs: number;
 }
 
-export const CALM: Faults = { dropped: 0, repeated: 0, veryLate: 0, maxDelayMs: 3 };
+export const CALM: Faults = { dropped: 0, repeated: 0, veryLate: 0, misled: 0, maxDelayMs: 3 };
 
 const LIMITS: OwnerLimits = {
   maxSessions: 1_000,
@@ -231,7 +233,8 @@ export class Cluster {
 
   #toPartition(from: Node, partition: number, message: Envelope['message']): void {
     const hint = from.hints.get(partition);
-    const to = this.random.chance(0.01) ? this.random.pick(this.nodes).id : hint;
+    const { misled } = this.faults;
+    const to = this.random.chance(misled) ? this.random.pick(this.nodes).id : hint;
     if (to !== undefined) this.#send(from, to, { partition, message } as Envelope);
   }
 
@@ -263,7 +266,7 @@ export class Cluster {
       } else {
         const transaction = node.transactions.get(message.tx);
         if (transaction !== undefined) transaction.receive(message, this.now(node));
-        else if (message.kind === 'granted') {
+        else if (message.kind === 'granted' || message.kind === 'wound') {
           this.#toPartition(node, message.partition, { kind: 'release', tx: message.tx });
         }
       }
