@@ -3,12 +3,13 @@
  *
  * u8 version, 8 bytes the snapshot's random id, u32 index, u32 CRC-32 of all else, chunk. Big-endian. Nothing fences these
  * messages, so parts of one that a former owner began may lie between: the id tells them apart. What counts is the
- * pointer, and that is in the log, which is fenced.
+ * pointer, and that is in the partition's claim, which is fenced.
  */
 import { randomBytes } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import { MillraceError } from '../core/errors.ts';
-import type { SnapshotPointer, SnapshotPort, WrittenSnapshot } from '../core/state/owner.ts';
+import type { SnapshotPointer } from '../core/state/claim.ts';
+import type { SnapshotPort } from '../core/state/log-port.ts';
 import type { JetStreamApi } from './jetstream-api.ts';
 import type { LogWriter } from './log-writer.ts';
 import type { StreamReader } from './stream-reader.ts';
@@ -46,7 +47,7 @@ export class SnapshotStore implements SnapshotPort {
    * Each chunk must fit into a message (`maxMessageBytes` of the bus). Throws AppendError or PAYLOAD_TOO_LARGE as soon as
    * one chunk is not surely stored, or what the chunks throw; what was stored goes with the next `removeBefore`.
    */
-  async write(chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<WrittenSnapshot> {
+  async write(chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<SnapshotPointer> {
     const id = randomBytes(ID_BYTES);
     const sequences: number[] = [];
     const underWay = new Set<Promise<void>>();

@@ -15,8 +15,8 @@ export interface Subjects {
   readonly leave: string;
   /** All of announce, beat and leave. */
   readonly membership: string;
-  /** A partition's log and its snapshots: captured by the platform's own streams. */
-  log(partition: string): string;
+  /** A worker's journal or a partition's claims, and a partition's snapshots: captured by the platform's own streams. */
+  log(name: string): string;
   snapshot(partition: string): string;
   /** Who hosts partitions and which: see state/cluster.ts. */
   readonly stateBeat: string;
@@ -58,7 +58,7 @@ export function subjectsOf(namespace: string): Subjects {
     beat: `${namespace}.members.beat`,
     leave: `${namespace}.members.leave`,
     membership: `${namespace}.members.*`,
-    log: (partition) => `${namespace}.log.${partition}`,
+    log: (name) => `${namespace}.log.${name}`,
     snapshot: (partition) => `${namespace}.snapshot.${partition}`,
     stateBeat: `${namespace}.state.beat`,
     stateLeave: `${namespace}.state.leave`,

@@ -10,7 +10,7 @@ import { z } from 'zod';
 import type { Assignment, AssignmentStore } from '../bus/assignment-store.ts';
 import { NO_RESPONDERS, type Bus } from '../bus/connection.ts';
 import { readControl, writeControl } from '../bus/messages.ts';
-import type { LogStreams } from '../bus/partition-log.ts';
+import type { LogStreams } from '../bus/log-streams.ts';
 import type { Publisher } from '../bus/publisher.ts';
 import { assign } from '../core/assignment.ts';
 import type { MillraceError } from '../core/errors.ts';

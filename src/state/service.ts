@@ -2,7 +2,7 @@
 import type { Logger } from 'pino';
 import { AssignmentStore } from '../bus/assignment-store.ts';
 import type { Bus } from '../bus/connection.ts';
-import { LogStreams } from '../bus/partition-log.ts';
+import { LogStreams } from '../bus/log-streams.ts';
 import type { Publisher } from '../bus/publisher.ts';
 import { KeyRing } from '../core/key-ring.ts';
 import type { Settings } from '../core/settings.ts';

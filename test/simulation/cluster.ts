@@ -2,10 +2,14 @@
  * Workers with the real machines of src/core/state, over a network and a store that are simulated. Who owns what is
  * decided by a fickle controller: it moves partitions for no reason and may name two owners at once.
  */
+import { inspect } from 'node:util';
 import type { Age } from '../../src/core/state/age.ts';
 import { PartitionOwner, type OwnerLimits } from '../../src/core/state/owner.ts';
+import type { LogPort } from '../../src/core/state/log-port.ts';
 import { Transaction } from '../../src/core/state/transaction.ts';
 import { decodeAppend } from '../../src/core/state/append.ts';
+import { decodeClaim, type Position } from '../../src/core/state/claim.ts';
+import { emptyJournal, Journal, sealJournal } from '../../src/core/state/journal.ts';
 import {
   decodeEnvelopes,
   decodeRecords,
@@ -34,14 +38,16 @@ const LIMITS: OwnerLimits = {
   voteTimeoutMs: 300,
   queryAfterMs: 80,
   keepOutcomeMs: 6_000,
-  maxAppendBytes: 2_000,
   snapshotAfterBytes: 1_500,
   snapshotChunkBytes: 300,
-  replicas: 1,
 };
+const JOURNAL = { maxAppendBytes: 2_000, replicas: 1 };
+/** How often a worker that is there is taken for gone. */
+const SEALED_ALIVE = 0.2;
 const TIMES = { lockRetryMs: 60, resolveAfterMs: 80, unknownAfterMs: 2_000 };
 const TRACE = process.env['TRACE'] === '1';
 const TICK_MS = 20;
+const MAX_SEAL_ATTEMPTS = 20;
 const RELEASE_MS = 100;
 const RETAKE_MS = 50;
 const VERY_LATE_MS = 10_000;
@@ -52,6 +58,8 @@ export class Node implements Actor {
   pausedUntilMs = 0;
   readonly owners = new Map<number, PartitionOwner>();
   readonly taking = new Set<number>();
+  journal: Journal | undefined;
+  journals = 0;
   readonly transactions = new Map<string, Transaction>();
   readonly hints = new Map<number, string>();
   next = 1;
@@ -82,11 +90,11 @@ export class Cluster {
     this.random = new Random(seed);
     this.store = new Store(this.clock, this.random);
     this.partitions = partitions;
-    this.store.onAppend = (sequence, bytes) =>
-      this.trace(() => {
-        const append = decodeAppend(bytes);
-        return `append ${sequence} epoch ${append?.epoch} covers ${append?.snapshot?.covers}: ${JSON.stringify(decodeRecords(append?.records ?? bytes))}`;
-      });
+    this.store.onAppend = (name, sequence, bytes) =>
+      this.trace(
+        () =>
+          `${name} ${sequence} ${name.startsWith('claims') ? inspect(decodeClaim(bytes)) : shown(bytes)}`,
+      );
   }
 
   addNode(): Node {
@@ -136,11 +144,14 @@ export class Cluster {
     const owner: PartitionOwner = new PartitionOwner(
       partition,
       this.#nonce,
+      this.#journalOf(node),
       {
-        log: this.store.log(partition, node),
+        claims: this.#claims(node, partition),
+        journal: (id) => this.store.log(`journal-${id}`, node),
+        seal: async (id) => this.#seal(node, id),
+        forsaken: (ids) => void this.#empty(node, ids).catch(() => {}),
         snapshots: this.store.snapshot(partition, node),
         now: () => this.now(node),
-        soon: (task) => this.clock.after(0.01, node, task),
         toPartition: (to, message) => this.#toPartition(node, to, message),
         toCoordinator: (to, message) => this.#send(node, to, { partition: undefined, message }),
         publish: (tx) => this.clock.after(5, node, () => owner.published(tx)),
@@ -197,9 +208,50 @@ export class Cluster {
     return transaction;
   }
 
+  #claims(node: Node, partition: number): LogPort {
+    return this.store.log(`claims-${partition}`, node);
+  }
+
+  #journalOf(node: Node): Journal {
+    if (node.journal !== undefined && node.journal.ended === undefined) return node.journal;
+    node.journals += 1;
+    const id = `${node.id}.${node.journals}`;
+    this.#nonce += 1n;
+    node.journal = new Journal(
+      id,
+      this.#nonce,
+      {
+        log: this.store.log(`journal-${id}`, node),
+        claims: (partition) => this.#claims(node, partition),
+        now: () => this.now(node),
+        soon: (task) => this.clock.after(0.01, node, task),
+      },
+      JOURNAL,
+    );
+    return node.journal;
+  }
+
+  async #seal(node: Node, id: string): Promise<Position> {
+    const writer = this.nodes.find((other) => other.id === id.split('.')[0]);
+    const there =
+      writer !== undefined &&
+      writer.journal?.id === id &&
+      writer.pausedUntilMs <= this.clock.nowMs &&
+      !this.random.chance(SEALED_ALIVE);
+    if (there) throw new Error('its worker is there');
+    this.#nonce += 1n;
+    return sealJournal(this.store.log(`journal-${id}`, node), this.#nonce, MAX_SEAL_ATTEMPTS);
+  }
+
+  async #empty(node: Node, ids: readonly string[]): Promise<void> {
+    const claims = Array.from({ length: this.partitions }, (_, each) => this.#claims(node, each));
+    for (const id of ids) await emptyJournal(id, this.store.log(`journal-${id}`, node), claims);
+  }
+
   #tick(node: Node): void {
     this.clock.after(this.random.between(0.5, 1.5) * TICK_MS, node, () => {
       for (const owner of node.owners.values()) owner.tick();
+      node.journal?.flush(true);
       for (const transaction of node.transactions.values()) transaction.tick(this.now(node));
       this.#tick(node);
     });
@@ -212,8 +264,7 @@ export class Cluster {
     this.clock.after(this.#delay(), present, () => {
       void present.owners.get(partition)?.release();
       this.clock.after(RELEASE_MS, present, () => {
-        const owner = present.owners.get(partition);
-        if (owner?.state === 'closing') owner.end('too late');
+        present.owners.get(partition)?.giveUp();
       });
     });
     await this.clock.sleep(RELEASE_MS + this.#delay() * 3, node);
@@ -282,4 +333,14 @@ export class Cluster {
   #delay(): number {
     return this.random.between(0.1, this.faults.maxDelayMs);
   }
+}
+
+function shown(bytes: Uint8Array): string {
+  const { index, seal, sections = [] } = decodeAppend(bytes) ?? {};
+  const written = sections.map(({ partition, epoch, records }) => [
+    partition,
+    epoch,
+    decodeRecords(records),
+  ]);
+  return `${index} ${seal} ${JSON.stringify(written)}`;
 }

@@ -1,5 +1,6 @@
 /** JetStream as the logs and snapshots see it: a fence on each subject, answers that are late or lost, trimming. */
-import type { LogPort, SnapshotPort, WrittenSnapshot } from '../../src/core/state/owner.ts';
+import type { SnapshotPointer } from '../../src/core/state/claim.ts';
+import type { LogPort, SnapshotPort } from '../../src/core/state/log-port.ts';
 import type { Random } from '../support/random.ts';
 import type { Actor, Clock } from './clock.ts';
 
@@ -22,11 +23,11 @@ const ANSWER_TIMEOUT_MS = 400;
 const MAX_TRIES = 20;
 
 export class Store {
-  readonly logs = new Map<number, Message[]>();
+  readonly logs = new Map<string, Message[]>();
   readonly snapshots = new Map<number, Message[]>();
   faults: StoreFaults = { lostRequest: 0, lostAnswer: 0, maxDelayMs: 5 };
   /** For one who looks for a reason. */
-  onAppend: (sequence: number, bytes: Uint8Array) => void = () => {};
+  onAppend: (name: string, sequence: number, bytes: Uint8Array) => void = () => {};
   readonly #clock: Clock;
   readonly #random: Random;
   #sequence = 0;
@@ -37,8 +38,9 @@ export class Store {
     this.#random = random;
   }
 
-  log(partition: number, actor: Actor): LogPort {
-    const log = listOf(this.logs, partition);
+  /** A journal or a partition's claims. */
+  log(name: string, actor: Actor): LogPort {
+    const log = listOf(this.logs, name);
     return {
       last: async () => this.#ask(actor, () => log.at(-1)),
       lastSequence: async () => (await this.#ask(actor, () => log.at(-1)))?.sequence ?? 0,
@@ -48,7 +50,8 @@ export class Store {
         );
         for (const { sequence, bytes } of found) onAppend(sequence, bytes);
       },
-      append: async (bytes, expected) => this.#append(log, actor, Uint8Array.from(bytes), expected),
+      append: async (bytes, expected) =>
+        this.#append(name, actor, Uint8Array.from(bytes), expected),
       trim: async (before) =>
         this.#ask(actor, () => {
           while (log.length > 1 && (log[0] as Message).sequence < before) log.shift();
@@ -77,7 +80,7 @@ export class Store {
           firstSequence: sequences[0] ?? 0,
           lastSequence: sequences.at(-1) ?? 0,
           chunks: sequences.length,
-        } satisfies WrittenSnapshot;
+        } satisfies SnapshotPointer;
       },
       read: async ({ firstSequence, lastSequence, chunks }, onChunk) => {
         const found = await this.#ask(actor, () =>
@@ -95,32 +98,29 @@ export class Store {
     };
   }
 
-  /** As bus/partition-log.ts: what is not answered is looked for, and only repeated when nothing has followed. */
-  async #append(
-    log: Message[],
-    actor: Actor,
-    bytes: Uint8Array,
-    expected: number,
-  ): Promise<number> {
+  /** As bus/log-writer.ts: what is not answered is looked for, and only repeated when nothing has followed. */
+  async #append(name: string, actor: Actor, bytes: Uint8Array, expected: number): Promise<number> {
+    const log = listOf(this.logs, name);
     for (let tries = 0; tries < MAX_TRIES; tries += 1) {
-      const answer = await this.#tryAppend(log, actor, bytes, expected);
+      const answer = await this.#tryAppend(name, actor, bytes, expected);
       if (answer !== undefined && answer > 0) return answer;
       const last = await this.#ask(actor, () => log.at(-1));
       if ((last?.sequence ?? 0) === expected) continue;
       if (last !== undefined && Buffer.compare(last.bytes, bytes) === 0) return last.sequence;
-      throw new Error('another owner has written to the log');
+      throw new Error('another one has written to the log');
     }
     throw new Error('the log did not take an append in time');
   }
 
   /** The sequence; 0 refused; undefined when no answer has come in time. */
   #tryAppend(
-    log: Message[],
+    name: string,
     actor: Actor,
     bytes: Uint8Array,
     expected: number,
   ): Promise<number | undefined> {
     const { lostRequest, lostAnswer } = this.faults;
+    const log = listOf(this.logs, name);
     const lost = this.#random.chance(lostRequest);
     const unanswered = this.#random.chance(lostAnswer);
     return new Promise((resolve) => {
@@ -132,7 +132,7 @@ export class Store {
         if (fits) {
           this.#sequence += 1;
           log.push({ sequence: this.#sequence, bytes });
-          this.onAppend(this.#sequence, bytes);
+          this.onAppend(name, this.#sequence, bytes);
         }
         const answer = fits ? this.#sequence : 0;
         if (!unanswered) this.#clock.after(this.#delay(), actor, () => resolve(answer));
@@ -154,11 +154,11 @@ export class Store {
   }
 }
 
-function listOf(lists: Map<number, Message[]>, partition: number): Message[] {
-  let list = lists.get(partition);
+function listOf<Name>(lists: Map<Name, Message[]>, name: Name): Message[] {
+  let list = lists.get(name);
   if (list === undefined) {
     list = [];
-    lists.set(partition, list);
+    lists.set(name, list);
   }
   return list;
 }

@@ -1,86 +1,79 @@
 /**
- * One message of a partition's log: a header and the records of one append. Big-endian.
+ * One message of a worker's journal: what it writes for its partitions in one go. Big-endian.
  *
- * u8 version, u32 epoch, u64 nonce, u32 CRC of the append before, u8 has a snapshot, [f64 covers, f64 first, f64 last,
- * u32 chunks, u32 crc], records, u32 CRC-32 of all before it.
+ * u8 version, u8 is a seal, u64 nonce, f64 index, u32 sections, sections, u32 CRC-32 of all before it.
+ * A section: u32 partition, u32 epoch, u32 length, records of that partition.
  */
 import { crc32 } from 'node:zlib';
 
-export interface AppendHeader {
+export interface Section {
+  partition: number;
   epoch: number;
-  /** Drawn by each owner at its takeover: no two owners write the same bytes. */
-  nonce: bigint;
-  /**
-   * The newest complete snapshot: it has all up to the append `covers`, whose checksum is `crc`; the others are sequences of
-   * the snapshot stream.
-   */
-  snapshot:
-    | {
-        covers: number;
-        crc: number;
-        firstSequence: number;
-        lastSequence: number;
-        chunks: number;
-      }
-    | undefined;
-  /** 0 for the first append. */
-  previousCrc: number;
-}
-
-export interface Append extends AppendHeader {
   records: Uint8Array;
 }
 
-const VERSION = 1;
-const FIXED_BYTES = 18;
-const SNAPSHOT_BYTES = 32;
+export interface Append {
+  /** The last one of its journal: written by somebody else, who takes over from its worker. */
+  seal: boolean;
+  /** Drawn once by each writer: no two write the same bytes. */
+  nonce: bigint;
+  /** 1 for the first append of the journal, then one more each time: a gap shows. */
+  index: number;
+  sections: readonly Section[];
+}
+
+const VERSION = 2;
+const HEADER_BYTES = 22;
+const SECTION_BYTES = 12;
 const CRC_BYTES = 4;
 
-export function encodeAppend({ epoch, nonce, snapshot, previousCrc, records }: Append): Uint8Array {
-  const headerBytes = FIXED_BYTES + (snapshot === undefined ? 0 : SNAPSHOT_BYTES);
-  const bytes = Buffer.allocUnsafe(headerBytes + records.length + CRC_BYTES);
+export function encodeAppend({ seal, nonce, index, sections }: Append): Uint8Array {
+  const length = sections.reduce(
+    (sum, { records }) => sum + SECTION_BYTES + records.length,
+    HEADER_BYTES + CRC_BYTES,
+  );
+  const bytes = Buffer.allocUnsafe(length);
   bytes.writeUInt8(VERSION, 0);
-  bytes.writeUInt32BE(epoch, 1);
-  bytes.writeBigUInt64BE(nonce, 5);
-  bytes.writeUInt32BE(previousCrc, 13);
-  bytes.writeUInt8(snapshot === undefined ? 0 : 1, 17);
-  if (snapshot !== undefined) {
-    bytes.writeDoubleBE(snapshot.covers, 18);
-    bytes.writeDoubleBE(snapshot.firstSequence, 26);
-    bytes.writeDoubleBE(snapshot.lastSequence, 34);
-    bytes.writeUInt32BE(snapshot.chunks, 42);
-    bytes.writeUInt32BE(snapshot.crc, 46);
+  bytes.writeUInt8(seal ? 1 : 0, 1);
+  bytes.writeBigUInt64BE(nonce, 2);
+  bytes.writeDoubleBE(index, 10);
+  bytes.writeUInt32BE(sections.length, 18);
+  let at = HEADER_BYTES;
+  for (const { partition, epoch, records } of sections) {
+    bytes.writeUInt32BE(partition, at);
+    bytes.writeUInt32BE(epoch, at + 4);
+    bytes.writeUInt32BE(records.length, at + 8);
+    bytes.set(records, at + SECTION_BYTES);
+    at += SECTION_BYTES + records.length;
   }
-  bytes.set(records, headerBytes);
-  const end = bytes.length - CRC_BYTES;
-  bytes.writeUInt32BE(crc32(bytes.subarray(0, end)), end);
+  bytes.writeUInt32BE(crc32(bytes.subarray(0, at)), at);
   return bytes;
 }
 
 /** Undefined for what is not whole, or not of this version. */
-export function decodeAppend(message: Uint8Array): (Append & { crc: number }) | undefined {
+export function decodeAppend(message: Uint8Array): Append | undefined {
   const bytes = Buffer.from(message.buffer, message.byteOffset, message.byteLength);
   const end = bytes.length - CRC_BYTES;
-  if (end < FIXED_BYTES || bytes.readUInt8(0) !== VERSION) return undefined;
-  const crc = bytes.readUInt32BE(end);
-  if (crc32(bytes.subarray(0, end)) !== crc) return undefined;
-  const hasSnapshot = bytes.readUInt8(17) === 1;
-  const headerBytes = FIXED_BYTES + (hasSnapshot ? SNAPSHOT_BYTES : 0);
-  if (end < headerBytes) return undefined;
+  if (end < HEADER_BYTES || bytes.readUInt8(0) !== VERSION) return undefined;
+  if (crc32(bytes.subarray(0, end)) !== bytes.readUInt32BE(end)) return undefined;
+  const sections: Section[] = [];
+  let at = HEADER_BYTES;
+  for (let count = bytes.readUInt32BE(18); count > 0; count -= 1) {
+    if (at + SECTION_BYTES > end) return undefined;
+    const begin = at + SECTION_BYTES;
+    const records = bytes.subarray(begin, begin + bytes.readUInt32BE(at + 8));
+    sections.push({
+      partition: bytes.readUInt32BE(at),
+      epoch: bytes.readUInt32BE(at + 4),
+      records,
+    });
+    at = begin + records.length;
+  }
+  if (at !== end) return undefined;
   return {
-    epoch: bytes.readUInt32BE(1),
-    nonce: bytes.readBigUInt64BE(5),
-    previousCrc: bytes.readUInt32BE(13),
-    snapshot: hasSnapshot
-      ? {
-          covers: bytes.readDoubleBE(18),
-          firstSequence: bytes.readDoubleBE(26),
-          lastSequence: bytes.readDoubleBE(34),
-          chunks: bytes.readUInt32BE(42),
-          crc: bytes.readUInt32BE(46),
-        }
-      : undefined,
-    records: bytes.subarray(headerBytes, end),
-    crc,
+    seal: bytes.readUInt8(1) === 1,
+    nonce: bytes.readBigUInt64BE(2),
+    index: bytes.readDoubleBE(10),
+    sections,
   };
 }

@@ -1,65 +1,49 @@
 /**
- * Takes a partition over, feeds its machine with the log, and writes what the machine wants written: SPEC.md, sections
- * "Ownership", "Reads are confirmed", "Snapshots and trimming".
+ * Takes a partition over, feeds its machine with the log, and lets go of it: SPEC.md, sections "Ownership", "Snapshots and
+ * trimming". What the machine wants written goes into the journal of its worker.
  *
  * loading → serving → (closing →) ended. Whatever is unclear ends the ownership: another takeover starts from the log.
  */
-import { decodeAppend, encodeAppend, type AppendHeader } from './append.ts';
-import type { LogRecord, PartitionMessage } from './messages.ts';
+import { decodeAppend } from './append.ts';
+import {
+  decodeClaim,
+  encodeClaim,
+  neededFrom,
+  type Claim,
+  type Position,
+  type Segment,
+} from './claim.ts';
+import { lastOf, type Journal } from './journal.ts';
+import type { LogPort, SnapshotPort } from './log-port.ts';
+import type { PartitionMessage } from './messages.ts';
 import { Partition } from './partition.ts';
 import type { PartitionLimits, PartitionPorts } from './ports.ts';
 import { readSnapshot, writeSnapshot } from './snapshot.ts';
-import { decodeRecords, encodeRecords } from './wire.ts';
+import { decodeRecords } from './wire.ts';
 
-/** Where a snapshot lies in the snapshot stream, and up to which sequence of the log it reaches. */
-export type SnapshotPointer = NonNullable<AppendHeader['snapshot']>;
-
-/** The log of one partition. Every rejection means that nothing is known of the append's fate but what its `code` says. */
-export interface LogPort {
-  /** The last append, undefined for an empty log. From the stream's leader. */
-  last(): Promise<{ sequence: number; bytes: Uint8Array } | undefined>;
-  /** Calls `onAppend` for everything from `from` to `to`, in order, without a gap, or rejects. */
-  read(
-    from: number,
-    to: number,
-    onAppend: (sequence: number, bytes: Uint8Array) => void,
-  ): Promise<void>;
-  /** Resolves with the append's sequence; rejects when another one has followed `expected` (I1), or nothing could be learnt. */
-  append(bytes: Uint8Array, expected: number): Promise<number>;
-  /** The last sequence on the subject. */
-  lastSequence(): Promise<number>;
-  /** Removes what lies before `sequence`, never the last message. */
-  trim(before: number): Promise<void>;
-}
-
-export type WrittenSnapshot = Omit<SnapshotPointer, 'covers' | 'crc'>;
-
-export interface SnapshotPort {
-  write(chunks: AsyncIterable<Uint8Array>): Promise<WrittenSnapshot>;
-  read(pointer: SnapshotPointer, onChunk: (bytes: Uint8Array) => void): Promise<void>;
-  removeBefore(sequence: number): Promise<void>;
-}
+type ClosedSegment = Segment & { to: Position };
 
 export interface OwnerPorts extends PartitionPorts {
-  log: LogPort;
+  /** The partition's own subject: only claims. */
+  claims: LogPort;
   snapshots: SnapshotPort;
+  /** Any worker's journal, to be read. */
+  journal(id: string): LogPort;
+  /** Closes the journal of a worker that is not there any more; rejects when it is, or nothing could be learnt. */
+  seal(id: string): Promise<Position>;
   now(): number;
-  /** Runs `task` soon, after what else is ready in this turn: appends collect what comes together. */
-  soon(task: () => void): void;
   /** Asks the present owner to let go; resolves when it has, or when waiting longer makes no sense. */
   askToRelease(): Promise<void>;
+  /** The claim names these journals of other workers no longer. */
+  forsaken(journals: readonly string[]): void;
   /** Ownership is over, whatever the reason; never called before `serving`. */
   ended(reason: string): void;
 }
 
 export interface OwnerLimits extends PartitionLimits {
-  /** An append is closed before it grows beyond this. */
-  maxAppendBytes: number;
   /** A snapshot is written when the log behind the last one is larger than this, and than the partition. */
   snapshotAfterBytes: number;
   snapshotChunkBytes: number;
-  /** On how many servers the log is kept. */
-  replicas: number;
 }
 
 /** Why an ownership ends that was handed over. */
@@ -69,77 +53,90 @@ export type OwnerState = 'loading' | 'serving' | 'closing' | 'ended';
 
 /** Others who take over at the same moment are let go first so often; then the assignment has to decide again. */
 const MAX_TAKEOVER_ATTEMPTS = 5;
+/** A partition that writes little must not keep a whole journal from being trimmed. */
+const JOURNAL_SNAPSHOTS = 8;
+/** A partition that moves often and writes little leaves no longer trail than this. */
+const MAX_SEGMENTS = 8;
 
 export class PartitionOwner {
   readonly machine: Partition;
   state: OwnerState = 'loading';
   epoch = 0;
-  /** Of the last append that is acknowledged. */
-  sequence = 0;
   /** Transactions that a former owner left unfinished, found in the log at the takeover. */
   recovered = 0;
   readonly #nonce: bigint;
+  readonly #journal: Journal;
   readonly #ports: OwnerPorts;
   readonly #limits: OwnerLimits;
-  #lastCrc = 0;
-  #snapshot: SnapshotPointer | undefined;
-  #loggedBytes = 0;
-  #flushing = false;
-  #appending = false;
-  #snapshotting = false;
-  #onIdle: (() => void) | undefined;
-  /** Called when the next append that begins is in the log. */
-  #awaitingAppend: (() => void)[] = [];
+  #claim: Claim | undefined;
+  #claimSequence = 0;
+  /** What the machine has read up to. */
+  #read: { journal: string; position: Position } | undefined;
+  #snapshotting: Promise<void> | undefined;
+  /** Of the journal, when the last snapshot began. */
+  #journalBytes = 0;
+  #onEnded: (() => void)[] = [];
+  #leaving = false;
 
-  constructor(id: number, nonce: bigint, ports: OwnerPorts, limits: OwnerLimits) {
+  constructor(id: number, nonce: bigint, journal: Journal, ports: OwnerPorts, limits: OwnerLimits) {
     this.#nonce = nonce;
+    this.#journal = journal;
     this.#ports = ports;
     this.#limits = limits;
     this.machine = new Partition(id, ports, limits);
   }
 
+  /** Of the journal's last append that is acknowledged. */
+  get sequence(): number {
+    return this.#journal.position.sequence;
+  }
+
   /** Resolves when it serves; rejects when it doesn't become the owner, or the log cannot be read. */
   async take(): Promise<void> {
-    const { log } = this.#ports;
     // While the present owner still serves.
-    await this.#catchUp();
+    await this.#catchUp(false);
     await this.#ports.askToRelease();
     for (let attempt = 1; ; attempt += 1) {
-      await this.#catchUp();
-      const bytes = this.#encode(this.epoch + 1, []);
+      const read = await this.#catchUp(true);
       try {
-        this.sequence = await log.append(bytes, this.sequence);
-        this.#adopt(bytes);
+        const epoch = this.epoch + 1;
+        const from = this.#journal.position;
+        const own: Segment = { journal: this.#journal.id, epoch, from };
+        await this.#writeClaim({ ...this.#claim, epoch, segments: [...read, own] });
+        this.epoch = epoch;
         break;
       } catch (error) {
         if (attempt >= MAX_TAKEOVER_ATTEMPTS || this.#is('ended')) throw error;
       }
     }
-    if (this.#is('ended')) throw new Error('given up');
+    if (this.#is('ended') || this.#journal.ended !== undefined) throw new Error('given up');
     this.state = 'serving';
     this.recovered = this.machine.unfinished;
+    this.#journalBytes = this.#journal.bytes;
+    this.#journal.attach(this.machine.queue, this.epoch, (reason) => this.end(reason));
     this.machine.start(this.epoch, this.#ports.now());
-    this.#flushSoon();
+    this.#journal.flushSoon();
   }
 
   /** False when the message is for another owner. */
   receive(message: PartitionMessage): boolean {
-    if (this.state !== 'serving' && this.state !== 'closing') return false;
+    if (!this.#isActive) return false;
     if (this.state === 'closing' && message.kind === 'lock') return false;
     this.machine.receive(message, this.#ports.now());
-    this.#flushSoon();
+    this.#afterInput();
     return true;
   }
 
   published(tx: string): void {
+    if (!this.#isActive) return;
     this.machine.decisions.published(tx);
-    this.#flushSoon();
+    this.#journal.flushSoon();
   }
 
   coordinatorGone(workerId: string): void {
-    if (this.state !== 'serving' && this.state !== 'closing') return;
+    if (!this.#isActive) return;
     this.machine.coordinatorGone(workerId, this.#ports.now());
-    this.#flushSoon();
+    this.#journal.flushSoon();
   }
 
   /** See Partition. */
@@ -147,24 +144,30 @@ export class PartitionOwner {
     if (this.state === 'serving') this.machine.expire(wallMs);
   }
 
+  /** The journal is to be flushed by the caller afterwards. */
   tick(): void {
-    if (this.state !== 'serving' && this.state !== 'closing') return;
+    if (!this.#isActive) return;
     this.machine.tick(this.#ports.now());
-    this.#flush(true);
+    this.#snapshotIfDue();
+    this.#leaveIfIdle();
   }
 
-  /** Hands the partition over: resolves when it has ended, because nothing is under way any more or by `end`. */
+  /** Hands the partition over: resolves when it has ended, because nothing is under way any more or by `giveUp`. */
   release(): Promise<void> {
     if (this.state === 'serving') {
       this.state = 'closing';
       this.machine.close();
-      this.#flushSoon();
+      this.#leaveIfIdle();
     }
     return new Promise((resolve) => {
       if (this.#is('ended')) resolve();
-      else this.#onIdle = resolve;
-      this.#endIfIdle();
+      else this.#onEnded.push(resolve);
     });
+  }
+
+  /** What is under way is not waited for any longer. Only after `release`. */
+  giveUp(): void {
+    if (this.state === 'closing') this.#leave();
   }
 
   /** Ends at once; what is in memory is lost, the log has what counts. */
@@ -172,161 +175,179 @@ export class PartitionOwner {
     if (this.state === 'ended') return;
     const served = this.state !== 'loading';
     this.state = 'ended';
-    this.#onIdle?.();
+    this.machine.queue.close();
+    for (const resolve of this.#onEnded.splice(0)) resolve();
     if (served) this.#ports.ended(reason);
   }
 
-  /** Reads the log from where it knows it to its end. */
-  async #catchUp(): Promise<void> {
-    const last = await this.#ports.log.last();
-    if (last === undefined || last.sequence === this.sequence) return;
-    const newest = this.#decode(last.bytes);
-    let from = this.sequence + 1;
-    const { snapshot } = newest;
-    if (snapshot !== undefined && snapshot.covers >= from) {
-      this.machine.clear();
-      this.#lastCrc = snapshot.crc;
-      await this.#ports.snapshots.read(snapshot, (chunk) => readSnapshot(this.machine, chunk));
-      from = snapshot.covers + 1;
-    }
-    this.#snapshot = snapshot;
-    await this.#ports.log.read(from, last.sequence, (sequence, bytes) => {
-      this.#replay(bytes);
-      this.sequence = sequence;
-    });
-    if (this.sequence !== last.sequence) throw new Error('the log has changed while it was read');
+  get #isActive(): boolean {
+    return (this.state === 'serving' || this.state === 'closing') && !this.#leaving;
   }
 
-  #replay(bytes: Uint8Array): void {
-    const { epoch, previousCrc, records, crc } = this.#decode(bytes);
-    if (previousCrc !== this.#lastCrc) {
-      // Its owner may have trimmed it meanwhile; otherwise it is corrupt, and stays so.
-      throw new Error('an append of the log does not follow the one before it');
-    }
-    this.#lastCrc = crc;
-    this.epoch = epoch;
-    for (const record of decodeRecords(records)) this.machine.replay(record);
-    this.#loggedBytes += bytes.length;
-  }
-
-  #decode(bytes: Uint8Array): NonNullable<ReturnType<typeof decodeAppend>> {
-    const append = decodeAppend(bytes);
-    if (append === undefined) throw new Error('an append cannot be read: the log is corrupt');
-    return append;
-  }
-
-  #encode(epoch: number, records: readonly LogRecord[]): Uint8Array {
-    return encodeAppend({
-      epoch,
-      nonce: this.#nonce,
-      snapshot: this.#snapshot,
-      previousCrc: this.#lastCrc,
-      records: encodeRecords(records),
-    });
-  }
-
-  #adopt(bytes: Uint8Array): void {
-    const { epoch, crc } = this.#decode(bytes);
-    this.epoch = epoch;
-    this.#lastCrc = crc;
-    this.#loggedBytes += bytes.length;
-  }
-
-  #flushSoon(): void {
-    if (this.#flushing || this.#appending) return;
-    this.#flushing = true;
-    this.#ports.soon(() => {
-      this.#flushing = false;
-      this.#flush();
-    });
-  }
-
-  #flush(all = this.state === 'closing'): void {
-    if (this.#appending || (this.state !== 'serving' && this.state !== 'closing')) return;
-    const { queue } = this.machine;
-    const { maxAppendBytes, replicas } = this.#limits;
-    // Of several servers one that was stopped may answer a question with what it was before: only an append is certain.
-    const mustAppend = replicas > 1 && queue.awaitsConfirmation;
-    const records = queue.take(maxAppendBytes, all, mustAppend || this.#awaitingAppend.length > 0);
-    if (records !== undefined) void this.#append(records);
-    else if (queue.takeConfirmation()) void this.#confirm();
+  #afterInput(): void {
+    this.#journal.flushSoon();
     this.#snapshotIfDue();
-    this.#endIfIdle();
+    this.#leaveIfIdle();
   }
 
-  async #append(records: readonly LogRecord[]): Promise<void> {
-    this.#appending = true;
-    const bytes = this.#encode(this.epoch, records);
-    const waiting = this.#awaitingAppend.splice(0);
-    try {
-      const sequence = await this.#ports.log.append(bytes, this.sequence);
-      if (this.#is('ended')) return;
-      this.sequence = sequence;
-      this.#adopt(bytes);
-      this.#appending = false;
-      for (const resolve of waiting) resolve();
-      this.machine.appended(this.#ports.now());
-      this.#flush();
-    } catch (error) {
-      // I1: refused, or unknown: somebody else may write already.
-      this.end((error as Error).message);
+  /**
+   * Reads the log from where it knows it to its end; with `sealing`, to the end for ever. Returns its segments, all of
+   * them closed.
+   */
+  async #catchUp(sealing: boolean): Promise<ClosedSegment[]> {
+    const last = await this.#ports.claims.last();
+    if (last === undefined) return [];
+    const claim = decodeClaim(last.bytes);
+    if (claim === undefined) throw new Error('the claim cannot be read: it is corrupt');
+    const segments: ClosedSegment[] = [];
+    for (const segment of claim.segments) {
+      segments.push({ ...segment, to: segment.to ?? (await this.#endOf(segment, sealing)) });
     }
+    let at = segments.findIndex((segment) => this.#hasReadInto(segment));
+    if (at < 0) {
+      at = 0;
+      await this.#restart(claim);
+    }
+    for (const segment of segments.slice(at)) await this.#readSegment(segment);
+    this.#claim = claim;
+    this.#claimSequence = last.sequence;
+    this.epoch = claim.epoch;
+    return segments;
   }
 
-  async #confirm(): Promise<void> {
-    const asked = this.sequence;
-    try {
-      const last = await this.#ports.log.lastSequence();
-      if (this.#is('ended')) return;
-      // What lies between the two is this owner's own, it is acknowledged.
-      if (last === asked || last === this.sequence) this.machine.confirmed(this.#ports.now());
-      // Its own append that is under way, or another owner's: that append's answer will tell.
-      else if (this.#appending) this.machine.queue.confirmLater();
-      else this.end('another owner has written to the log');
-      this.#flushSoon();
-    } catch (error) {
-      this.end((error as Error).message);
+  async #endOf(segment: Segment, sealing: boolean): Promise<Position> {
+    const { journal } = segment;
+    // Of an attempt that did not come to serve, or was cut short.
+    if (journal === this.#journal.id) {
+      const settled = await this.#journal.settled();
+      if (this.#journal.ended !== undefined) throw new Error('given up');
+      return settled;
     }
+    if (sealing) return this.#ports.seal(journal);
+    const { position } = await lastOf(this.#ports.journal(journal));
+    return position.index < segment.from.index ? segment.from : position;
+  }
+
+  #hasReadInto({ journal, from, to }: ClosedSegment): boolean {
+    if (this.#read?.journal !== journal) return false;
+    const { index } = this.#read.position;
+    return index >= from.index && index <= to.index;
+  }
+
+  async #restart({ snapshot }: Claim): Promise<void> {
+    this.machine.clear();
+    this.machine.queue.loggedBytes = 0;
+    this.#read = undefined;
+    if (snapshot === undefined) return;
+    await this.#ports.snapshots.read(snapshot, (chunk) => readSnapshot(this.machine, chunk));
+  }
+
+  async #readSegment({ journal, epoch, from, to }: ClosedSegment): Promise<void> {
+    let position = this.#read?.journal === journal ? this.#read.position : from;
+    if (position.index < from.index) position = from;
+    const { id, queue } = this.machine;
+    const read = (sequence: number, bytes: Uint8Array): void => {
+      const append = decodeAppend(bytes);
+      if (append === undefined) throw new Error('an append cannot be read: the log is corrupt');
+      // Its worker may have trimmed it meanwhile; otherwise it is corrupt, and stays so.
+      if (append.index !== position.index + 1) throw new Error('an append of the log is missing');
+      for (const section of append.sections) {
+        if (section.partition !== id) continue;
+        if (section.epoch !== epoch) throw new Error('an append is of another epoch');
+        for (const record of decodeRecords(section.records)) this.machine.replay(record);
+        queue.loggedBytes += section.records.length;
+      }
+      position = { index: append.index, sequence };
+      this.#read = { journal, position };
+    };
+    if (position.index < to.index) {
+      await this.#ports.journal(journal).read(position.sequence + 1, to.sequence, read);
+    }
+    if (position.index < to.index) throw new Error('the log has changed while it was read');
+    this.#read = { journal, position };
+  }
+
+  async #writeClaim(claim: Omit<Claim, 'nonce'>): Promise<void> {
+    const whole: Claim = { ...claim, nonce: this.#nonce };
+    const bytes = encodeClaim(whole);
+    const { id } = this.machine;
+    const needed = neededFrom(whole, this.#journal.id);
+    // The claim may be written though nobody says so.
+    if (needed !== undefined) this.#journal.keepAlso(id, needed);
+    this.#claimSequence = await this.#ports.claims.append(bytes, this.#claimSequence);
+    this.#claim = whole;
+    // What came before says nothing any more; not waited for.
+    void this.#ports.claims.trim(this.#claimSequence).catch(() => {});
+    this.#journal.keep(id, needed);
   }
 
   #snapshotIfDue(): void {
-    const due = Math.max(this.#limits.snapshotAfterBytes, this.machine.items.bytes);
-    if (this.#snapshotting || this.state !== 'serving' || this.#loggedBytes < due) return;
-    this.#snapshotting = true;
-    void this.#writeSnapshot().finally(() => {
-      this.#snapshotting = false;
+    if (this.#snapshotting !== undefined || this.state !== 'serving') return;
+    const { items, queue } = this.machine;
+    const { snapshotAfterBytes } = this.#limits;
+    const journalBytes = this.#journal.bytes - this.#journalBytes;
+    const segments = this.#claim?.segments.length ?? 0;
+    const due =
+      queue.loggedBytes >= Math.max(snapshotAfterBytes, items.bytes) ||
+      journalBytes >= Math.max(JOURNAL_SNAPSHOTS * snapshotAfterBytes, items.bytes) ||
+      segments > MAX_SEGMENTS;
+    if (!due) return;
+    this.#snapshotting = this.#writeSnapshot().finally(() => {
+      this.#snapshotting = undefined;
     });
   }
 
   async #writeSnapshot(): Promise<void> {
-    const [covers, crc] = [this.sequence, this.#lastCrc];
-    this.#loggedBytes = 0;
+    const from = this.#journal.position;
+    const { id: journal } = this.#journal;
+    const { epoch } = this;
+    this.machine.queue.loggedBytes = 0;
+    this.#journalBytes = this.#journal.bytes;
+    let snapshot: Awaited<ReturnType<SnapshotPort['write']>>;
     try {
       const chunks = writeSnapshot(this.machine, this.#limits.snapshotChunkBytes);
-      const written = await this.#ports.snapshots.write(chunks);
-      if (this.#is('ended')) return;
-      this.#snapshot = { ...written, covers, crc };
-      await this.#appendPointer();
-      if (this.#is('ended')) return;
-      await this.#ports.log.trim(covers + 1);
-      await this.#ports.snapshots.removeBefore(written.firstSequence);
+      snapshot = await this.#ports.snapshots.write(chunks);
     } catch {
       // The one before still counts; the next attempt comes with the next bytes.
+      return;
     }
+    if (!this.#is('serving')) return;
+    const before = this.#claim?.segments.map((segment) => segment.journal) ?? [];
+    try {
+      await this.#writeClaim({ epoch, snapshot, segments: [{ journal, epoch, from }] });
+    } catch (error) {
+      // Another worker has taken over, or may have.
+      this.#journal.end((error as Error).message);
+      return;
+    }
+    this.#ports.forsaken(before.filter((id) => id !== journal));
+    await this.#ports.snapshots.removeBefore(snapshot.firstSequence).catch(() => {});
   }
 
-  /** Resolves when an append that carries the new pointer is in the log; never, if the ownership ends before. */
-  #appendPointer(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#awaitingAppend.push(resolve);
-      this.#flushSoon();
-    });
+  #leaveIfIdle(): void {
+    if (this.state === 'closing' && this.machine.idle) this.#leave();
   }
 
-  #endIfIdle(): void {
-    if (this.state === 'closing' && this.#onIdle !== undefined && this.machine.idle) {
-      this.end(RELEASED);
-    }
+  /** Closes the segment, so that nobody has to seal the journal to be certain of its end. */
+  #leave(): void {
+    if (this.#leaving) return;
+    this.#leaving = true;
+    void this.#closeSegment().then(
+      () => this.end(RELEASED),
+      (error: unknown) => {
+        this.#journal.end((error as Error).message);
+        this.end((error as Error).message);
+      },
+    );
+  }
+
+  async #closeSegment(): Promise<void> {
+    const to = await this.#journal.detach(this.machine.queue);
+    await this.#snapshotting;
+    if (this.#journal.ended !== undefined || this.#claim === undefined) return;
+    const [open, ...earlier] = this.#claim.segments.toReversed();
+    const segments = [...earlier.toReversed(), { ...(open as Segment), to }];
+    await this.#writeClaim({ ...this.#claim, segments });
   }
 
   /** Past an await the state may be another than the compiler remembers. */

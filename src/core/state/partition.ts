@@ -1,6 +1,6 @@
 /**
  * A partition as its owner runs it: keys, locks, sessions, decisions. Messages, acknowledgements and time come in;
- * messages go out through `ports`, records through `takeBatch`. SPEC.md is its specification, I1 to I6 are cited from there.
+ * messages go out through `ports`, records through `queue`. SPEC.md is its specification, I1 to I6 are cited from there.
  *
  * After an append that was refused, or whose fate is unknown, the owner throws the whole machine away (I1).
  */
@@ -27,7 +27,7 @@ export class Partition {
   readonly id: number;
   readonly items = new Items();
   readonly sessions: Sessions;
-  readonly queue = new LogQueue();
+  readonly queue: LogQueue;
   readonly decisions: Decisions;
   epoch = 0;
   #ports: PartitionPorts = SILENT;
@@ -40,6 +40,7 @@ export class Partition {
     this.id = id;
     this.#openPorts = ports;
     this.#limits = limits;
+    this.queue = new LogQueue(id, (nowMs) => this.#settleChanged(nowMs));
     this.decisions = new Decisions(id, limits, this.queue);
     this.sessions = new Sessions(id, this.items, SILENT);
   }
@@ -88,18 +89,6 @@ export class Partition {
         this.#onResolve(message);
         break;
     }
-    this.#settleChanged(nowMs);
-  }
-
-  /** The append is acknowledged: only now does anything of it leave (I2). */
-  appended(nowMs: number): void {
-    this.queue.appended(nowMs);
-    this.#settleChanged(nowMs);
-  }
-
-  /** The stream still has this owner's append as the last one. */
-  confirmed(nowMs: number): void {
-    this.queue.confirmed();
     this.#settleChanged(nowMs);
   }
 
@@ -166,7 +155,6 @@ export class Partition {
     else if (record.kind === 'end') this.decisions.forget(record.tx);
     else if (record.kind === 'expire') this.items.remove(record.items);
     this.#changed = [];
-    this.queue.clear();
   }
 
   /** For a snapshot: what is under way and stands in the log, as records. */

@@ -1,6 +1,6 @@
 /**
- * Partition logs in JetStream: SPEC.md, I1. One stream for all logs, a subject for each partition, a message for each
- * append; another stream likewise for snapshots (snapshot-store.ts).
+ * Journals of workers and claims of partitions in JetStream: SPEC.md, I1. One stream for all of them, a subject for each, a
+ * message for each append; another stream likewise for snapshots (snapshot-store.ts).
  *
  * What JetStream is known to do (nats-server 2.14): a fence holds on a literal subject, with one append in flight; purging
  * all of a subject resets its fence; an append without an answer may have landed; a Direct Get may be stale. Hence raw
@@ -12,7 +12,7 @@
  * else here is safe with an old answer, because a fenced append follows it, or because less is trimmed.
  */
 import type { Settings } from '../core/settings.ts';
-import type { LogPort } from '../core/state/owner.ts';
+import type { LogPort } from '../core/state/log-port.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import type { Bus } from './connection.ts';
 import { ensureLogStreams, logStreamNames, type LogStreamNames } from './ensure-streams.ts';
@@ -21,7 +21,7 @@ import { LogWriter } from './log-writer.ts';
 import { SnapshotStore } from './snapshot-store.ts';
 import { StreamReader } from './stream-reader.ts';
 
-/** The logs and snapshots of all partitions, over one connection. */
+/** All journals, claims and snapshots, over one connection. */
 export class LogStreams {
   readonly #api: JetStreamApi;
   readonly #reader: StreamReader;
@@ -43,14 +43,22 @@ export class LogStreams {
     return new LogStreams(bus, settings);
   }
 
-  log(partition: number): PartitionLog {
-    const subject = this.#subjects.log(String(partition));
-    return new PartitionLog(this.#names.log, subject, this.#api, this.#reader, this.#writer);
+  journal(id: string): SubjectLog {
+    return this.#log(`journal-${id}`);
+  }
+
+  claims(partition: number): SubjectLog {
+    return this.#log(`claims-${partition}`);
   }
 
   snapshots(partition: number): SnapshotStore {
     const subject = this.#subjects.snapshot(String(partition));
     return new SnapshotStore(this.#names.snapshots, subject, this.#api, this.#reader, this.#writer);
+  }
+
+  #log(name: string): SubjectLog {
+    const subject = this.#subjects.log(name);
+    return new SubjectLog(this.#names.log, subject, this.#api, this.#reader, this.#writer);
   }
 
   /** What is under way ends as unknown. */
@@ -59,8 +67,8 @@ export class LogStreams {
   }
 }
 
-/** The log of one partition, for one owner: no two appends of it may be under way at once. */
-export class PartitionLog implements LogPort {
+/** One subject, for one writer: no two appends of it may be under way at once. */
+export class SubjectLog implements LogPort {
   readonly #stream: string;
   readonly #subject: string;
   readonly #api: JetStreamApi;
