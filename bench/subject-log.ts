@@ -53,7 +53,7 @@ async function appends(streams: LogStreams, what: string): Promise<void> {
   const until = performance.now() + APPEND_MS;
   await Promise.all(
     Array.from({ length: PARTITIONS }, async (_, partition) => {
-      const log = streams.log(partition);
+      const log = streams.journal(String(partition);
       let sequence = 0;
       while (performance.now() < until) {
         const start = performance.now();
@@ -70,7 +70,7 @@ async function confirmations(streams: LogStreams, atOnce: number): Promise<void>
   const start = performance.now();
   await Promise.all(
     Array.from({ length: atOnce }, async (_, partition) => {
-      const log = streams.log(partition);
+      const log = streams.journal(String(partition);
       const sequence = (await log.last())?.sequence ?? 0;
       for (let count = 0; count < CONFIRMATIONS / atOnce; count += 1) {
         const asked = performance.now();
@@ -89,7 +89,7 @@ async function replay(streams: LogStreams, bus: Bus): Promise<void> {
     bus.publish('millrace.log.99', bytes);
     if (count % 2_000 === 0) await bus.flush();
   }
-  const log = streams.log(99);
+  const log = streams.journal(String(99);
   let last = 0;
   let before = -1;
   // Stored without acknowledgements: all are there when no more come.

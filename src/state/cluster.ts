@@ -7,8 +7,9 @@
  */
 import type { Subscription } from 'nats';
 import { z } from 'zod';
-import type { Bus } from '../bus/connection.ts';
+import { NO_RESPONDERS, type Bus } from '../bus/connection.ts';
 import { readControl, writeControl } from '../bus/messages.ts';
+import type { MillraceError } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf } from '../core/subjects.ts';
 
@@ -66,6 +67,7 @@ export class Cluster {
   #hosting = false;
   #owners: Map<number, string> | undefined;
   #soon: NodeJS.Immediate | undefined;
+  readonly #sinceMs = performance.now();
 
   constructor(bus: Bus, settings: Settings, self: ClusterSelf, events: ClusterEvents) {
     this.#bus = bus;
@@ -142,6 +144,27 @@ export class Cluster {
     for (const partition of member.owned.keys()) this.#events.onOwner(partition);
     this.#events.onGone(workerId);
     this.#events.onMembers();
+  }
+
+  /**
+   * Whether the worker is certainly not there: it was missed, or the broker says so. One that was never heard of and does
+   * not answer may be there, as long as this worker itself is new.
+   */
+  async isGone(workerId: string): Promise<boolean> {
+    if (this.members.has(workerId)) return false;
+    if (this.left.has(workerId)) return true;
+    const { ownerMissedMs, namespace } = this.#settings;
+    try {
+      const subject = subjectsOf(namespace).workerPing(workerId);
+      await this.#bus.request(subject, new Uint8Array(), ownerMissedMs);
+      return false;
+    } catch (error) {
+      const gone =
+        (error as MillraceError).details === NO_RESPONDERS ||
+        performance.now() - this.#sinceMs >= ownerMissedMs;
+      if (gone) this.left.add(workerId);
+      return gone;
+    }
   }
 
   close(): void {

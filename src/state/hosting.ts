@@ -8,17 +8,17 @@ import type { Subscription } from 'nats';
 import type { Logger } from 'pino';
 import { z } from 'zod';
 import type { Assignment, AssignmentStore } from '../bus/assignment-store.ts';
-import { NO_RESPONDERS, type Bus } from '../bus/connection.ts';
+import type { Bus } from '../bus/connection.ts';
 import { readControl, writeControl } from '../bus/messages.ts';
 import type { LogStreams } from '../bus/log-streams.ts';
 import type { Publisher } from '../bus/publisher.ts';
 import { assign } from '../core/assignment.ts';
-import type { MillraceError } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 import type { CoordinatorMessage, PartitionMessage } from '../core/state/messages.ts';
 import { PartitionOwner, RELEASED, type OwnerPorts } from '../core/state/owner.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import type { Cluster } from './cluster.ts';
+import { Journals, workerOf } from './journals.ts';
 import { publishEmits } from './outbox.ts';
 
 export interface HostingOptions {
@@ -58,10 +58,10 @@ export class Hosting {
   readonly #subjects: Subjects;
   readonly #subscriptions: Subscription[];
   readonly #timers: NodeJS.Timeout[];
-  readonly #taking = new Map<number, PartitionOwner>();
+  readonly #taking = new Map<number, Promise<void>>();
+  readonly #journals: Journals;
   #table: readonly (string | null)[];
   readonly #startedAtMs = performance.now();
-  readonly #probed = new Set<string>();
   #wrongSinceMs: number | undefined;
   #reconciling: Promise<void> | undefined;
   #again = false;
@@ -73,6 +73,7 @@ export class Hosting {
     this.#table = assignment.owners;
     this.partitions = assignment.owners.length;
     this.#subjects = subjectsOf(settings.namespace);
+    this.#journals = new Journals(options, this.partitions);
     this.#subscriptions = [
       bus.subscribe(this.#subjects.stateAssignment, () => this.reconcile()),
       bus.subscribe(this.#subjects.stateRelease(workerId), ({ data, reply }) => {
@@ -81,9 +82,7 @@ export class Hosting {
     ];
     this.#timers = [
       setInterval(() => this.reconcile(), settings.ownerBeatMs),
-      setInterval(() => {
-        for (const owner of this.owners.values()) owner.tick();
-      }, TICK_MS),
+      setInterval(() => this.#tick(), TICK_MS),
       setInterval(() => {
         for (const owner of this.owners.values()) owner.expire(Date.now());
       }, EXPIRE_MS),
@@ -144,12 +143,16 @@ export class Hosting {
     this.#closed = true;
     for (const timer of this.#timers) clearInterval(timer);
     for (const subscription of this.#subscriptions) subscription.unsubscribe();
-    const ticking = setInterval(() => {
-      for (const owner of this.owners.values()) owner.tick();
-    }, TICK_MS);
+    const ticking = setInterval(() => this.#tick(), TICK_MS);
+    await Promise.all(this.#taking.values());
     await Promise.all([...this.owners.values()].map(async (owner) => this.#letGo(owner)));
-    for (const owner of this.#taking.values()) owner.end('the worker stops');
     clearInterval(ticking);
+    await this.#journals.close();
+  }
+
+  #tick(): void {
+    for (const owner of this.owners.values()) owner.tick();
+    this.#journals.flush();
   }
 
   async #reconcile(): Promise<void> {
@@ -193,22 +196,12 @@ export class Hosting {
     const heard = new Set([...cluster.members.keys(), ...cluster.left, workerId]);
     const unheard = new Set(table.filter((owner) => owner !== null));
     for (const id of heard) unheard.delete(id);
-    for (const id of unheard) void this.#probe(id);
-    return [...hosts, ...[...unheard].map((id) => ({ id, capacity: settings.capacity }))];
-  }
-
-  /** Only the broker's word is taken: one that does not answer may be there all the same. */
-  async #probe(workerId: string): Promise<void> {
-    if (this.#probed.has(workerId)) return;
-    this.#probed.add(workerId);
-    const { bus, settings, cluster } = this.#options;
-    try {
-      await bus.request(this.#subjects.workerPing(workerId), NOTHING, settings.ownerMissedMs);
-    } catch (error) {
-      if ((error as MillraceError).details !== NO_RESPONDERS) return;
-      cluster.left.add(workerId);
-      this.reconcile();
+    for (const id of unheard) {
+      void cluster.isGone(id).then((gone) => {
+        if (gone) this.reconcile();
+      });
     }
+    return [...hosts, ...[...unheard].map((id) => ({ id, capacity: settings.capacity }))];
   }
 
   #adopt(table: readonly (string | null)[]): void {
@@ -223,34 +216,39 @@ export class Hosting {
     const owner: PartitionOwner = new PartitionOwner(
       partition,
       randomBytes(8).readBigUInt64BE(),
+      this.#journals.current(),
       this.#portsOf(partition, () => owner),
       this.#options.settings,
     );
-    this.#taking.set(partition, owner);
-    owner.take().then(
+    const taken = owner.take().then(
       () => {
-        this.#taking.delete(partition);
         this.owners.set(partition, owner);
         this.recovered += owner.recovered;
         this.#options.cluster.changed();
         this.#options.onOwned(partition);
       },
       (error: unknown) => {
-        this.#taking.delete(partition);
         owner.end('not taken');
         log.warn({ partition, err: error }, `partition ${partition} was not taken over`);
         setTimeout(() => this.#takeIfMine(partition), RETRY_MS).unref();
       },
     );
+    this.#taking.set(
+      partition,
+      taken.finally(() => this.#taking.delete(partition)),
+    );
   }
 
   #portsOf(partition: number, owner: () => PartitionOwner): OwnerPorts {
-    const { streams, publisher, toPartition, toCoordinator, cluster, workerId } = this.#options;
+    const { streams, publisher, toPartition, toCoordinator } = this.#options;
+    let released = false;
     return {
-      log: streams.log(partition),
+      claims: streams.claims(partition),
       snapshots: streams.snapshots(partition),
+      journal: (id) => streams.journal(id),
+      seal: async (id) => this.#journals.seal(id, released),
+      forsaken: (ids) => this.#journals.empty(ids),
       now: () => performance.now(),
-      soon: (task) => void setImmediate(task),
       toPartition,
       toCoordinator,
       publish: (tx, emits) => {
@@ -258,36 +256,34 @@ export class Hosting {
           if (published) owner().published(tx);
         });
       },
-      askToRelease: async () => {
-        const present = cluster.ownerOf(partition);
-        if (present !== undefined && present !== workerId) {
-          await this.#askToRelease(present, partition);
-        }
+      askToRelease: async (id) => {
+        released = await this.#askToRelease(workerOf(id), partition);
       },
       ended: (reason) => this.#ended(partition, reason),
     };
   }
 
-  async #askToRelease(owner: string, partition: number): Promise<void> {
+  /** True when it has answered: then it writes nothing more for the partition, whatever the claim says. */
+  async #askToRelease(owner: string, partition: number): Promise<boolean> {
     const { bus, settings } = this.#options;
     const timeoutMs = settings.handoverMs + RELEASE_MARGIN_MS;
-    // No answer: the fence in the log decides.
-    await bus
+    return bus
       .request(this.#subjects.stateRelease(owner), writeControl({ partition }), timeoutMs)
-      .catch(() => {});
+      .then(
+        () => true,
+        () => false,
+      );
   }
 
   async #release(data: Uint8Array): Promise<void> {
     const partition = readControl(releaseSchema, data)?.partition ?? -1;
+    await this.#taking.get(partition);
     const owner = this.owners.get(partition);
     if (owner !== undefined) await this.#letGo(owner);
   }
 
   async #letGo(owner: PartitionOwner): Promise<void> {
-    const timer = setTimeout(
-      () => owner.end('what had prepared did not end in time'),
-      this.#options.settings.handoverMs,
-    );
+    const timer = setTimeout(() => owner.giveUp(), this.#options.settings.handoverMs);
     await owner.release();
     clearTimeout(timer);
   }

@@ -3,7 +3,7 @@ import { connect, type JetStreamManager, type NatsConnection, type StreamConfig 
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Bus } from '../../src/bus/connection.ts';
 import { ensureLogStreams } from '../../src/bus/ensure-streams.ts';
-import { LogStreams } from '../../src/bus/partition-log.ts';
+import { LogStreams } from '../../src/bus/log-streams.ts';
 import type { SnapshotStore } from '../../src/bus/snapshot-store.ts';
 import { parseSettings } from '../../src/core/settings.ts';
 import { startTestBroker, type TestBroker } from '../support/broker.ts';

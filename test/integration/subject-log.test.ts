@@ -3,7 +3,7 @@ import { connect, type NatsConnection } from 'nats';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Bus } from '../../src/bus/connection.ts';
 import { JetStreamApi } from '../../src/bus/jetstream-api.ts';
-import { LogStreams, type PartitionLog } from '../../src/bus/partition-log.ts';
+import { LogStreams, type SubjectLog } from '../../src/bus/log-streams.ts';
 import { StreamReader } from '../../src/bus/stream-reader.ts';
 import { parseSettings } from '../../src/core/settings.ts';
 import { decodeAppend, encodeAppend } from '../../src/core/state/append.ts';
@@ -45,13 +45,13 @@ async function member(tap: (bus: Bus) => void = () => {}): Promise<LogStreams> {
   return streams;
 }
 
-async function writer(tap?: (bus: Bus) => void): Promise<PartitionLog> {
+async function writer(tap?: (bus: Bus) => void): Promise<SubjectLog> {
   return (await member(tap)).log(partition);
 }
 
 const text = (value: string): Uint8Array => Buffer.from(value);
 
-async function contents(log: PartitionLog, from = 1): Promise<string[]> {
+async function contents(log: SubjectLog, from = 1): Promise<string[]> {
   const found: string[] = [];
   const to = await log.lastSequence();
   await log.read(from, to, (_, bytes) => found.push(Buffer.from(bytes).toString()));
@@ -227,7 +227,7 @@ describe('a broker that is killed', () => {
       return count;
     });
     const appending = async (): Promise<void> => {
-      const now = (): Promise<number> => (logs[0] as PartitionLog).lastSequence().catch(() => 0);
+      const now = (): Promise<number> => (logs[0] as SubjectLog).lastSequence().catch(() => 0);
       const before = await until('the log answers', now);
       await until('it grows', async () => (await now()) > before);
     };

@@ -101,6 +101,9 @@ export class Cluster {
     const skewMs = this.random.between(0, 20_000);
     const node = new Node(`w${this.#nextNode}`, skewMs, this.random.between(0.98, 1.02));
     this.#nextNode += 1;
+    for (const other of this.nodes) {
+      for (const partition of other.owners.keys()) node.hints.set(partition, other.id);
+    }
     this.nodes.push(node);
     this.#tick(node);
     return node;
@@ -155,7 +158,7 @@ export class Cluster {
         toPartition: (to, message) => this.#toPartition(node, to, message),
         toCoordinator: (to, message) => this.#send(node, to, { partition: undefined, message }),
         publish: (tx) => this.clock.after(5, node, () => owner.published(tx)),
-        askToRelease: async () => this.#askToRelease(node, partition),
+        askToRelease: async (journal) => this.#askToRelease(node, partition, journal),
         ended: (reason) => {
           this.trace(() => `${node.id} gives up ${partition}: ${reason}`);
           if (node.owners.get(partition) === owner) node.owners.delete(partition);
@@ -257,8 +260,8 @@ export class Cluster {
     });
   }
 
-  async #askToRelease(node: Node, partition: number): Promise<void> {
-    const present = this.nodes.find((other) => other !== node && other.owners.has(partition));
+  async #askToRelease(node: Node, partition: number, journal: string): Promise<void> {
+    const present = this.nodes.find(({ id }) => id === journal.split('.')[0]);
     // The present owner is not always known.
     if (present === undefined || this.random.chance(0.2)) return;
     this.clock.after(this.#delay(), present, () => {

@@ -32,8 +32,8 @@ export interface OwnerPorts extends PartitionPorts {
   /** Closes the journal of a worker that is not there any more; rejects when it is, or nothing could be learnt. */
   seal(id: string): Promise<Position>;
   now(): number;
-  /** Asks the present owner to let go; resolves when it has, or when waiting longer makes no sense. */
-  askToRelease(): Promise<void>;
+  /** Asks the worker with this journal to let go; resolves when it has, or when waiting longer makes no sense. */
+  askToRelease(journal: string): Promise<void>;
   /** The claim names these journals of other workers no longer. */
   forsaken(journals: readonly string[]): void;
   /** Ownership is over, whatever the reason; never called before `serving`. */
@@ -95,7 +95,14 @@ export class PartitionOwner {
   async take(): Promise<void> {
     // While the present owner still serves.
     await this.#catchUp(false);
-    await this.#ports.askToRelease();
+    const writing = this.#claim?.segments.at(-1);
+    if (
+      writing?.to === undefined &&
+      writing !== undefined &&
+      writing.journal !== this.#journal.id
+    ) {
+      await this.#ports.askToRelease(writing.journal);
+    }
     for (let attempt = 1; ; attempt += 1) {
       const read = await this.#catchUp(true);
       try {
