@@ -2,7 +2,6 @@
  * Workers with the real machines of src/core/state, over a network and a store that are simulated. Who owns what is
  * decided by a fickle controller: it moves partitions for no reason and may name two owners at once.
  */
-import { inspect } from 'node:util';
 import type { Age } from '../../src/core/state/age.ts';
 import { PartitionOwner, type OwnerLimits } from '../../src/core/state/owner.ts';
 import type { LogPort } from '../../src/core/state/log-port.ts';
@@ -92,8 +91,7 @@ export class Cluster {
     this.partitions = partitions;
     this.store.onAppend = (name, sequence, bytes) =>
       this.trace(
-        () =>
-          `${name} ${sequence} ${name.startsWith('claims') ? inspect(decodeClaim(bytes)) : shown(bytes)}`,
+        () => `${name} ${sequence} ${name.startsWith('claims') ? claimShown(bytes) : shown(bytes)}`,
       );
   }
 
@@ -176,7 +174,8 @@ export class Cluster {
         );
         this.#announce(node, partition);
       },
-      () => {
+      (error: unknown) => {
+        this.trace(() => `${node.id} does not get ${partition}: ${(error as Error).message}`);
         node.taking.delete(partition);
         owner.end('not taken');
         this.clock.after(RETAKE_MS, undefined, () => this.ensureOwner(partition));
@@ -346,4 +345,10 @@ function shown(bytes: Uint8Array): string {
     decodeRecords(records),
   ]);
   return `${index} ${seal} ${JSON.stringify(written)}`;
+}
+
+function claimShown(bytes: Uint8Array): string {
+  const { epoch, segments = [] } = decodeClaim(bytes) ?? {};
+  const shown = segments.map(({ journal, from, to }) => `${journal} ${from.index}-${to?.index}`);
+  return `${epoch} ${shown.join(', ')}`;
 }

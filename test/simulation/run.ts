@@ -57,8 +57,8 @@ export async function run(seed: number, operations = 60): Promise<RunResult> {
     cluster.take(cluster.addNode(), partition);
   }
   await clock.run(clock.nowMs + SETTLE_MS);
-  problems.push(...(await checkRest(cluster)));
   const final = finalLists(cluster);
+  problems.push(...(await checkRest(cluster)));
   problems.push(...checkHistory(workload.history, final));
   return {
     seed,

@@ -35,6 +35,14 @@ interface Entry {
   whenLogged: WhenLogged | undefined;
 }
 
+/** What a partition needs of the journal. */
+interface Kept {
+  /** What follows this sequence. */
+  sequence: number;
+  /** Another claim may still be written behind this sequence of the claims, which needs no more than that. */
+  claimBehind: number | undefined;
+}
+
 interface Confirmation {
   queue: LogQueue;
   then: () => void;
@@ -63,8 +71,7 @@ export class Journal implements QueueTarget {
   #confirming = false;
   #flushing = false;
   #whenAppended: (() => void)[] = [];
-  /** Up to which sequence each partition can do without it. */
-  readonly #kept = new Map<number, number>();
+  readonly #kept = new Map<number, Kept>();
   #trimming: Promise<void> | undefined;
   #trimmed = 0;
 
@@ -103,21 +110,25 @@ export class Journal implements QueueTarget {
     });
   }
 
-  /** What lies up to `sequence` is not needed for the partition; undefined: nothing is. */
+  /** A claim is being written behind `claimSequence` that needs what follows `sequence`; it may be written though nobody says so. */
+  willKeep(partition: number, sequence: number, claimSequence: number): void {
+    const before = this.#kept.get(partition)?.sequence ?? sequence;
+    this.#kept.set(partition, {
+      sequence: Math.min(sequence, before),
+      claimBehind: claimSequence,
+    });
+  }
+
+  /** A claim is written that needs what follows `sequence`; undefined: nothing. */
   keep(partition: number, sequence: number | undefined): void {
     if (sequence === undefined) this.#kept.delete(partition);
-    else this.#kept.set(partition, sequence);
+    else this.#kept.set(partition, { sequence, claimBehind: undefined });
     this.#trimming ??= this.#trim()
       // It is tried again when a partition needs less.
       .catch(() => {})
       .finally(() => {
         this.#trimming = undefined;
       });
-  }
-
-  /** What follows `sequence` is needed, and perhaps more. */
-  keepAlso(partition: number, sequence: number): void {
-    this.#kept.set(partition, Math.min(sequence, this.#kept.get(partition) ?? sequence));
   }
 
   enqueue(queue: LogQueue, record: LogRecord, whenLogged: WhenLogged | undefined): void {
@@ -251,17 +262,26 @@ export class Journal implements QueueTarget {
   /** Partitions that other workers have by now may have a snapshot of their own. */
   async #trim(): Promise<void> {
     const own = new Set([...this.#members.keys()].map(({ partition }) => partition));
-    for (const partition of [...this.#kept.keys()].filter((each) => !own.has(each))) {
-      const last = await this.#ports.claims(partition).last();
-      const claim = last === undefined ? undefined : decodeClaim(last.bytes);
-      if (claim !== undefined && neededFrom(claim, this.id) === undefined) {
-        this.#kept.delete(partition);
-      }
+    for (const [partition, kept] of this.#kept) {
+      if (!own.has(partition) || kept.claimBehind !== undefined) await this.#check(partition, kept);
     }
-    const sequence = Math.min(this.position.sequence, ...this.#kept.values());
+    const needed = [...this.#kept.values()].map(({ sequence }) => sequence);
+    const sequence = Math.min(this.position.sequence, ...needed);
     if (sequence <= this.#trimmed) return;
     await this.#ports.log.trim(sequence + 1);
     this.#trimmed = sequence;
+  }
+
+  async #check(partition: number, kept: Kept): Promise<void> {
+    const last = await this.#ports.claims(partition).last();
+    if (this.#kept.get(partition) !== kept || (last?.sequence ?? 0) <= (kept.claimBehind ?? -1)) {
+      return;
+    }
+    const claim = last === undefined ? undefined : decodeClaim(last.bytes);
+    if (claim === undefined) return;
+    const sequence = neededFrom(claim, this.id);
+    if (sequence === undefined) this.#kept.delete(partition);
+    else this.#kept.set(partition, { sequence, claimBehind: undefined });
   }
 
   #settle(): void {

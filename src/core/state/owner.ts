@@ -71,7 +71,7 @@ export class PartitionOwner {
   #claim: Claim | undefined;
   #claimSequence = 0;
   /** What the machine has read up to. */
-  #read: { journal: string; position: Position } | undefined;
+  #read: { epoch: number; position: Position } | undefined;
   #snapshotting: Promise<void> | undefined;
   /** Of the journal, when the last snapshot began. */
   #journalBytes = 0;
@@ -235,8 +235,8 @@ export class PartitionOwner {
     return position.index < segment.from.index ? segment.from : position;
   }
 
-  #hasReadInto({ journal, from, to }: ClosedSegment): boolean {
-    if (this.#read?.journal !== journal) return false;
+  #hasReadInto({ epoch, from, to }: ClosedSegment): boolean {
+    if (this.#read?.epoch !== epoch) return false;
     const { index } = this.#read.position;
     return index >= from.index && index <= to.index;
   }
@@ -250,8 +250,7 @@ export class PartitionOwner {
   }
 
   async #readSegment({ journal, epoch, from, to }: ClosedSegment): Promise<void> {
-    let position = this.#read?.journal === journal ? this.#read.position : from;
-    if (position.index < from.index) position = from;
+    let position = this.#read?.epoch === epoch ? this.#read.position : from;
     const { id, queue } = this.machine;
     const read = (sequence: number, bytes: Uint8Array): void => {
       const append = decodeAppend(bytes);
@@ -265,13 +264,13 @@ export class PartitionOwner {
         queue.loggedBytes += section.records.length;
       }
       position = { index: append.index, sequence };
-      this.#read = { journal, position };
+      this.#read = { epoch, position };
     };
     if (position.index < to.index) {
       await this.#ports.journal(journal).read(position.sequence + 1, to.sequence, read);
     }
     if (position.index < to.index) throw new Error('the log has changed while it was read');
-    this.#read = { journal, position };
+    this.#read = { epoch, position };
   }
 
   async #writeClaim(claim: Omit<Claim, 'nonce'>): Promise<void> {
@@ -279,8 +278,7 @@ export class PartitionOwner {
     const bytes = encodeClaim(whole);
     const { id } = this.machine;
     const needed = neededFrom(whole, this.#journal.id);
-    // The claim may be written though nobody says so.
-    if (needed !== undefined) this.#journal.keepAlso(id, needed);
+    if (needed !== undefined) this.#journal.willKeep(id, needed, this.#claimSequence);
     this.#claimSequence = await this.#ports.claims.append(bytes, this.#claimSequence);
     this.#claim = whole;
     // What came before says nothing any more; not waited for.
