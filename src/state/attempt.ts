@@ -104,12 +104,16 @@ export class Attempt implements Joinable {
     this.transaction.write(key, value, performance.now());
   }
 
-  /** Rejects with Interrupted; once with FUNCTION_FAILED when it is doomed: then it may be committed without its writes. */
+  /** Nothing is left of it then that a failed part could spoil: it may be committed, doomed or not. */
+  forgetWrites(): void {
+    this.#doomed = undefined;
+    this.transaction.forgetWrites();
+  }
+
+  /** Rejects with Interrupted, or with FUNCTION_FAILED when it is doomed. */
   commit(emits: readonly Uint8Array[]): Promise<void> {
     if (this.#doomed !== undefined) {
-      const why = this.#doomed;
-      this.#doomed = undefined;
-      return Promise.reject(new MillraceError('FUNCTION_FAILED', why));
+      return Promise.reject(new MillraceError('FUNCTION_FAILED', this.#doomed));
     }
     return new Promise((resolve, reject) => {
       this.transaction.commit(emits, performance.now(), (failure) => {

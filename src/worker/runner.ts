@@ -339,7 +339,7 @@ export class FunctionRunner {
     } else {
       // R6: what it threw for may have been another transaction's doing that is not committed in the end.
       attempt.over();
-      attempt.transaction.forgetWrites();
+      attempt.forgetWrites();
       attempt.commit([]).then(
         () => this.#failed(invocation, answerFor(this.loaded.name, thrown), thrown),
         () => this.#interrupted(invocation, attempt.transaction.failure as Failure),
