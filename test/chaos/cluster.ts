@@ -8,6 +8,8 @@ import type { Random } from '../support/random.ts';
 import { until } from '../support/wait.ts';
 
 const FUNCTIONS = fileURLToPath(new URL('../fixtures/chaos', import.meta.url));
+/** What a worker says that could not start for want of a broker. */
+const NO_BROKER = /\[(?:UNAVAILABLE|CONNECTION_FAILED|TIMEOUT)\]/;
 /** How long everything may take, after the last fault, until nothing is open any more. */
 const SETTLE_MS = 30_000;
 
@@ -44,15 +46,27 @@ export class Cluster {
     return this.#broker.url;
   }
 
+  /** Started again, as a supervisor does it, while there is no broker to start with. */
   async addWorker(): Promise<void> {
-    const worker = new Command(['worker', '--server', this.url, '--functions', FUNCTIONS]);
-    this.#workers.add(worker);
-    void worker.finished.then(({ status, signal, stdout, stderr }) => {
-      // Those that are to end are taken out before.
-      if (!this.#workers.delete(worker)) return;
-      this.broken.push(`A worker ended by itself (${status ?? signal}): ${stdout}${stderr}`);
-    });
-    await worker.says('is ready');
+    for (;;) {
+      const worker = new Command(['worker', '--server', this.url, '--functions', FUNCTIONS]);
+      let ready = false;
+      this.#workers.add(worker);
+      void worker.finished.then(({ status, signal, stdout, stderr }) => {
+        // Those that are to end are taken out before.
+        if (!this.#workers.delete(worker) || (!ready && NO_BROKER.test(stderr))) return;
+        this.broken.push(`A worker ended by itself (${status ?? signal}): ${stdout}${stderr}`);
+      });
+      try {
+        await worker.says('is ready');
+        ready = true;
+        return;
+      } catch (error) {
+        const { stderr } = await worker.end('SIGKILL');
+        // Or it was picked for the next fault before it was ready.
+        if (!NO_BROKER.test(stderr) && worker.child.signalCode !== 'SIGKILL') throw error;
+      }
+    }
   }
 
   /** Kills a worker with SIGKILL; another one is started at once. */

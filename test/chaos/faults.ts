@@ -6,7 +6,7 @@ import type { Cluster } from './cluster.ts';
 export type Faults = (cluster: Cluster, random: Random, forMs: number) => Promise<void>;
 
 /** A worker that has been silent for 2 s (`ownerMissedMs`) loses its partitions. */
-const PAUSE_MIN_MS = 3_000;
+const PAUSE_MIN_MS = 2_200;
 const PAUSE_MAX_MS = 5_500;
 /** Two faults at once at the most, so that sometimes something works in between. */
 const AT_ONCE = 2;

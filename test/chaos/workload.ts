@@ -13,7 +13,12 @@ const LANES = 16;
 const KEYS = 10;
 /** Appends to a list before its key is given up for a new one: what is read must not grow with the length of the run. */
 const LIST_LENGTH = 50;
-const CALL_TIMEOUT_MS = 4_000;
+/** Longer than workers are stopped: what they had begun goes on when they do. */
+const CALL_TIMEOUT_MS = 8_000;
+/** Then the next operation is begun though this one has not ended: what is stuck must not take the load away. */
+const OVERTAKEN_AFTER_MS = 300;
+const MAX_OPEN = 256;
+const MAX_LINGER_MS = 30;
 /** How long an operation is repeated before its client gives up. */
 const PATIENCE_MS = 12_000;
 const REPEAT_TIMEOUT_MS = 20_000;
@@ -30,7 +35,7 @@ export interface Noted extends Operation {
 
 interface Request {
   id: number;
-  steps: { key: string; append: boolean; through: boolean }[];
+  steps: { key: string; append: boolean; through: boolean; lingerMs: number }[];
   together: boolean;
   move?: [string, string];
   undo: boolean;
@@ -48,6 +53,7 @@ export class Workload {
   readonly #appends: number[] = Array.from({ length: KEYS }, () => 0);
   readonly #lanes: Promise<void>[];
   readonly #repeats: Promise<void>[] = [];
+  readonly #open = new Set<Promise<void>>();
   #stopped = false;
 
   constructor(mill: Mill, random: Random, prefix: string) {
@@ -73,6 +79,7 @@ export class Workload {
   async stop(): Promise<void> {
     this.#stopped = true;
     await Promise.all(this.#lanes);
+    await Promise.all(this.#open);
     await Promise.all(this.#repeats);
   }
 
@@ -105,18 +112,28 @@ export class Workload {
     while (!this.#stopped) {
       const noted = this.#note(this.#request());
       // Some clients give up at the first failure: their history has failures of all kinds.
-      await this.#send(noted, this.#random.chance(0.2) ? 0 : PATIENCE_MS);
+      const patienceMs = this.#random.chance(0.2) ? 0 : PATIENCE_MS;
+      await this.#overtaken(this.#send(noted, patienceMs));
       if (noted.status === 'ok' && this.#random.chance(0.1)) this.#repeats.push(this.#later(noted));
     }
   }
 
   async #probe(key: number): Promise<void> {
     while (!this.#stopped) {
-      const steps = [{ key: this.#keyName(key, true), append: true, through: false }];
-      const request = { id: this.history.length + 1, steps, together: false, undo: false };
-      await this.#send(this.#note(request), PATIENCE_MS);
+      const step = { key: this.#keyName(key, true), append: true, through: false, lingerMs: 0 };
+      const id = this.history.length + 1;
+      const noted = this.#note({ id, steps: [step], together: false, undo: false });
+      await this.#overtaken(this.#send(noted, PATIENCE_MS));
       await delay(this.#random.between(20, 60));
     }
+  }
+
+  /** Resolves when the operation has ended, or after a while. */
+  async #overtaken(operation: Promise<void>): Promise<void> {
+    this.#open.add(operation);
+    const ended = operation.finally(() => this.#open.delete(operation));
+    await Promise.race([ended, delay(OVERTAKEN_AFTER_MS)]);
+    while (this.#open.size >= MAX_OPEN) await delay(OVERTAKEN_AFTER_MS);
   }
 
   async #watchTotal(): Promise<void> {
@@ -143,7 +160,9 @@ export class Workload {
     while (keys.size < count) keys.add(random.chance(0.3) ? random.below(2) : random.below(KEYS));
     const steps = [...keys].map((key) => {
       const append = !readOnly && random.chance(0.6);
-      return { key: this.#keyName(key, append), append, through: random.chance(0.2) };
+      const through = random.chance(0.3);
+      const lingerMs = through && random.chance(0.3) ? random.below(MAX_LINGER_MS) : 0;
+      return { key: this.#keyName(key, append), append, through, lingerMs };
     });
     const { accounts } = this;
     const [from, to] = [random.pick(accounts), random.pick(accounts)];
