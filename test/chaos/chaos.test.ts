@@ -9,18 +9,19 @@ import { run } from './scenario.ts';
 const SECONDS = Number(process.env['CHAOS_SECONDS'] ?? 10);
 const SEED = Number(process.env['CHAOS_SEED'] ?? 1);
 
-const scenarios: [string, Faults][] = [
-  ['workers are killed', killWorkers],
-  ['the broker is killed', killBroker],
-  ['workers are stopped and continued', pauseWorkers],
-  ['everything happens at once', everything],
+const scenarios: [name: string, through: number, Faults][] = [
+  ['workers are killed', 0.3, killWorkers],
+  ['the broker is killed', 0.1, killBroker],
+  ['workers are stopped and continued', 0.03, pauseWorkers],
+  ['everything happens at once', 0.1, everything],
 ];
 
 it.each(scenarios)(
   'transactions stay serializable and answers the same while %s',
   { timeout: SECONDS * 1_000 + 120_000 },
-  async (name, faults) => {
-    const numbers = await run({ name, seed: SEED, workers: 3, forMs: SECONDS * 1_000, faults });
+  async (name, through, faults) => {
+    const forMs = SECONDS * 1_000;
+    const numbers = await run({ name, seed: SEED, workers: 3, forMs, faults, through });
     process.stderr.write(`${numbers}\n`);
     expect(numbers).toContain('ok');
   },

@@ -15,6 +15,8 @@ export interface Scenario {
   workers: number;
   forMs: number;
   faults: Faults;
+  /** The share of steps that are done by a call of another function. */
+  through: number;
 }
 
 /** Answers that are asked for again at the end. */
@@ -34,7 +36,8 @@ export async function run(scenario: Scenario): Promise<string> {
   try {
     mill = await connect({ servers: cluster.url });
     await cluster.settled(mill);
-    workload = new Workload(mill, new Random(random.below(2 ** 32)), `${scenario.seed}`);
+    const chance = new Random(random.below(2 ** 32));
+    workload = new Workload(mill, chance, `${scenario.seed}`, scenario.through);
     await scenario.faults(cluster, random, scenario.forMs);
     await workload.stop();
     settledMs = await cluster.settled(mill);

@@ -17,7 +17,7 @@ const LIST_LENGTH = 50;
 const CALL_TIMEOUT_MS = 8_000;
 /** Then the next operation is begun though this one has not ended: what is stuck must not take the load away. */
 const OVERTAKEN_AFTER_MS = 300;
-const MAX_OPEN = 256;
+const MAX_OPEN = 96;
 const MAX_LINGER_MS = 30;
 /** How long an operation is repeated before its client gives up. */
 const PATIENCE_MS = 12_000;
@@ -50,13 +50,16 @@ export class Workload {
   readonly #mill: Mill;
   readonly #random: Random;
   readonly #prefix: string;
+  readonly #through: number;
   readonly #appends: number[] = Array.from({ length: KEYS }, () => 0);
   readonly #lanes: Promise<void>[];
   readonly #repeats: Promise<void>[] = [];
   readonly #open = new Set<Promise<void>>();
   #stopped = false;
 
-  constructor(mill: Mill, random: Random, prefix: string) {
+  /** `through`: the share of steps that are done by a call; such a call holds its caller's locks while its worker is stopped. */
+  constructor(mill: Mill, random: Random, prefix: string, through: number) {
+    this.#through = through;
     this.#mill = mill;
     this.#random = random;
     this.#prefix = prefix;
@@ -160,8 +163,8 @@ export class Workload {
     while (keys.size < count) keys.add(random.chance(0.3) ? random.below(2) : random.below(KEYS));
     const steps = [...keys].map((key) => {
       const append = !readOnly && random.chance(0.6);
-      const through = random.chance(0.3);
-      const lingerMs = through && random.chance(0.3) ? random.below(MAX_LINGER_MS) : 0;
+      const through = random.chance(this.#through);
+      const lingerMs = through && random.chance(0.5) ? random.below(MAX_LINGER_MS) : 0;
       return { key: this.#keyName(key, append), append, through, lingerMs };
     });
     const { accounts } = this;
