@@ -10,6 +10,8 @@ import { until } from '../support/wait.ts';
 const FUNCTIONS = fileURLToPath(new URL('../fixtures/chaos', import.meta.url));
 /** What a worker says that could not start for want of a broker. */
 const NO_BROKER = /\[(?:UNAVAILABLE|CONNECTION_FAILED|TIMEOUT)\]/;
+/** What a worker says that will never serve state, though the broker has JetStream. */
+const NO_STATE = 'there is no state on this worker';
 /** How long everything may take, after the last fault, until nothing is open any more. */
 const SETTLE_MS = 30_000;
 
@@ -60,11 +62,13 @@ export class Cluster {
       try {
         await worker.says('is ready');
         ready = true;
+        if (worker.stdout.includes(NO_STATE)) this.broken.push(worker.stdout);
         return;
       } catch (error) {
-        const { stderr } = await worker.end('SIGKILL');
-        // Or it was picked for the next fault before it was ready.
-        if (!NO_BROKER.test(stderr) && worker.child.signalCode !== 'SIGKILL') throw error;
+        if (!worker.ended) throw error;
+        // It was picked for the next fault, which starts another one.
+        if (worker.child.signalCode === 'SIGKILL') return;
+        if (!NO_BROKER.test((await worker.finished).stderr)) throw error;
       }
     }
   }

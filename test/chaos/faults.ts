@@ -11,30 +11,45 @@ const PAUSE_MAX_MS = 5_500;
 /** Two faults at once at the most, so that sometimes something works in between. */
 const AT_ONCE = 2;
 
+const atOnce =
+  (faults: Faults): Faults =>
+  async (...run) =>
+    void (await Promise.all(Array.from({ length: AT_ONCE }, async () => faults(...run))));
+
 const repeatedly =
-  (happen: (cluster: Cluster, random: Random) => Promise<void>): Faults =>
+  (
+    happen: (cluster: Cluster, random: Random) => Promise<void>,
+    [minMs, maxMs]: readonly [number, number] = [200, 1_500],
+  ): Faults =>
   async (cluster, random, forMs) => {
     const endMs = performance.now() + forMs;
     while (performance.now() < endMs) {
-      await delay(random.between(200, 1_500));
+      await delay(random.between(minMs, maxMs));
       await happen(cluster, random);
     }
   };
 
-export const killWorkers = repeatedly(async (cluster, random) => cluster.replaceWorker(random));
+export const killWorkers = atOnce(
+  repeatedly(async (cluster, random) => cluster.replaceWorker(random)),
+);
 
-export const killBroker = repeatedly(async (cluster, random) =>
-  cluster.killBroker(random.chance(0.5) ? 0 : random.between(100, 2_000)),
+/** After a restart of the broker some second goes by before everything works again. */
+const BROKER_PAUSE_MS = [1_000, 3_500] as const;
+
+export const killBroker = repeatedly(
+  async (cluster, random) =>
+    cluster.killBroker(random.chance(0.5) ? 0 : random.between(100, 2_000)),
+  BROKER_PAUSE_MS,
 );
 
 export const pauseWorkers = repeatedly(async (cluster, random) =>
   cluster.pauseWorker(random, random.between(PAUSE_MIN_MS, PAUSE_MAX_MS)),
 );
 
-export const everything: Faults = async (cluster, random, forMs) => {
+export const everything: Faults = async (...run) => {
   // The broker can suffer one thing at a time.
   let broker: Promise<void> = Promise.resolve();
-  const one = repeatedly(async () => {
+  const one = repeatedly(async (cluster, random) => {
     const dice = random.next();
     const pauseMs = random.between(PAUSE_MIN_MS, PAUSE_MAX_MS);
     const shortMs = random.between(0, 3_000);
@@ -44,6 +59,6 @@ export const everything: Faults = async (cluster, random, forMs) => {
       dice < 0.85 ? cluster.killBroker(shortMs / 2) : cluster.pauseBroker(shortMs),
     );
     return broker;
-  });
-  await Promise.all(Array.from({ length: AT_ONCE }, async () => one(cluster, random, forMs)));
+  }, BROKER_PAUSE_MS);
+  await atOnce(one)(...run);
 };

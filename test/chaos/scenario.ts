@@ -25,6 +25,9 @@ const SHOWN_PROBLEMS = 5;
 const SHOWN_CHARACTERS = 1_500;
 const SHOWN_OPERATIONS = 12;
 
+/** A cluster that commits nothing keeps every promise, too. */
+const MIN_OK = 100;
+
 /** Throws with seed and an excerpt when something is not as promised; gives a line of numbers otherwise. */
 export async function run(scenario: Scenario): Promise<string> {
   const random = new Random(scenario.seed);
@@ -60,6 +63,8 @@ async function check(workload: Workload): Promise<string[]> {
   await workload.repeatSome(REPEATED_AT_END);
   const again = await workload.readAll();
   const problems = [...workload.problems, ...checkHistory(workload.history, lists)];
+  const ok = workload.history.filter(({ status }) => status === 'ok').length;
+  if (ok < MIN_OK) problems.push(`No more than ${ok} operations were answered.`);
   if (total !== 0) problems.push(`The accounts have ${total} together instead of 0.`);
   if (JSON.stringify([...again.lists]) !== JSON.stringify([...lists])) {
     problems.push('Lists changed though all requests had been made before.');

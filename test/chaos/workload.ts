@@ -18,7 +18,7 @@ const CALL_TIMEOUT_MS = 8_000;
 /** Then the next operation is begun though this one has not ended: what is stuck must not take the load away. */
 const OVERTAKEN_AFTER_MS = 300;
 const MAX_OPEN = 96;
-const MAX_LINGER_MS = 30;
+const MAX_LINGER_MS = 100;
 /** How long an operation is repeated before its client gives up. */
 const PATIENCE_MS = 12_000;
 const REPEAT_TIMEOUT_MS = 20_000;
@@ -164,7 +164,7 @@ export class Workload {
     const steps = [...keys].map((key) => {
       const append = !readOnly && random.chance(0.6);
       const through = random.chance(this.#through);
-      const lingerMs = through && random.chance(0.5) ? random.below(MAX_LINGER_MS) : 0;
+      const lingerMs = through && random.chance(0.3) ? random.below(MAX_LINGER_MS) : 0;
       return { key: this.#keyName(key, append), append, through, lingerMs };
     });
     const { accounts } = this;
