@@ -11,10 +11,14 @@ const PAUSE_MAX_MS = 5_500;
 /** Two faults at once at the most, so that sometimes something works in between. */
 const AT_ONCE = 2;
 
+/** Ends when all have, also where one of them fails: nothing is started behind the back of who cleans up. */
 const atOnce =
   (faults: Faults): Faults =>
-  async (...run) =>
-    void (await Promise.all(Array.from({ length: AT_ONCE }, async () => faults(...run))));
+  async (...run) => {
+    const all = Array.from({ length: AT_ONCE }, async () => faults(...run));
+    await Promise.allSettled(all);
+    await Promise.all(all);
+  };
 
 const repeatedly =
   (
