@@ -97,6 +97,14 @@ export class Cluster {
     });
   }
 
+  /** Kills all workers; as many others then have nothing but the logs. */
+  async startAfresh(): Promise<void> {
+    const workers = [...this.#workers];
+    this.#workers.clear();
+    await Promise.all(workers.map(async (worker) => worker.end('SIGKILL')));
+    await Promise.all(workers.map(async () => this.addWorker()));
+  }
+
   async killBroker(downMs: number): Promise<void> {
     await this.#during(`the broker is killed and away for ${Math.round(downMs)} ms`, async () => {
       await this.#broker.kill();

@@ -47,7 +47,7 @@ export const killBroker = repeatedly(
 );
 
 export const pauseWorkers = repeatedly(async (cluster, random) =>
-  cluster.pauseWorker(random, random.between(PAUSE_MIN_MS, PAUSE_MAX_MS)),
+  cluster.pauseWorker(random, random.between(PAUSE_MIN_MS, random.pick([3_000, PAUSE_MAX_MS]))),
 );
 
 export const everything: Faults = async (...run) => {

@@ -44,6 +44,8 @@ export async function run(scenario: Scenario): Promise<string> {
     await scenario.faults(cluster, random, scenario.forMs);
     await workload.stop();
     settledMs = await cluster.settled(mill);
+    await cluster.startAfresh();
+    await cluster.settled(mill);
     problems.push(...(await check(workload)), ...cluster.broken);
   } catch (error) {
     problems.push(...cluster.broken, String(error));
