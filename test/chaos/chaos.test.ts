@@ -1,12 +1,12 @@
 /**
- * Real processes under real faults. CHAOS_SECONDS is how long things happen in each scenario (default 10), CHAOS_SEED
+ * Real processes under real faults. CHAOS_SECONDS is how long things happen in each scenario (default 8), CHAOS_SEED
  * what their order is drawn from; times are the machine's own, so a seed brings back the faults, not the interleaving.
  */
 import { expect, it } from 'vitest';
 import { everything, killBroker, killWorkers, pauseWorkers, type Faults } from './faults.ts';
 import { run } from './scenario.ts';
 
-const SECONDS = Number(process.env['CHAOS_SECONDS'] ?? 10);
+const SECONDS = Number(process.env['CHAOS_SECONDS'] ?? 8);
 const SEED = Number(process.env['CHAOS_SEED'] ?? 1);
 
 const scenarios: [name: string, through: number, Faults][] = [
