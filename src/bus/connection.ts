@@ -66,6 +66,8 @@ export class Bus {
   readonly #statusListeners = new Set<(up: boolean) => void>();
   /** A unique prefix for replies to this process: everything below it is ours. */
   readonly inbox: string;
+  /** Requests under way: called when the connection breaks. */
+  readonly #waiting = new Set<() => void>();
   #up = true;
   #epoch = 1;
   #refusedAnswerToldAtMs = Number.NEGATIVE_INFINITY;
@@ -160,12 +162,14 @@ export class Bus {
 
   /**
    * One request, one answer; for what is not hot: each such request costs several times a call in a frame.
-   * Throws UNAVAILABLE where nobody listens or the connection is down, TIMEOUT where nobody answers.
+   * Throws UNAVAILABLE where nobody listens, or the connection is down or breaks meanwhile; TIMEOUT where nobody answers.
    */
   async request(subject: string, payload: Uint8Array, timeoutMs: number): Promise<Msg> {
     if (!this.#up) throw new MillraceError('UNAVAILABLE', 'The connection to NATS is down.');
     try {
-      return await this.#connection.request(subject, payload, { timeout: timeoutMs });
+      return await this.#unlessLost(
+        this.#connection.request(subject, payload, { timeout: timeoutMs }),
+      );
     } catch (cause) {
       const { code } = cause as { code?: string };
       if (code === TIMEOUT_CODE) {
@@ -212,6 +216,16 @@ export class Bus {
     await this.#connection.close();
   }
 
+  /** The client waits to the end of the time for an answer that was lost with its connection. */
+  #unlessLost<Answer>(answer: Promise<Answer>): Promise<Answer> {
+    return new Promise((resolve, reject) => {
+      const lost = (): void => reject(new Error('the connection was lost'));
+      const answered = (): void => void this.#waiting.delete(lost);
+      this.#waiting.add(lost);
+      void answer.then(resolve, reject).finally(answered);
+    });
+  }
+
   #answerRefused(reply: string): void {
     // A stream that delivers expects its acknowledgement there, not an answer: nobody has asked.
     if (reply.startsWith(ACKNOWLEDGEMENT_PREFIX)) return;
@@ -245,6 +259,7 @@ export class Bus {
     if (this.#up === up || this.#connection.isClosed()) return;
     this.#up = up;
     if (up) this.#epoch += 1;
+    else for (const lost of this.#waiting) lost();
     for (const listener of this.#statusListeners) {
       try {
         listener(up);

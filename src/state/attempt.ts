@@ -25,6 +25,15 @@ export class Interrupted extends Error {
   }
 }
 
+/** Of anything that was thrown: a proxy throws even when it is asked what it is. */
+export function isInterrupted(thrown: unknown): boolean {
+  try {
+    return thrown instanceof Interrupted;
+  } catch {
+    return false;
+  }
+}
+
 export class Attempt implements Joinable {
   readonly transaction: Transaction;
   readonly #settings: Settings;

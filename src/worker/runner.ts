@@ -21,7 +21,7 @@ import type { Context, InvocationInfo } from '../function/context.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import { validate, type Validation } from '../function/schema.ts';
 import { answerKey, firstAnswer } from '../state/answers.ts';
-import { Attempt, refusalFor, type WrittenCollections } from '../state/attempt.ts';
+import { Attempt, isInterrupted, refusalFor, type WrittenCollections } from '../state/attempt.ts';
 import type { Joinable } from '../state/join.ts';
 import { encodeEmit } from '../state/outbox.ts';
 import type { Transactions } from '../state/transactions.ts';
@@ -378,7 +378,7 @@ export class FunctionRunner {
     const { eventId, attempt } = invocation.incoming;
     const { code, message } = error;
     const facts = { function: this.loaded.name, invocation: eventId, attempt, code };
-    const level = code === 'INVALID_INPUT' ? 'debug' : 'error';
+    const level = code === 'INVALID_INPUT' || isInterrupted(thrown) ? 'debug' : 'error';
     logThrown(this.#host.log, level, facts, thrown, message);
   }
 

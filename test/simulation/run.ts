@@ -2,7 +2,7 @@
 import { splitItemKey } from '../../src/core/state/keys.ts';
 import type { PartitionOwner } from '../../src/core/state/owner.ts';
 import { CALM, Cluster, type Faults } from './cluster.ts';
-import { checkHistory, type Operation } from './history.ts';
+import { checkHistory, type Operation } from '../support/history.ts';
 import { Workload } from './workload.ts';
 
 export interface RunResult {

@@ -2,7 +2,7 @@
 import type { Age } from '../../src/core/state/age.ts';
 import type { Failure, Transaction } from '../../src/core/state/transaction.ts';
 import type { Cluster, Node } from './cluster.ts';
-import type { Operation } from './history.ts';
+import type { Operation } from '../support/history.ts';
 
 export interface WorkloadOptions {
   clients: number;

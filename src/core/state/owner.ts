@@ -284,8 +284,9 @@ export class PartitionOwner {
       else if (this.#appending) this.machine.queue.confirmLater();
       else this.end('another owner has written to the log');
       this.#flushSoon();
-    } catch (error) {
-      this.end((error as Error).message);
+    } catch {
+      // Nothing is known of another owner: asked again with the next tick.
+      if (!this.#is('ended')) this.machine.queue.confirmLater();
     }
   }
 
