@@ -46,6 +46,7 @@ export async function run(plan: Plan, onTrace?: (line: string) => void): Promise
   store.faults = CALM;
   accidents.stopped = true;
   await clock.run(clock.nowMs + WAKE_MS);
+  problems.push(...leakedLocks(cluster));
   // A former owner that has had nothing to do need not know yet that it is one.
   for (let partition = 0; partition < cluster.partitions; partition += 1) {
     cluster.take(cluster.addNode(), partition);
@@ -71,6 +72,15 @@ function slowOnes(history: readonly Operation[]): string[] {
       ({ id, status }) =>
         `${id} ended late or not at all (${status}), though nothing was disturbed`,
     );
+}
+
+/** Who has no transaction has no lock, be he an owner or a former one. */
+function leakedLocks({ nodes }: Cluster): string[] {
+  return nodes.flatMap(({ id, owners }) =>
+    [...owners]
+      .filter(([, { machine }]) => machine.sessions.size === 0 && machine.sessions.lockedKeys > 0)
+      .map(([partition]) => `${id} has locks of nobody in partition ${partition}`),
+  );
 }
 
 /** At rest nothing is locked, in doubt or remembered, and the log alone gives the same partition. */
