@@ -6,12 +6,14 @@ export class Accidents {
   stopped = false;
   readonly #cluster: Cluster;
   readonly #everyMs: number;
+  readonly #moves: number;
   #left: number;
 
-  constructor(cluster: Cluster, { accidents, accidentEveryMs }: Plan) {
+  constructor(cluster: Cluster, { accidents, accidentEveryMs, moves }: Plan) {
     this.#cluster = cluster;
     this.#everyMs = accidentEveryMs;
     this.#left = accidents;
+    this.#moves = moves;
     this.#next();
   }
 
@@ -29,14 +31,12 @@ export class Accidents {
   #happen(): void {
     const { random, nodes, partitions } = this.#cluster;
     const node = random.pick(nodes);
-    const what = random.next();
-    if (what < 0.3) this.#cluster.replace(node);
-    else if (what < 0.5) {
+    // Two may believe to own it for a while.
+    if (random.chance(this.#moves)) this.#cluster.take(node, random.below(partitions));
+    else if (random.chance(0.6)) this.#cluster.replace(node);
+    else {
       this.#cluster.pause(node, random.pick([50, 500, 5_000]));
       this.#cluster.ensureOwners();
-    } else {
-      // Two may believe to own it for a while.
-      this.#cluster.take(node, random.below(partitions));
     }
   }
 }

@@ -33,6 +33,8 @@ export interface Plan {
   /** At most so many crashes, pauses and moves, one in `accidentEveryMs`. */
   accidents: number;
   accidentEveryMs: number;
+  /** Which share of them only moves a partition. */
+  moves: number;
 }
 
 type Disturbance = Omit<
@@ -55,6 +57,7 @@ export const CALM: Disturbance = {
   storeDelayMs: 5,
   accidents: 0,
   accidentEveryMs: 400,
+  moves: 0.5,
 };
 
 export function planOf(seed: number): Plan {
@@ -66,26 +69,69 @@ export function planOf(seed: number): Plan {
     clients: 2 + random.below(6),
     operations: 60,
     keys: 8,
-    hot: random.pick([0.5, 0.5, 0.95]),
-    readOnly: random.pick([0.1, 0.3, 0.6]),
+    hot: 0.5,
+    readOnly: 0.3,
   };
-  if (random.chance(0.15)) return { ...size, ...CALM };
+  const kind = random.next();
+  if (kind < 0.15) return { ...size, ...CALM };
+  if (kind < 0.4) return { ...size, ...handovers(random) };
+  if (kind < 0.65) return { ...size, ...crashes(random) };
+  return { ...size, ...anything(random) };
+}
+
+/** The network and the disks are well, but owners change all the time, unheard of: former owners are asked a lot. */
+function handovers(random: Random): Partial<Plan> & Disturbance {
   return {
-    ...size,
+    ...CALM,
+    misled: random.pick([0, 0.1]),
+    unheard: 0.5,
+    unasked: random.pick([0.5, 1]),
+    slowRead: random.pick([0, 0.3]),
+    accidents: 1_000,
+    accidentEveryMs: random.pick([40, 100]),
+    moves: random.pick([0.9, 1]),
+    nodes: 3 + random.below(3),
+    clients: 7,
+    operations: 120,
+    keys: 4,
+    readOnly: random.pick([0.3, 0.6]),
+  };
+}
+
+/** Owners crash in the middle of a commit, with many that build on each other. */
+function crashes(random: Random): Partial<Plan> & Disturbance {
+  return {
+    ...CALM,
+    dropped: random.pick([0, 0.05, 0.2]),
+    veryLate: random.pick([0, 0, 0.02]),
+    fatal: random.pick([0.003, 0.01]),
+    unasked: 0.2,
+    delayMs: random.pick([2, 10, 50]),
+    lostAnswer: random.pick([0, 0.05]),
+    storeDelayMs: random.pick([5, 20, 60]),
+    clients: 7,
+    keys: random.pick([2, 3, 4]),
+    readOnly: 0.1,
+  };
+}
+
+function anything(random: Random): Disturbance {
+  return {
     dropped: random.pick([0, 0.01, 0.1]),
     repeated: random.pick([0, 0.05, 0.3]),
     veryLate: random.pick([0, 0, 0.02, 0.1]),
-    misled: random.pick([0.01, 0.01, 0.1]),
-    fatal: random.pick([0, 0, 0.005, 0.02]),
-    unheard: random.pick([0, 0.1, 0.5]),
-    unasked: random.pick([0.2, 0.2, 0.8]),
+    misled: 0.01,
+    fatal: 0,
+    unheard: 0,
+    unasked: 0.2,
     delayMs: random.pick([2, 10, 50]),
     lostRequest: random.pick([0, 0.01, 0.05]),
     lostAnswer: random.pick([0, 0.01, 0.1]),
-    slowRead: random.pick([0, 0.2]),
+    slowRead: 0,
     storeDelayMs: random.pick([3, 20, 60]),
     accidents: 1_000,
     accidentEveryMs: random.pick([100, 400, 2_000]),
+    moves: 0.5,
   };
 }
 
