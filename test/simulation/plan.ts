@@ -74,8 +74,8 @@ export function planOf(seed: number): Plan {
   };
   const kind = random.next();
   if (kind < 0.15) return { ...size, ...CALM };
-  if (kind < 0.4) return { ...size, ...handovers(random) };
-  if (kind < 0.65) return { ...size, ...crashes(random) };
+  if (kind < 0.45) return { ...size, ...handovers(random) };
+  if (kind < 0.7) return { ...size, ...crashes(random) };
   return { ...size, ...anything(random) };
 }
 
@@ -85,12 +85,12 @@ function handovers(random: Random): Partial<Plan> & Disturbance {
     ...CALM,
     misled: random.pick([0, 0.1]),
     unheard: 0.5,
-    unasked: random.pick([0.5, 1]),
+    unasked: 1,
     slowRead: random.pick([0, 0.3]),
-    accidents: 1_000,
+    accidents: 300,
     accidentEveryMs: random.pick([40, 100]),
-    moves: random.pick([0.9, 1]),
-    nodes: 3 + random.below(3),
+    moves: random.pick([0.95, 1]),
+    nodes: 4 + random.below(2),
     clients: 7,
     operations: 120,
     keys: 4,
@@ -110,7 +110,8 @@ function crashes(random: Random): Partial<Plan> & Disturbance {
     lostAnswer: random.pick([0, 0.05]),
     storeDelayMs: random.pick([5, 20, 60]),
     clients: 7,
-    keys: random.pick([2, 3, 4]),
+    keys: 2 + random.below(4),
+    hot: random.pick([0, 0.5]),
     readOnly: 0.1,
   };
 }

@@ -3,7 +3,7 @@ import { planOf } from './plan.ts';
 import { run } from './run.ts';
 import { report } from './shrink.ts';
 
-const SEEDS = Number(process.env['SEEDS'] ?? 60);
+const SEEDS = Number(process.env['SEEDS'] ?? 40);
 const FIRST_SEED = Number(process.env['SEED'] ?? 1);
 
 it(
