@@ -3,6 +3,7 @@ import { CALM, planOf, type Plan } from './plan.ts';
 import { run, type RunResult } from './run.ts';
 
 const MAX_RUNS = 500;
+const MAX_MS = 60_000;
 /** Other chances for a smaller plan: the seed that was unlucky with the larger one need not be so with it. */
 const SEEDS = 5;
 const NEXT_SEED = 1_000_003;
@@ -26,9 +27,11 @@ async function resultOf(
 export async function shrink(failing: Plan): Promise<Plan> {
   let best = failing;
   let runs = 0;
+  const endMs = performance.now() + MAX_MS;
+  const tired = (): boolean => runs >= MAX_RUNS || performance.now() >= endMs;
   const fails = async (change: Partial<Plan>): Promise<boolean> => {
     for (let other = 0; other < SEEDS; other += 1) {
-      if (runs >= MAX_RUNS) return false;
+      if (tired()) return false;
       runs += 1;
       const candidate = { ...best, ...change, seed: best.seed + other * NEXT_SEED };
       if ((await resultOf(candidate)).problems.length === 0) continue;
@@ -37,7 +40,7 @@ export async function shrink(failing: Plan): Promise<Plan> {
     }
     return false;
   };
-  for (let again = true; again && runs < MAX_RUNS;) {
+  for (let again = true; again && !tired();) {
     again = false;
     for (const name of SIZES) {
       const least = LEAST[name] ?? 1;
