@@ -106,7 +106,7 @@ const record: fc.Arbitrary<LogRecord> = fc.oneof(
     tx: fc.constant(''),
     items: fc.array(fc.tuple(text, count), { maxLength: 3 }),
   }),
-) as fc.Arbitrary<LogRecord>;
+);
 
 /** Bytes that are others now, and where the message ends. */
 const mutations = fc.array(fc.tuple(fc.nat(10_000), fc.nat(255)), { minLength: 1, maxLength: 4 });

@@ -55,8 +55,9 @@ export async function run(plan: Plan, onTrace?: (line: string) => void): Promise
     cluster.take(cluster.addNode(), partition);
   }
   await clock.run(clock.nowMs + SETTLE_MS);
-  problems.push(...(await checkRest(cluster)));
+  // Before the logs are replayed: whoever does that takes the partition over.
   const final = finalLists(cluster);
+  problems.push(...(await checkRest(cluster)));
   problems.push(...checkHistory(workload.history, final));
   return {
     problems,
