@@ -3,7 +3,7 @@ import { mkdtemp, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect, type Mill } from 'millrace';
-import { checkHistory } from '../support/history.ts';
+import { checkHistory } from '../support/serializability.ts';
 import { Random } from '../support/random.ts';
 import { Cluster } from './cluster.ts';
 import type { Faults } from './faults.ts';

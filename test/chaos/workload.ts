@@ -6,7 +6,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { CallError, type Mill } from 'millrace';
-import type { Operation } from '../support/history.ts';
+import type { Operation } from '../support/serializability.ts';
 import type { Random } from '../support/random.ts';
 
 const LANES = 16;

@@ -5,7 +5,7 @@
 import type { Age } from '../../src/core/state/age.ts';
 import { PartitionOwner, type OwnerLimits } from '../../src/core/state/owner.ts';
 import { Transaction } from '../../src/core/state/transaction.ts';
-import { decodeAppend } from '../../src/core/state/append.ts';
+import { decodeAppend, type Append } from '../../src/core/state/append.ts';
 import {
   decodeEnvelopes,
   decodeRecords,
@@ -14,19 +14,8 @@ import {
 } from '../../src/core/state/wire.ts';
 import { Random } from '../support/random.ts';
 import { Clock, type Actor } from './clock.ts';
+import { CALM, type Plan } from './plan.ts';
 import { Store } from './store.ts';
-
-export interface Faults {
-  dropped: number;
-  repeated: number;
-  /** A message that comes after up to a minute. */
-  veryLate: number;
-  /** A message that goes to a worker by chance instead of the owner. */
-  misled: number;
-  maxDelayMs: number;
-}
-
-export const CALM: Faults = { dropped: 0, repeated: 0, veryLate: 0, misled: 0, maxDelayMs: 3 };
 
 const LIMITS: OwnerLimits = {
   maxSessions: 1_000,
@@ -40,11 +29,12 @@ const LIMITS: OwnerLimits = {
   replicas: 1,
 };
 const TIMES = { lockRetryMs: 60, resolveAfterMs: 80, unknownAfterMs: 2_000 };
-const TRACE = process.env['TRACE'] === '1';
 const TICK_MS = 20;
 const RELEASE_MS = 100;
 const RETAKE_MS = 50;
 const VERY_LATE_MS = 10_000;
+const UNHEARD_MS = 2_000;
+const FATAL_MS = 30;
 
 export class Node implements Actor {
   readonly id: string;
@@ -71,22 +61,28 @@ export class Cluster {
   readonly random: Random;
   readonly store: Store;
   readonly partitions: number;
-  faults: Faults = CALM;
+  faults: Pick<Plan, keyof typeof CALM> = CALM;
   nodes: Node[] = [];
   /** What no run may ever do; found out while it goes on. */
   readonly violations: string[] = [];
   #nextNode = 1;
   #nonce = 1n;
 
-  constructor(seed: number, partitions: number) {
+  readonly #onTrace: ((line: string) => void) | undefined;
+
+  /** `onTrace` is told what happens, for one who looks for a reason. */
+  constructor(seed: number, partitions: number, onTrace?: (line: string) => void) {
     this.random = new Random(seed);
     this.store = new Store(this.clock, this.random);
     this.partitions = partitions;
-    this.store.onAppend = (sequence, bytes) =>
-      this.trace(() => {
-        const append = decodeAppend(bytes);
-        return `append ${sequence} epoch ${append?.epoch} covers ${append?.snapshot?.covers}: ${JSON.stringify(decodeRecords(append?.records ?? bytes))}`;
-      });
+    this.#onTrace = onTrace;
+    if (onTrace === undefined) return;
+    this.store.onAppend = (partition, sequence, bytes) => {
+      const { epoch, snapshot, records } = decodeAppend(bytes) as Append;
+      const covers = snapshot === undefined ? '' : ` covers ${snapshot.covers}`;
+      const text = JSON.stringify(decodeRecords(records));
+      this.trace(() => `log ${partition} append ${sequence} epoch ${epoch}${covers} ${text}`);
+    };
   }
 
   addNode(): Node {
@@ -111,14 +107,27 @@ export class Cluster {
     }
   }
 
+  /** Another one takes its place, and others what it had. */
+  replace(node: Node): void {
+    this.crash(node);
+    this.addNode();
+    this.ensureOwners();
+  }
+
+  /** Each partition gets an owner by and by. */
+  ensureOwners(): void {
+    for (let partition = 0; partition < this.partitions; partition += 1) {
+      this.clock.after(this.random.between(1, 300), undefined, () => this.ensureOwner(partition));
+    }
+  }
+
   pause(node: Node, durationMs: number): void {
     this.trace(() => `${node.id} is paused for ${durationMs}`);
     node.pausedUntilMs = this.clock.nowMs + durationMs;
   }
 
-  /** What happens, for one who looks for a reason: set by TRACE=1. */
   trace(text: () => string): void {
-    if (TRACE) process.stderr.write(`${this.clock.nowMs.toFixed(2)} ${text()}\n`);
+    this.#onTrace?.(`${this.clock.nowMs.toFixed(2)} ${text()}`);
   }
 
   now(node: Node): number {
@@ -208,7 +217,7 @@ export class Cluster {
   async #askToRelease(node: Node, partition: number): Promise<void> {
     const present = this.nodes.find((other) => other !== node && other.owners.has(partition));
     // The present owner is not always known.
-    if (present === undefined || this.random.chance(0.2)) return;
+    if (present === undefined || this.random.chance(this.faults.unasked)) return;
     this.clock.after(this.#delay(), present, () => {
       void present.owners.get(partition)?.release();
       this.clock.after(RELEASE_MS, present, () => {
@@ -221,7 +230,9 @@ export class Cluster {
 
   #announce(owner: Node, partition: number): void {
     for (const node of this.nodes) {
-      this.clock.after(this.#delay(), node, () => {
+      const late = node !== owner && this.random.chance(this.faults.unheard);
+      const lateMs = late ? this.random.between(0, UNHEARD_MS) : 0;
+      this.clock.after(this.#delay() + lateMs, node, () => {
         node.hints.set(partition, owner.id);
         for (const transaction of node.transactions.values()) {
           transaction.ownerLost(partition);
@@ -257,6 +268,9 @@ export class Cluster {
     const { envelopes, refused } = decodeEnvelopes(bytes);
     this.trace(() => `${node.id} <- ${JSON.stringify(envelopes)}`);
     if (refused > 0) this.violations.push('a message could not be read');
+    if (this.random.chance(this.faults.fatal)) {
+      this.clock.after(this.random.between(0, FATAL_MS), node, () => this.replace(node));
+    }
     for (const { partition, message } of envelopes) {
       if (partition !== undefined) {
         const taken = node.owners.get(partition)?.receive(message) ?? false;
@@ -280,6 +294,6 @@ export class Cluster {
   }
 
   #delay(): number {
-    return this.random.between(0.1, this.faults.maxDelayMs);
+    return this.random.between(0.1, this.faults.delayMs);
   }
 }

@@ -2,14 +2,9 @@
 import type { LogPort, SnapshotPort, WrittenSnapshot } from '../../src/core/state/owner.ts';
 import type { Random } from '../support/random.ts';
 import type { Actor, Clock } from './clock.ts';
+import { CALM, type Plan } from './plan.ts';
 
-export interface StoreFaults {
-  /** A request that does not arrive. */
-  lostRequest: number;
-  /** An answer that does not arrive: the append has landed all the same. */
-  lostAnswer: number;
-  maxDelayMs: number;
-}
+type StoreFaults = Pick<Plan, 'lostRequest' | 'lostAnswer' | 'slowRead' | 'storeDelayMs'>;
 
 interface Message {
   sequence: number;
@@ -20,13 +15,14 @@ interface Message {
 
 const ANSWER_TIMEOUT_MS = 400;
 const MAX_TRIES = 20;
+const SLOW_READ_MS = 200;
 
 export class Store {
   readonly logs = new Map<number, Message[]>();
   readonly snapshots = new Map<number, Message[]>();
-  faults: StoreFaults = { lostRequest: 0, lostAnswer: 0, maxDelayMs: 5 };
+  faults: StoreFaults = CALM;
   /** For one who looks for a reason. */
-  onAppend: (sequence: number, bytes: Uint8Array) => void = () => {};
+  onAppend: (partition: number, sequence: number, bytes: Uint8Array) => void = () => {};
   readonly #clock: Clock;
   readonly #random: Random;
   #sequence = 0;
@@ -48,7 +44,8 @@ export class Store {
         );
         for (const { sequence, bytes } of found) onAppend(sequence, bytes);
       },
-      append: async (bytes, expected) => this.#append(log, actor, Uint8Array.from(bytes), expected),
+      append: async (bytes, expected) =>
+        this.#append(partition, actor, Uint8Array.from(bytes), expected),
       trim: async (before) =>
         this.#ask(actor, () => {
           while (log.length > 1 && (log[0] as Message).sequence < before) log.shift();
@@ -97,13 +94,14 @@ export class Store {
 
   /** As bus/partition-log.ts: what is not answered is looked for, and only repeated when nothing has followed. */
   async #append(
-    log: Message[],
+    partition: number,
     actor: Actor,
     bytes: Uint8Array,
     expected: number,
   ): Promise<number> {
+    const log = listOf(this.logs, partition);
     for (let tries = 0; tries < MAX_TRIES; tries += 1) {
-      const answer = await this.#tryAppend(log, actor, bytes, expected);
+      const answer = await this.#tryAppend(partition, actor, bytes, expected);
       if (answer !== undefined && answer > 0) return answer;
       const last = await this.#ask(actor, () => log.at(-1));
       if ((last?.sequence ?? 0) === expected) continue;
@@ -115,12 +113,13 @@ export class Store {
 
   /** The sequence; 0 refused; undefined when no answer has come in time. */
   #tryAppend(
-    log: Message[],
+    partition: number,
     actor: Actor,
     bytes: Uint8Array,
     expected: number,
   ): Promise<number | undefined> {
     const { lostRequest, lostAnswer } = this.faults;
+    const log = listOf(this.logs, partition);
     const lost = this.#random.chance(lostRequest);
     const unanswered = this.#random.chance(lostAnswer);
     return new Promise((resolve) => {
@@ -132,7 +131,7 @@ export class Store {
         if (fits) {
           this.#sequence += 1;
           log.push({ sequence: this.#sequence, bytes });
-          this.onAppend(this.#sequence, bytes);
+          this.onAppend(partition, this.#sequence, bytes);
         }
         const answer = fits ? this.#sequence : 0;
         if (!unanswered) this.#clock.after(this.#delay(), actor, () => resolve(answer));
@@ -141,8 +140,10 @@ export class Store {
   }
 
   #ask<Answer>(actor: Actor, read: () => Answer): Promise<Answer> {
+    const slow = this.#random.chance(this.faults.slowRead);
+    const slowMs = slow ? this.#random.between(0, SLOW_READ_MS) : 0;
     return new Promise((resolve) => {
-      this.#clock.after(this.#delay(), undefined, () => {
+      this.#clock.after(this.#delay() + slowMs, undefined, () => {
         const answer = read();
         this.#clock.after(this.#delay(), actor, () => resolve(answer));
       });
@@ -150,7 +151,7 @@ export class Store {
   }
 
   #delay(): number {
-    return this.#random.between(0.1, this.faults.maxDelayMs);
+    return this.#random.between(0.1, this.faults.storeDelayMs);
   }
 }
 

@@ -282,6 +282,8 @@ export class Transaction {
     const { partition, epoch, grant, contention } = message;
     const known = this.#participants.get(partition);
     if (known === undefined) this.#participants.set(partition, { epoch, grant, contention });
+    // Of a former owner, whose locks are not needed.
+    else if (known.epoch > epoch) return;
     else if (known.epoch !== epoch || known.grant !== grant) {
       // Another session than the one that gave the locks before: those are gone.
       this.#refuse({ why: 'lost', partition, key: message.key });
