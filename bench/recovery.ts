@@ -62,7 +62,7 @@ async function fill(mill: Mill, items: number): Promise<void> {
       next += BATCH;
       const count = Math.min(BATCH, items - from);
       await mill.invoke('fill', { from, count }, { retry: false });
-      if (next % 100_000 === 0) note(`${next} items`);
+      if (from % 100_000 === 0) note(`${from} items`);
     }
   };
   await Promise.all(Array.from({ length: BATCHES_AT_ONCE }, loop));

@@ -2,7 +2,7 @@
 import { MillraceError } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 import { assertCollection, assertKey, itemKey } from '../core/state/keys.ts';
-import type { Refusal } from '../core/state/messages.ts';
+import { NO_PARTITION, type Refusal } from '../core/state/messages.ts';
 import type { Failure, Transaction } from '../core/state/transaction.ts';
 import type { Collection } from '../function/context.ts';
 import type { PreparedEvent } from '../bus/publisher.ts';
@@ -234,7 +234,11 @@ export function refusalFor(
   }
   return new MillraceError(
     'TRANSACTION_CONFLICT',
-    `The transaction of ${functionName} was refused ${attempts} times, the last time by partition ${refusal.partition}.`,
+    `The transaction of ${functionName} was refused ${attempts} times, the last time by ${
+      refusal.partition === NO_PARTITION
+        ? 'a worker that takes part in it'
+        : `partition ${refusal.partition}`
+    }.`,
     { details: refusalDetails(refusal) },
   );
 }
@@ -242,7 +246,7 @@ export function refusalFor(
 function refusalDetails({ why, partition, key, other }: Refusal): Record<string, unknown> {
   return {
     why,
-    partition,
+    ...(partition === NO_PARTITION ? {} : { partition }),
     ...(key === undefined ? {} : { key }),
     ...(other === undefined ? {} : { transaction: other }),
   };

@@ -7,6 +7,7 @@ import type { Msg, Subscription } from 'nats';
 import { z } from 'zod';
 import { NO_RESPONDERS, type Bus } from '../bus/connection.ts';
 import { readControl, writeControl } from '../bus/messages.ts';
+import { NO_PARTITION } from '../core/state/messages.ts';
 import type { PreparedEvent } from '../bus/publisher.ts';
 import { isErrorCode, MillraceError } from '../core/errors.ts';
 import { subjectsOf } from '../core/subjects.ts';
@@ -237,7 +238,7 @@ export class RemoteTransaction implements Joinable {
 }
 
 function interrupted(): Interrupted {
-  return new Interrupted({ kind: 'refused', refusal: { why: 'lost', partition: -1 } });
+  return new Interrupted({ kind: 'refused', refusal: { why: 'lost', partition: NO_PARTITION } });
 }
 
 /** As it stands in the header of a call. Only our own workers write it, and only calls in frames may have it. */

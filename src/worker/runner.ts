@@ -21,7 +21,7 @@ import type { Context, InvocationInfo } from '../function/context.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import { validate, type Validation } from '../function/schema.ts';
 import { answerKey, firstAnswer } from '../state/answers.ts';
-import { Attempt, isInterrupted, refusalFor, type WrittenCollections } from '../state/attempt.ts';
+import { Attempt, refusalFor, type WrittenCollections } from '../state/attempt.ts';
 import type { Joinable } from '../state/join.ts';
 import { encodeEmit } from '../state/outbox.ts';
 import type { Transactions } from '../state/transactions.ts';
@@ -33,7 +33,7 @@ import {
   type Incoming,
   type InvocationHost,
 } from './invocation.ts';
-import { logThrown } from './log-thrown.ts';
+import { isUnexpected, logThrown } from './log-thrown.ts';
 import { answerToKeep, waitBeforeRun } from './run-again.ts';
 import type { FunctionStats } from './stats.ts';
 
@@ -378,8 +378,8 @@ export class FunctionRunner {
     const { eventId, attempt } = invocation.incoming;
     const { code, message } = error;
     const facts = { function: this.loaded.name, invocation: eventId, attempt, code };
-    const level = code === 'INVALID_INPUT' || isInterrupted(thrown) ? 'debug' : 'error';
-    logThrown(this.#host.log, level, facts, thrown, message);
+    const unexpected = code !== 'INVALID_INPUT' && isUnexpected(thrown);
+    logThrown(this.#host.log, unexpected ? 'error' : 'debug', facts, thrown, message);
   }
 
   #fail(invocation: Invocation, error: MillraceError): void {

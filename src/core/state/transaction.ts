@@ -6,6 +6,7 @@
  * is the caller's decision.
  */
 import type { Age } from './age.ts';
+import { NO_PARTITION } from './messages.ts';
 import type {
   CoordinatorMessage,
   GrantedMessage,
@@ -170,7 +171,7 @@ export class Transaction {
   /** Leaves nothing behind. Without effect once it is preparing. */
   abandon(): void {
     if (this.state === 'open' || this.state === 'locking') {
-      this.#refuse({ why: 'lost', partition: -1 });
+      this.#refuse({ why: 'lost', partition: NO_PARTITION });
     }
   }
 
