@@ -13,7 +13,8 @@ const folder = fileURLToPath(new URL('./peers/', import.meta.url));
  * names Node 22 in its `engines` and runs on 20, so that a strict setting of the user's is switched off.
  */
 export async function installPeers(): Promise<void> {
-  if (existsSync(`${folder}node_modules/moleculer/package.json`)) return;
+  const there = (name: string): boolean => existsSync(`${folder}node_modules/${name}/package.json`);
+  if (['moleculer', 'pg'].every(there)) return;
   note('bench/peers: npm ci (once)');
   const flags = ['--no-audit', '--no-fund', '--ignore-scripts', '--engine-strict=false'];
   const npm = spawn('npm', ['ci', '--loglevel=error', ...flags], {

@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util';
 import { benchIdle, IDLE_COMMAND } from './idle.ts';
 import { benchInvoke } from './invoke.ts';
 import { PEERS } from './peers/index.ts';
+import { benchRecovery } from './recovery.ts';
 import { benchTransfer } from './transfer.ts';
 import { note, print } from './print.ts';
 
@@ -20,13 +21,19 @@ transfer serializable transactions over keys on several partitions
   --workers 2  --concurrency 256  --seconds 4
   --partitions 8,32,128    one after the other
   --keys 1,2,4,8           in one transaction
+  --no-postgres            without PostgreSQL beside it (it is measured where it is installed)
   --json FILE              default bench/results/transfer.json
+
+recovery a worker with many keys is killed: how long until its keys answer again
+  --workers 2  --items 1000000
+  --json FILE              default bench/results/recovery.json
 
 idle     what a worker costs while nothing happens
   --command 'COMMAND'      default ${IDLE_COMMAND}
   --settle 5  --seconds 20`;
 
 const TRANSFER_RESULTS = fileURLToPath(new URL('./results/transfer.json', import.meta.url));
+const RECOVERY_RESULTS = fileURLToPath(new URL('./results/recovery.json', import.meta.url));
 const RESULTS = fileURLToPath(new URL('./results/invoke.json', import.meta.url));
 
 /** A mistake in the command line: status 2 and the usage. */
@@ -64,6 +71,8 @@ async function main(): Promise<void> {
       workers: { type: 'string' },
       partitions: { type: 'string' },
       keys: { type: 'string' },
+      items: { type: 'string' },
+      'no-postgres': { type: 'boolean' },
       help: { type: 'boolean', short: 'h' },
     },
   });
@@ -88,7 +97,14 @@ async function main(): Promise<void> {
       seconds: positive(values.seconds, 4),
       partitions: (list(values.partitions) ?? ['8', '32', '128']).map((n) => positive(n, 1)),
       keys: (list(values.keys) ?? ['1', '2', '4', '8']).map((n) => positive(n, 1)),
+      postgres: values['no-postgres'] !== true,
       jsonFile: values.json ?? TRANSFER_RESULTS,
+    });
+  } else if (what === 'recovery') {
+    await benchRecovery({
+      workers: positive(values.workers, 2),
+      items: positive(values.items, 1_000_000),
+      jsonFile: values.json ?? RECOVERY_RESULTS,
     });
   } else if (what === 'idle') {
     await benchIdle({

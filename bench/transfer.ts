@@ -1,21 +1,18 @@
 /**
  * Serializable transactions: each adds one to some of 10,000 counters, wherever they lie. Broker (every append fsynced),
  * workers and one client on this machine. It does not measure: several machines or replicas, values larger than a
- * number, handlers that do anything else, other systems beside it.
+ * number, handlers that do anything else. Beside it PostgreSQL (peers/postgres.ts) makes the same changes on the same disk, called
+ * without a function platform in between: its calls are less work.
  */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { writeFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
-import { connect, type Mill } from '../src/index.ts';
-import { WorkerProcess } from '../src/dev/worker-process.ts';
 import { startBenchBroker } from './broker.ts';
 import { describeMachine, printMachine } from './machine.ts';
+import { startPostgres, WAYS, type Way } from './peers/postgres.ts';
+import { installPeers } from './install-peers.ts';
 import { note, print } from './print.ts';
+import { withSystem } from './state-system.ts';
 
-const MAIN = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
-const FUNCTIONS = fileURLToPath(new URL('./state-functions', import.meta.url));
 const COUNTERS = 10_000;
 const ZIPF = 0.99;
 const WARM_UP_MS = 2_000;
@@ -26,10 +23,14 @@ export interface TransferOptions {
   seconds: number;
   partitions: readonly number[];
   keys: readonly number[];
+  /** Measure PostgreSQL as well. */
+  postgres: boolean;
   jsonFile: string | undefined;
 }
 
 interface Row {
+  system: 'millrace' | `PostgreSQL, ${Way}`;
+  /** 0 where there are none. */
   partitions: number;
   keys: number;
   skew: 'uniform' | 'zipf 0.99';
@@ -48,67 +49,59 @@ export async function benchTransfer(options: TransferOptions): Promise<void> {
   await broker.stop();
   printMachine(machine);
   print(`${options.workers} workers, ${options.concurrency} in flight, ${COUNTERS} counters`);
-  print('PARTITIONS  KEYS  SKEW       ANSWERS KEPT   PER SECOND   P50 MS   P99 MS   REFUSED');
+  print(
+    'SYSTEM                       PARTITIONS  KEYS  SKEW       ANSWERS KEPT   PER SECOND   P50 MS   P99 MS   REFUSED',
+  );
   for (const partitions of options.partitions) {
     await withSystem(options.workers, partitions, async (mill) => {
-      for (const keys of options.keys) {
-        rows.push(await measure(mill, options, partitions, keys, 'uniform', false));
-      }
-      rows.push(await measure(mill, options, partitions, 2, 'uniform', true));
-      rows.push(await measure(mill, options, partitions, 2, 'zipf 0.99', false));
+      const measured = async (
+        keys: number,
+        skew: Row['skew'],
+        exactlyOnce: boolean,
+      ): Promise<void> => {
+        const bump = async (chosen: string[]): Promise<unknown> =>
+          mill.invoke('bump', { keys: chosen }, { retry: exactlyOnce });
+        const kind = { system: 'millrace', partitions, keys, skew, exactlyOnce } as const;
+        rows.push(await measure(bump, options, kind));
+      };
+      for (const keys of options.keys) await measured(keys, 'uniform', false);
+      await measured(2, 'uniform', true);
+      await measured(2, 'zipf 0.99', false);
     });
   }
+  if (options.postgres) rows.push(...(await besideIt(options)));
   if (options.jsonFile !== undefined) {
     await writeFile(options.jsonFile, `${JSON.stringify({ machine, options, rows }, null, 2)}\n`);
     note(`written to ${options.jsonFile}`);
   }
 }
 
-async function withSystem(
-  count: number,
-  partitions: number,
-  run: (mill: Mill) => Promise<void>,
-): Promise<void> {
-  const folder = await mkdtemp(join(tmpdir(), 'millrace-bench-'));
-  const config = join(folder, 'config.json');
-  await writeFile(config, JSON.stringify({ partitions }));
-  const broker = await startBenchBroker();
-  const command = ['worker', '--server', broker.url, '--functions', FUNCTIONS];
-  const workers = Array.from(
-    { length: count },
-    () => new WorkerProcess([...command, '--config', config, '--log-level', 'error'], MAIN),
-  );
+async function besideIt(options: TransferOptions): Promise<Row[]> {
+  await installPeers();
+  const postgres = await startPostgres(COUNTERS);
+  if (postgres === undefined) return [];
+  const rows: Row[] = [];
   try {
-    await Promise.all(workers.map(async (worker) => worker.ready));
-    const mill = await connect({ servers: broker.url });
-    await allServed(mill);
-    await run(mill);
-    const expected = await mill.inspect.transactions();
-    if (expected.active.length > 0) throw new Error('transactions are left open');
-    await mill.close();
+    for (const way of WAYS) {
+      for (const skew of ['uniform', 'zipf 0.99'] as const) {
+        const bump = async (keys: string[]): Promise<void> => postgres.bump(way, keys);
+        const system = `PostgreSQL, ${way}` as const;
+        const kind = { system, partitions: 0, keys: 2, skew, exactlyOnce: false };
+        rows.push(await measure(bump, options, kind));
+      }
+    }
   } finally {
-    await Promise.all(workers.map(async (worker) => worker.stop()));
-    await broker.stop();
-    await rm(folder, { recursive: true, force: true });
+    await postgres.stop();
   }
-}
-
-async function allServed(mill: Mill): Promise<void> {
-  for (;;) {
-    const partitions = await mill.inspect.partitions().catch(() => []);
-    if (partitions.length > 0 && partitions.every(({ state }) => state === 'serving')) return;
-    await delay(50);
-  }
+  return rows;
 }
 
 async function measure(
-  mill: Mill,
+  bump: (keys: string[]) => Promise<unknown>,
   { concurrency, seconds }: TransferOptions,
-  partitions: number,
-  keys: number,
-  skew: Row['skew'],
-  exactlyOnce: boolean,
+  kind: Pick<Row, 'system' | 'partitions' | 'keys' | 'skew' | 'exactlyOnce'>,
 ): Promise<Row> {
+  const { system, partitions, keys, skew, exactlyOnce } = kind;
   const pick = skew === 'uniform' ? () => Math.floor(Math.random() * COUNTERS) : zipf();
   const latencies: number[] = [];
   let refused = 0;
@@ -118,7 +111,7 @@ async function measure(
       const chosen = new Set<string>();
       while (chosen.size < keys) chosen.add(`counter-${pick()}`);
       const startMs = performance.now();
-      const failed = await mill.invoke('bump', { keys: [...chosen] }, { retry: exactlyOnce }).then(
+      const failed = await bump([...chosen]).then(
         () => false,
         () => true,
       );
@@ -139,10 +132,7 @@ async function measure(
   latencies.sort((left, right) => left - right);
   const at = (share: number): number => latencies[Math.floor(latencies.length * share)] ?? 0;
   const row: Row = {
-    partitions,
-    keys,
-    skew,
-    exactlyOnce,
+    ...kind,
     perSecond: Math.round((latencies.length * 1_000) / elapsedMs),
     p50Ms: Math.round(at(0.5) * 10) / 10,
     p99Ms: Math.round(at(0.99) * 10) / 10,
@@ -150,7 +140,8 @@ async function measure(
   };
   print(
     [
-      String(partitions).padStart(10),
+      system.padEnd(27),
+      (partitions === 0 ? '' : String(partitions)).padStart(12),
       String(keys).padStart(6),
       `  ${skew.padEnd(10)}`,
       (exactlyOnce ? 'yes' : 'no').padStart(13),

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf, MillraceError } from '../core/errors.ts';
 import { identityOf, isAlive } from './identity.ts';
@@ -21,11 +21,24 @@ export function unwritable(storeDir: string, thrown: unknown): MillraceError {
   return new MillraceError('BROKER_STORE_UNWRITABLE', message, { cause: thrown });
 }
 
+/** As `mkdir` with `recursive`, which tries for ever where a folder refuses all names, as /proc does. */
+async function makeFolder(path: string, parents = true): Promise<void> {
+  try {
+    await mkdir(path);
+  } catch (thrown) {
+    const { code } = thrown as NodeJS.ErrnoException;
+    if (code === 'EEXIST') return;
+    if (code !== 'ENOENT' || !parents) throw thrown;
+    await makeFolder(dirname(path));
+    await makeFolder(path, false);
+  }
+}
+
 /** Makes the folder and writes a file into it. Throws BROKER_STORE_UNWRITABLE. */
 export async function prepareStore(storeDir: string): Promise<void> {
   const probe = join(storeDir, `.probe-${randomUUID()}`);
   try {
-    await mkdir(storeDir, { recursive: true });
+    await makeFolder(storeDir);
     await writeFile(probe, '');
     await rm(probe);
   } catch (thrown) {

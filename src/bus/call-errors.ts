@@ -29,12 +29,20 @@ export function answeredError(
   }
 }
 
-export function clientClosed(): MillraceError {
-  return new MillraceError('UNAVAILABLE', 'This client is closed.', { retryable: false });
+/** What is wrong with a call before it leaves is the failure of a call, too. */
+export function asCallError(functionName: string, thrown: unknown): unknown {
+  if (!(thrown instanceof MillraceError) || thrown instanceof CallError) return thrown;
+  const { code, message, retryable, details } = thrown;
+  return new CallError(functionName, code, message, { retryable, details, cause: thrown });
 }
 
-export function tooManyInFlight(count: number): MillraceError {
-  return new MillraceError(
+export function clientClosed(functionName: string): CallError {
+  return new CallError(functionName, 'UNAVAILABLE', 'This client is closed.', { retryable: false });
+}
+
+export function tooManyInFlight(functionName: string, count: number): CallError {
+  return new CallError(
+    functionName,
     'UNAVAILABLE',
     `${count} calls are in flight already, the limit of this process.`,
   );

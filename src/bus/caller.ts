@@ -131,18 +131,18 @@ export class Caller {
   /** Calls that are unsettled are refused as UNAVAILABLE. */
   close(): void {
     this.#closed = true;
-    for (const call of this.#unsettledCalls()) this.#fail(call, clientClosed());
+    for (const call of this.#unsettledCalls()) this.#fail(call, clientClosed(call.functionName));
     clearInterval(this.#sweep);
     this.#stopListening();
     this.members.close();
     this.#subscription.unsubscribe();
   }
 
-  #refusal({ functionName, signal }: CallRequest): MillraceError | undefined {
-    if (this.#closed) return clientClosed();
+  #refusal({ functionName, signal }: CallRequest): CallError | undefined {
+    if (this.#closed) return clientClosed(functionName);
     if (signal?.aborted === true) return cancelled(functionName, signal.reason);
     if (this.#unsettled < this.#settings.maxCallsInFlight) return undefined;
-    return tooManyInFlight(this.#unsettled);
+    return tooManyInFlight(functionName, this.#unsettled);
   }
 
   #route(call: Call, except?: string): void {

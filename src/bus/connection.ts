@@ -19,6 +19,7 @@ import {
 } from 'nats';
 import { MillraceError, messageOf } from '../core/errors.ts';
 import { quote } from '../core/names.ts';
+import { parseServerUrl, withoutPassword, type ServerUrl } from '../core/server-url.ts';
 import { mayBeAnswered } from '../core/subjects.ts';
 import { isAtLeast, MINIMUM_SERVER_VERSION } from '../core/version.ts';
 
@@ -66,6 +67,8 @@ export class Bus {
   readonly #statusListeners = new Set<(up: boolean) => void>();
   /** A unique prefix for replies to this process: everything below it is ours. */
   readonly inbox: string;
+  /** Requests under way: called when the connection breaks. */
+  readonly #waiting = new Set<() => void>();
   #up = true;
   #epoch = 1;
   #refusedAnswerToldAtMs = Number.NEGATIVE_INFINITY;
@@ -78,12 +81,13 @@ export class Bus {
     void this.#watch();
   }
 
-  /** Throws CONNECTION_FAILED or BROKER_TOO_OLD, one sentence each. */
+  /** Throws USAGE, before it connects, CONNECTION_FAILED or BROKER_TOO_OLD, one sentence each. */
   static async open(options: BusOptions): Promise<Bus> {
     const servers = typeof options.servers === 'string' ? [options.servers] : [...options.servers];
+    const settled = await connectionOptions(servers, options);
     let connection: NatsConnection;
     try {
-      connection = await connect(await connectionOptions(servers, options));
+      connection = await connect(settled);
     } catch (cause) {
       throw connectionFailed(servers, cause);
     }
@@ -92,7 +96,7 @@ export class Bus {
       await connection.close();
       throw new MillraceError(
         'BROKER_TOO_OLD',
-        `The NATS server at ${withoutSecrets(servers)} is ${version}; millrace needs ${MINIMUM_SERVER_VERSION} or newer, because older ones do not fence writers reliably.`,
+        `The NATS server at ${shown(servers)} is ${version}; millrace needs ${MINIMUM_SERVER_VERSION} or newer, because older ones do not fence writers reliably.`,
       );
     }
     return new Bus(connection, options);
@@ -160,12 +164,14 @@ export class Bus {
 
   /**
    * One request, one answer; for what is not hot: each such request costs several times a call in a frame.
-   * Throws UNAVAILABLE where nobody listens or the connection is down, TIMEOUT where nobody answers.
+   * Throws UNAVAILABLE where nobody listens, or the connection is down or breaks meanwhile; TIMEOUT where nobody answers.
    */
   async request(subject: string, payload: Uint8Array, timeoutMs: number): Promise<Msg> {
     if (!this.#up) throw new MillraceError('UNAVAILABLE', 'The connection to NATS is down.');
     try {
-      return await this.#connection.request(subject, payload, { timeout: timeoutMs });
+      return await this.#unlessLost(
+        this.#connection.request(subject, payload, { timeout: timeoutMs }),
+      );
     } catch (cause) {
       const { code } = cause as { code?: string };
       if (code === TIMEOUT_CODE) {
@@ -212,6 +218,16 @@ export class Bus {
     await this.#connection.close();
   }
 
+  /** The client waits to the end of the time for an answer that was lost with its connection. */
+  #unlessLost<Answer>(answer: Promise<Answer>): Promise<Answer> {
+    return new Promise((resolve, reject) => {
+      const lost = (): void => reject(new Error('the connection was lost'));
+      const answered = (): void => void this.#waiting.delete(lost);
+      this.#waiting.add(lost);
+      void answer.then(resolve, reject).finally(answered);
+    });
+  }
+
   #answerRefused(reply: string): void {
     // A stream that delivers expects its acknowledgement there, not an answer: nobody has asked.
     if (reply.startsWith(ACKNOWLEDGEMENT_PREFIX)) return;
@@ -245,6 +261,7 @@ export class Bus {
     if (this.#up === up || this.#connection.isClosed()) return;
     this.#up = up;
     if (up) this.#epoch += 1;
+    else for (const lost of this.#waiting) lost();
     for (const listener of this.#statusListeners) {
       try {
         listener(up);
@@ -261,8 +278,9 @@ async function connectionOptions(
   servers: string[],
   options: BusOptions,
 ): Promise<ConnectionOptions> {
+  const urls = servers.map(parseServerUrl);
   return {
-    servers: servers.map(hostOf),
+    servers: urls.map(({ address }) => address),
     name: options.name,
     maxReconnectAttempts: -1,
     reconnectTimeWait: RECONNECT_WAIT_MS,
@@ -274,39 +292,33 @@ async function connectionOptions(
     noAsyncTraces: true,
     // Credentials are exchanged while workers run: a refusal is tried again like any other.
     ignoreAuthErrorAbort: true,
-    ...(await credentialsFrom(servers, options.credentials)),
+    ...(await credentialsFrom(urls, options.credentials)),
   };
 }
 
+/** Of a file; else those of the first URL that has any. */
 async function credentialsFrom(
-  servers: string[],
-  credentials: string | undefined,
+  urls: readonly ServerUrl[],
+  file: string | undefined,
 ): Promise<ConnectionOptions> {
-  if (credentials !== undefined) {
-    return { authenticator: credsAuthenticator(await readFile(credentials)) };
+  if (file !== undefined) {
+    const text = await readFile(file).catch((cause: unknown) => {
+      const message = `The credentials file ${file} cannot be read: ${messageOf(cause)}.`;
+      throw new MillraceError('USAGE', message, { cause });
+    });
+    return { authenticator: credsAuthenticator(text) };
   }
-  const url = urlOf(servers[0] ?? '');
-  if (url === undefined || url.username === '') return {};
-  const user = decodeURIComponent(url.username);
-  return url.password === '' ? { token: user } : { user, pass: decodeURIComponent(url.password) };
+  const { user, password = '', token } = urls.find((url) => url.user ?? url.token) ?? {};
+  if (token !== undefined) return { token };
+  return user === undefined ? {} : { user, pass: password };
 }
 
-function urlOf(server: string): URL | undefined {
-  const text = server.includes('://') ? server : `nats://${server}`;
-  return URL.canParse(text) ? new URL(text) : undefined;
-}
-
-function hostOf(server: string): string {
-  const url = urlOf(server);
-  return url === undefined ? server : `${url.protocol}//${url.host}`;
-}
-
-function withoutSecrets(servers: readonly string[]): string {
-  return servers.map(hostOf).join(', ');
+function shown(servers: readonly string[]): string {
+  return servers.map(withoutPassword).join(', ');
 }
 
 function connectionFailed(servers: readonly string[], cause: unknown): MillraceError {
-  const where = withoutSecrets(servers);
+  const where = shown(servers);
   const code = (cause as { code?: string }).code ?? '';
   if (code === 'CONNECTION_REFUSED' || code === 'ECONNREFUSED') {
     return new MillraceError(

@@ -2,6 +2,7 @@
 import { CallError, MillraceError } from '../core/errors.ts';
 import { ContentType, decodePayload, encodePayload } from '../core/payload.ts';
 import type { Settings } from '../core/settings.ts';
+import { asCallError } from './call-errors.ts';
 import type { CallAnswer, CallRequest } from './call.ts';
 import type { Caller } from './caller.ts';
 import { MAX_HEADERS_BYTES, MAX_ID_BYTES } from './frame.ts';
@@ -30,7 +31,7 @@ interface InternalOptions {
 /** Of a call inside a transaction; see state/join.ts. */
 export const TRANSACTION_HEADER = 'Millrace-Transaction';
 
-/** Everything that is wrong with the arguments rejects, too; nothing is thrown. */
+/** Everything that is wrong with the arguments rejects, with a CallError, too; nothing is thrown. */
 export function invokeThrough(
   caller: Caller,
   settings: Settings,
@@ -42,7 +43,7 @@ export function invokeThrough(
   try {
     request = callRequest(settings, functionName, data, options);
   } catch (error) {
-    return Promise.reject(error);
+    return Promise.reject(asCallError(functionName, error));
   }
   return caller.call(request, (answer) => decodeAnswer(functionName, answer, settings));
 }

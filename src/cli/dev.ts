@@ -11,6 +11,7 @@ import {
   withLogLevel,
   type ConnectionFlags,
 } from './options.ts';
+import { withoutPassword } from '../core/server-url.ts';
 import { print, printError } from './output.ts';
 
 /** What a shell gives for a program that was ended by SIGINT. */
@@ -48,6 +49,7 @@ status 130.`,
         functionsDirectory: resolve(flags.functions),
         workers: flags.workers,
         workerArguments: workerArguments(flags),
+        environment: process.env,
         say: print,
         complain: printError,
       });
@@ -58,11 +60,13 @@ status 130.`,
           print(welcome(url, flags));
           await Promise.race([stopped, dev.failed]);
         }
-      } finally {
-        print('stopping …');
+      } catch (error) {
         await dev.stop();
-        print('stopped');
+        throw error;
       }
+      print('stopping …');
+      await dev.stop();
+      print('stopped');
     });
 }
 
@@ -93,7 +97,8 @@ function stopSignal(kill: () => void): Promise<'stopped'> {
 }
 
 function welcome(url: string, flags: DevFlags): string {
-  const server = url === DEFAULT_SERVER ? '' : ` --server ${url}`;
+  const where = withoutPassword(url);
+  const server = url === DEFAULT_SERVER ? '' : ` --server ${where}`;
   const workers = flags.workers === 1 ? 'one worker' : `${flags.workers} workers`;
   // Only the folder that comes with millrace is known to hold a calculator.
   const first =
@@ -101,7 +106,7 @@ function welcome(url: string, flags: DevFlags): string {
       ? `invoke calculator '{"left":1,"right":2}'`
       : 'inspect functions';
   return `
-millrace listens at ${url} with ${workers}. In another terminal, try:
+millrace listens at ${where} with ${workers}. In another terminal, try:
 
   npx millrace ${first}${server}
   npx millrace worker${server}

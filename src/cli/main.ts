@@ -47,18 +47,33 @@ First steps:
   return program;
 }
 
+function unknownCommand(program: Command, words: readonly string[]): string | undefined {
+  const [first, second] = words.filter((word) => !word.startsWith('-'));
+  const name = first === 'help' ? second : first;
+  const known = program.commands.some((command) => command.name() === name);
+  return known || name === 'help' ? undefined : name;
+}
+
 async function main(): Promise<void> {
   // `millrace … | head` closes the pipe when it has seen enough: no failure worth a stack.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'EPIPE') process.exit(0);
     throw error;
   });
+  process.stderr.on('error', (error: NodeJS.ErrnoException) => {
+    // The exit status says it all the same.
+    if (error.code !== 'EPIPE') throw error;
+  });
   // `NATS_URL= millrace …` means that it is not set, here and in the processes that this one starts.
   for (const name of Object.values(ENVIRONMENT)) {
     if (process.env[name]?.trim() === '') delete process.env[name];
   }
   try {
-    await buildProgram().parseAsync();
+    const program = buildProgram();
+    const [node = '', script = '', ...words] = process.argv;
+    // With --help behind it, or help before it, a command that there is not would pass for none.
+    const unknown = unknownCommand(program, words);
+    await program.parseAsync([node, script, ...(unknown === undefined ? words : [unknown])]);
   } catch (error) {
     if (error instanceof CommanderError) {
       // Commander has printed its sentence already, or the help; help that was asked for and version are no failure.

@@ -4,7 +4,8 @@ import { InvalidArgumentError, Option, type Command } from 'commander';
 import { MillraceError, messageOf } from '../core/errors.ts';
 import type { ConnectOptions } from '../client/client.ts';
 import { DEFAULT_SERVER } from '../client/client.ts';
-import type { SettingsInput } from '../core/settings.ts';
+import { parseServerUrl } from '../core/server-url.ts';
+import { parseSettings, type SettingsInput } from '../core/settings.ts';
 
 export interface ConnectionFlags {
   server?: string;
@@ -83,8 +84,9 @@ export async function connectOptions(
 
 async function readConfig(file: string | undefined): Promise<SettingsInput> {
   if (file === undefined) return {};
+  let settings: unknown;
   try {
-    return JSON.parse(await readFile(file, 'utf8')) as SettingsInput;
+    settings = JSON.parse(await readFile(file, 'utf8'));
   } catch (cause) {
     throw new MillraceError(
       'USAGE',
@@ -94,6 +96,8 @@ async function readConfig(file: string | undefined): Promise<SettingsInput> {
       },
     );
   }
+  parseSettings(settings, file);
+  return settings as SettingsInput;
 }
 
 /** For commander: some text, or wrong usage. */
@@ -103,7 +107,10 @@ export function notEmpty(text: string): string {
 }
 
 function serverList(text: string): string {
-  return text.split(',').map(notEmpty).join(',');
+  const servers = text.split(',').map(notEmpty);
+  // What it throws goes by the command line's library, whose own sentence would show the password.
+  for (const server of servers) parseServerUrl(server);
+  return servers.join(',');
 }
 
 /** For commander: a whole number in a range, or wrong usage. */

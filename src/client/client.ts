@@ -1,4 +1,5 @@
 /** What a program uses to publish events, invoke functions and inspect. */
+import { asCallError } from '../bus/call-errors.ts';
 import { Caller } from '../bus/caller.ts';
 import { Bus } from '../bus/connection.ts';
 import { FRAME_OVERHEAD_BYTES } from '../bus/frame.ts';
@@ -7,6 +8,7 @@ import { Publisher, type PublishOptions, type PublishReceipt } from '../bus/publ
 import type { MillraceError } from '../core/errors.ts';
 import { parseSettings, type Settings, type SettingsInput } from '../core/settings.ts';
 import {
+  givenName,
   nameOf,
   type FunctionReference,
   type InputOf,
@@ -74,7 +76,7 @@ export class Mill implements AsyncDisposable {
     try {
       name = nameOf(target);
     } catch (error) {
-      return Promise.reject(error);
+      return Promise.reject(asCallError(givenName(target), error));
     }
     return invokeThrough(this.#caller, this.#settings, name, data, options);
   }

@@ -48,6 +48,13 @@ export class Directory {
     return [...this.entries.values()].map((entry) => entry.record);
   }
 
+  /** The ids of those that run, not drain, and were heard of at `sinceMs` or later. */
+  heardSince(sinceMs: number): string[] {
+    return [...this.entries.values()]
+      .filter(({ record, heardAtMs }) => record.state === 'running' && heardAtMs >= sinceMs)
+      .map(({ record }) => record.id);
+  }
+
   has(id: string): boolean {
     return this.entries.has(id);
   }

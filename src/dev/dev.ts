@@ -21,8 +21,10 @@ export interface DevOptions {
   storeDirectory: string;
   functionsDirectory: string;
   workers: number;
-  /** Beside `worker --server URL`. */
+  /** Beside `worker`. */
   workerArguments: readonly string[];
+  /** The workers'; they find the server's URL in it. */
+  environment: NodeJS.ProcessEnv;
   say: (line: string) => void;
   complain: (line: string) => void;
 }
@@ -124,7 +126,11 @@ export class Dev {
   /** Resolves with the files that its functions were built from. */
   async #startWorker(url: string, backoff: Backoff, again = false): Promise<string[]> {
     if (this.#stopping) return [];
-    const worker = new WorkerProcess(['worker', '--server', url, ...this.#options.workerArguments]);
+    // Not as --server: a password in it would stand in the list of processes.
+    const worker = new WorkerProcess(['worker', ...this.#options.workerArguments], undefined, {
+      ...this.#options.environment,
+      NATS_URL: url,
+    });
     this.#workers.add(worker);
     void worker.exited.then((why) => {
       this.#workers.delete(worker);

@@ -20,9 +20,10 @@ export class WorkerProcess {
   #onReload: ((outcome: ReloadOutcome) => void) | undefined;
   #readyAtMs: number | undefined;
 
-  /** `main` is the file of the `millrace` command that is run. */
-  constructor(commandLine: readonly string[], main = THIS_MAIN) {
+  /** `main` is the file of the `millrace` command that is run, `environment` its own: this process's by default. */
+  constructor(commandLine: readonly string[], main = THIS_MAIN, environment?: NodeJS.ProcessEnv) {
     this.#child = spawn(process.execPath, [main, ...commandLine], {
+      env: environment,
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       detached: true,
     });

@@ -39,6 +39,11 @@ export function isFunctionReference(value: unknown): value is FunctionReference 
   return typeof (slot as FunctionSlot | undefined)?.assignName === 'function';
 }
 
+/** To say whose call has failed, of any target: '' where it has no name. */
+export function givenName(target: FunctionReference | string): string {
+  return typeof target === 'string' ? target : (target.name ?? '');
+}
+
 /**
  * The name to call a function by. Throws INVALID_INPUT when the name is not legal, or when the definition has none yet
  * because no loader has given it its file's.

@@ -2,7 +2,7 @@
 import { MillraceError } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 import { assertCollection, assertKey, itemKey } from '../core/state/keys.ts';
-import type { Refusal } from '../core/state/messages.ts';
+import { NO_PARTITION, type Refusal } from '../core/state/messages.ts';
 import type { Failure, Transaction } from '../core/state/transaction.ts';
 import type { Collection } from '../function/context.ts';
 import type { PreparedEvent } from '../bus/publisher.ts';
@@ -22,6 +22,15 @@ export class Interrupted extends Error {
   constructor(failure: Failure) {
     super('The transaction was interrupted; the function is run again.');
     this.failure = failure;
+  }
+}
+
+/** Of anything that was thrown: a proxy throws even when it is asked what it is. */
+export function isInterrupted(thrown: unknown): boolean {
+  try {
+    return thrown instanceof Interrupted;
+  } catch {
+    return false;
   }
 }
 
@@ -104,12 +113,16 @@ export class Attempt implements Joinable {
     this.transaction.write(key, value, performance.now());
   }
 
-  /** Rejects with Interrupted; once with FUNCTION_FAILED when it is doomed: then it may be committed without its writes. */
+  /** Nothing is left of it then that a failed part could spoil: it may be committed, doomed or not. */
+  forgetWrites(): void {
+    this.#doomed = undefined;
+    this.transaction.forgetWrites();
+  }
+
+  /** Rejects with Interrupted, or with FUNCTION_FAILED when it is doomed. */
   commit(emits: readonly Uint8Array[]): Promise<void> {
     if (this.#doomed !== undefined) {
-      const why = this.#doomed;
-      this.#doomed = undefined;
-      return Promise.reject(new MillraceError('FUNCTION_FAILED', why));
+      return Promise.reject(new MillraceError('FUNCTION_FAILED', this.#doomed));
     }
     return new Promise((resolve, reject) => {
       this.transaction.commit(emits, performance.now(), (failure) => {
@@ -221,7 +234,11 @@ export function refusalFor(
   }
   return new MillraceError(
     'TRANSACTION_CONFLICT',
-    `The transaction of ${functionName} was refused ${attempts} times, the last time by partition ${refusal.partition}.`,
+    `The transaction of ${functionName} was refused ${attempts} times, the last time by ${
+      refusal.partition === NO_PARTITION
+        ? 'a worker that takes part in it'
+        : `partition ${refusal.partition}`
+    }.`,
     { details: refusalDetails(refusal) },
   );
 }
@@ -229,7 +246,7 @@ export function refusalFor(
 function refusalDetails({ why, partition, key, other }: Refusal): Record<string, unknown> {
   return {
     why,
-    partition,
+    ...(partition === NO_PARTITION ? {} : { partition }),
     ...(key === undefined ? {} : { key }),
     ...(other === undefined ? {} : { transaction: other }),
   };

@@ -2,10 +2,12 @@
  * Functions that a handler calls take part in its transaction, wherever they run: the transaction stays with the worker
  * that began it, and a function on another worker asks that one for every value.
  */
-import type { Subscription } from 'nats';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Msg, Subscription } from 'nats';
 import { z } from 'zod';
-import type { Bus } from '../bus/connection.ts';
+import { NO_RESPONDERS, type Bus } from '../bus/connection.ts';
 import { readControl, writeControl } from '../bus/messages.ts';
+import { NO_PARTITION } from '../core/state/messages.ts';
 import type { PreparedEvent } from '../bus/publisher.ts';
 import { isErrorCode, MillraceError } from '../core/errors.ts';
 import { subjectsOf } from '../core/subjects.ts';
@@ -44,6 +46,10 @@ const requestSchema = z.object({
   value: z.string().optional(),
 });
 type JoinRequest = z.infer<typeof requestSchema>;
+
+/** Done twice they do no harm: asked again when the connection broke before the answer came. */
+const REPEATABLE: ReadonlySet<JoinRequest['what']> = new Set(['get', 'doom', 'interrupt']);
+const ASK_AGAIN_MS = 100;
 
 const answerSchema = z.object({
   value: z.string().nullish(),
@@ -154,6 +160,8 @@ export class RemoteTransaction implements Joinable {
   readonly #bus: Bus;
   readonly #settings: Settings;
   readonly #deadlineMs: number;
+  /** Of the connection under which it began. */
+  readonly #epoch: number;
 
   /** `deadlineMs` by performance.now(). */
   constructor(bus: Bus, settings: Settings, ref: TransactionRef, deadlineMs: number) {
@@ -161,6 +169,7 @@ export class RemoteTransaction implements Joinable {
     this.#bus = bus;
     this.#settings = settings;
     this.#deadlineMs = deadlineMs;
+    this.#epoch = bus.epoch;
   }
 
   collection(collection: string): Collection {
@@ -191,20 +200,45 @@ export class RemoteTransaction implements Joinable {
 
   async #ask(request: Omit<JoinRequest, 'tx'>): Promise<JoinAnswer> {
     if (request.what !== 'get') this.wrote = true;
-    const subject = subjectsOf(this.#settings.namespace).stateJoin(this.ref.worker);
-    const timeoutMs = Math.max(1, this.#deadlineMs - performance.now());
-    const payload = writeControl({ ...request, tx: this.ref.tx });
-    const message = await this.#bus.request(subject, payload, timeoutMs);
+    const message = await this.#request(request);
     const answer = readControl(answerSchema, message.data) ?? { interrupted: true };
     if (answer.error !== undefined) {
       const { code, message: text } = answer.error;
       throw new MillraceError(isErrorCode(code) ? code : 'UNAVAILABLE', text);
     }
-    if (answer.interrupted === true) {
-      throw new Interrupted({ kind: 'refused', refusal: { why: 'lost', partition: -1 } });
-    }
+    if (answer.interrupted === true) throw interrupted();
     return answer;
   }
+
+  async #request(request: Omit<JoinRequest, 'tx'>): Promise<Msg> {
+    const subject = subjectsOf(this.#settings.namespace).stateJoin(this.ref.worker);
+    const payload = writeControl({ ...request, tx: this.ref.tx });
+    for (;;) {
+      try {
+        const timeoutMs = Math.max(1, this.#deadlineMs - performance.now());
+        return await this.#bus.request(subject, payload, timeoutMs);
+      } catch (error) {
+        if (performance.now() >= this.#deadlineMs || !this.#isReconnecting(error)) throw error;
+      }
+      if (!REPEATABLE.has(request.what)) {
+        // Whether it was done nobody knows.
+        await this.interrupt();
+        throw interrupted();
+      }
+      await delay(ASK_AGAIN_MS);
+    }
+  }
+
+  /** After a restart of the broker the coordinator may be back a moment after this worker. */
+  #isReconnecting(error: unknown): boolean {
+    const { code, details } = error as MillraceError;
+    const broke = !this.#bus.up || this.#bus.epoch !== this.#epoch;
+    return code === 'UNAVAILABLE' && (broke || details !== NO_RESPONDERS);
+  }
+}
+
+function interrupted(): Interrupted {
+  return new Interrupted({ kind: 'refused', refusal: { why: 'lost', partition: NO_PARTITION } });
 }
 
 /** As it stands in the header of a call. Only our own workers write it, and only calls in frames may have it. */

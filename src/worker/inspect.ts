@@ -4,7 +4,8 @@
  *
  * Every worker hears the question. They stand in a line that all compute alike from the question: the first answers
  * at once and says so, the next one if nobody has said so within `TURN_MS`, and so on. In a queue group a worker that is stopped
- * or just dying would swallow its share of the questions.
+ * or just dying would swallow its share of the questions. Those that drain or miss their beats are left out of the line;
+ * where two workers see that differently both may answer, and the requester takes the first answer.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Msg, Subscription } from 'nats';
@@ -29,6 +30,8 @@ import { failPlain } from './transports.ts';
 
 /** How long each in the line waits for the one before it. */
 const TURN_MS = 100;
+/** Who has said nothing for so many beats does not stand in the line: each would cost the requester a turn. */
+const BEATS_MISSED = 2;
 /** Questions that wait for their turn here; beyond it they are left to the other workers. */
 const MAX_WAITING = 1_000;
 /** A worker that is younger than this may not have heard of all the others yet, and asks before it answers. */
@@ -116,7 +119,8 @@ export class Inspector {
 
   /** Another place for each question, so that the work is spread; 0 is the first. */
   #placeInLine(reply: string): number {
-    const ids = new Set(this.#members.directory.workers().map(({ id }) => id));
+    const sinceMs = performance.now() - BEATS_MISSED * this.#settings.heartbeatIntervalMs;
+    const ids = new Set(this.#members.directory.heardSince(sinceMs));
     const line = [...ids.add(this.#workerId)].sort();
     const first = Buffer.from(reply).reduce((sum, byte) => sum + byte, 0) % line.length;
     return (line.indexOf(this.#workerId) - first + line.length) % line.length;

@@ -1,13 +1,14 @@
 /** One run of one function: where it came from, where its answer goes, and what its handler is given. */
 import type { Logger } from 'pino';
 import type { PreparedEvent } from '../bus/publisher.ts';
-import { CallError, MillraceError } from '../core/errors.ts';
+import { asCallError } from '../bus/call-errors.ts';
+import { MillraceError } from '../core/errors.ts';
 import type { Age } from '../core/state/age.ts';
 import type { Attempt } from '../state/attempt.ts';
 import type { Joinable } from '../state/join.ts';
 import type { ContentType, Encoded, EncodedBody } from '../core/payload.ts';
 import type { Context, FunctionEvent, InvocationInfo } from '../function/context.ts';
-import type { FunctionReference } from '../function/reference.ts';
+import { givenName } from '../function/reference.ts';
 import { guardSignal } from './guarded-signal.ts';
 import { logThrown } from './log-thrown.ts';
 
@@ -169,7 +170,7 @@ export class InvocationContext {
         if (over()) throw usedTooLate('invoke', info);
         return await host.invoke(run, transaction, ...call);
       } catch (thrown) {
-        throw asCallError(call[0], thrown);
+        throw asCallError(givenName(call[0]), thrown);
       }
     };
     this.emit = async (subject, data, options) => {
@@ -210,14 +211,6 @@ function asEmitError(thrown: unknown): unknown {
   if (!(thrown instanceof MillraceError)) return thrown;
   const { code, message, retryable, details } = thrown;
   return new EmitError(code, message, { retryable, details, cause: thrown });
-}
-
-/** What is wrong with a call before it leaves is the failure of a call, too. */
-function asCallError(target: FunctionReference | string, thrown: unknown): unknown {
-  if (!(thrown instanceof MillraceError) || thrown instanceof CallError) return thrown;
-  const { code, message, retryable, details } = thrown;
-  const name = typeof target === 'string' ? target : (target.name ?? '');
-  return new CallError(name, code, message, { retryable, details, cause: thrown });
 }
 
 export function eventOf(incoming: Incoming, data: unknown): FunctionEvent {

@@ -1,4 +1,6 @@
 import type { Logger } from 'pino';
+import { MillraceError } from '../core/errors.ts';
+import { isInterrupted } from '../state/attempt.ts';
 
 /**
  * Logs what user code has thrown, under `err`. Never throws itself: the logger reads all that the value has, whose
@@ -19,5 +21,16 @@ export function logThrown(
     } catch {
       // There is nowhere left to say it.
     }
+  }
+}
+
+/** False for what a function that was called has refused, and for a run that another transaction interrupted. Never throws. */
+export function isUnexpected(thrown: unknown): boolean {
+  try {
+    const refused = thrown instanceof MillraceError && thrown.code === 'INVALID_INPUT';
+    return !refused && !isInterrupted(thrown);
+  } catch {
+    // What cannot even be looked at.
+    return true;
   }
 }

@@ -33,7 +33,7 @@ import {
   type Incoming,
   type InvocationHost,
 } from './invocation.ts';
-import { logThrown } from './log-thrown.ts';
+import { isUnexpected, logThrown } from './log-thrown.ts';
 import { answerToKeep, waitBeforeRun } from './run-again.ts';
 import type { FunctionStats } from './stats.ts';
 
@@ -339,7 +339,7 @@ export class FunctionRunner {
     } else {
       // R6: what it threw for may have been another transaction's doing that is not committed in the end.
       attempt.over();
-      attempt.transaction.forgetWrites();
+      attempt.forgetWrites();
       attempt.commit([]).then(
         () => this.#failed(invocation, answerFor(this.loaded.name, thrown), thrown),
         () => this.#interrupted(invocation, attempt.transaction.failure as Failure),
@@ -378,8 +378,8 @@ export class FunctionRunner {
     const { eventId, attempt } = invocation.incoming;
     const { code, message } = error;
     const facts = { function: this.loaded.name, invocation: eventId, attempt, code };
-    const level = code === 'INVALID_INPUT' ? 'debug' : 'error';
-    logThrown(this.#host.log, level, facts, thrown, message);
+    const unexpected = code !== 'INVALID_INPUT' && isUnexpected(thrown);
+    logThrown(this.#host.log, unexpected ? 'error' : 'debug', facts, thrown, message);
   }
 
   #fail(invocation: Invocation, error: MillraceError): void {

@@ -167,12 +167,18 @@ export class Worker {
   async #openState(): Promise<void> {
     const [bus, settings, log, workerId] = [this.#bus, this.#settings, this.#log, this.id];
     const publisher = this.#publisher;
+    const { epoch } = bus;
     try {
       const service = await StateService.open({ bus, settings, log, workerId, publisher });
       const questions = new StateQuestions(bus, settings, workerId, service);
       this.#state = { service, questions };
       service.start();
     } catch (error) {
+      if (!bus.up || bus.epoch !== epoch) {
+        // That says nothing of whether there is JetStream.
+        this.#opened = undefined;
+        throw error;
+      }
       this.#log.warn({ err: error }, 'there is no state on this worker');
     }
   }

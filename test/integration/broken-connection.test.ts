@@ -11,6 +11,7 @@ import { connect as connectNats, createInbox } from 'nats';
 import { connect, defineFunction, type CallError } from 'millrace';
 import { answeredError, saysNotHere, saysNotRunning } from '../../src/bus/call-errors.ts';
 import { callSizeBytes, decodeReplies, encodeCalls } from '../../src/bus/frame.ts';
+import { openBus } from '../../src/client/client.ts';
 import { ContentType } from '../../src/core/payload.ts';
 import { parseSettings } from '../../src/core/settings.ts';
 import { startTestBroker, type TestBroker } from '../support/broker.ts';
@@ -165,5 +166,26 @@ describe('a worker', () => {
   it('says in its own words that it does not have a function', async () => {
     worker = await startTestWorker(broker.url, [gated]);
     expect(saysNotHere(await ask('dropped'))).toBe(true);
+  });
+});
+
+describe('a request on a connection that breaks', () => {
+  it('fails at once, not at the end of its time', async () => {
+    const proxy = new Proxy(broker.port);
+    const { bus } = await openBus({ servers: await proxy.open() }, 'asks');
+    const nats = await connectNats({ servers: broker.url });
+    let asked = false;
+    nats.subscribe('never.answered', { callback: () => (asked = true) });
+    await nats.flush();
+    const startMs = performance.now();
+    const answer = bus.request('never.answered', new Uint8Array(), 20_000);
+    const failed = answer.catch((error: unknown) => error);
+    await until('it has arrived', () => asked);
+    proxy.cut();
+    expect(await failed).toMatchObject({ code: 'UNAVAILABLE' });
+    expect(performance.now() - startMs).toBeLessThan(10_000);
+    await bus.close();
+    await nats.close();
+    proxy.close();
   });
 });

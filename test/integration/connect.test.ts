@@ -44,6 +44,17 @@ describe('connecting', () => {
     expect(error.message).not.toContain('secret');
   });
 
+  it.each([
+    { servers: 'nats://:secret@127.0.0.1:1' },
+    { servers: ['nats://127.0.0.1:1', 'nats://alice:secret@127.0.0.1:99999'] },
+    { servers: 'nats://127.0.0.1:1', credentials: 'nowhere.creds' },
+  ])('with %j is USAGE, before anything is connected', async (options) => {
+    await expect(connect(options)).rejects.toMatchObject({
+      code: 'USAGE',
+      message: expect.not.stringContaining('secret') as string,
+    });
+  });
+
   it.each([[''], [' '], [[]], [['', '']]])(
     'to %j is as if no server were given',
     async (servers) => {

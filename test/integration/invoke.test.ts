@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { connect as connectNats, headers, type NatsConnection } from 'nats';
 import { Packr } from 'msgpackr';
 import { z } from 'zod';
-import { connect, defineFunction, MillraceError, type Mill } from 'millrace';
+import { CallError, connect, defineFunction, MillraceError, type Mill } from 'millrace';
 import { startTestBroker, type TestBroker } from '../support/broker.ts';
 import { startTestWorker, type TestWorker } from '../support/worker.ts';
 import { until } from '../support/wait.ts';
@@ -191,6 +191,26 @@ describe('an invocation through the client', () => {
       expect(error.message).toContain('The result of returns cannot be sent');
     }
     expect(await mill.invoke(returns, 'else')).toBe('fine');
+  });
+
+  it('with arguments that are not legal fails as a CallError, which names the function', async () => {
+    const aborted = AbortSignal.abort();
+    const closed = await connect({ servers: broker.url });
+    await closed.close();
+    const calls: [string, Promise<unknown>, string][] = [
+      ['sum', mill.invoke('sum', {}, { timeoutMs: 0 }), 'INVALID_INPUT'],
+      ['sum', mill.invoke(sum, { num1: 1, num2: 2 }, { id: 'a\nb' }), 'INVALID_INPUT'],
+      ['sum', mill.invoke('sum', {}, { headers: { 'Nats-Msg-Id': '1' } }), 'INVALID_INPUT'],
+      ['sum', mill.invoke('sum', 1n), 'INVALID_INPUT'],
+      ['sum', mill.invoke('sum', {}, { signal: aborted }), 'CANCELLED'],
+      ['sum', closed.invoke('sum'), 'UNAVAILABLE'],
+      ['not legal', mill.invoke('not legal'), 'INVALID_INPUT'],
+    ];
+    for (const [functionName, call, code] of calls) {
+      const error = await failure(call);
+      expect(error).toBeInstanceOf(CallError);
+      expect(error).toMatchObject({ functionName, code });
+    }
   });
 
   it('over the size limit is PAYLOAD_TOO_LARGE, there and back', async () => {

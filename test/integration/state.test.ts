@@ -131,11 +131,26 @@ describe('requests that come again', () => {
       return ctx.state('counters').get('sum');
     },
   });
+  const writesAndFails = defineFunction({
+    name: 'writesAndFails',
+    handler: async (_, ctx) => {
+      await ctx.state('counters').set('half', 1);
+      throw new Error('half done');
+    },
+  });
+  const callsOneThatFails = defineFunction({
+    name: 'callsOneThatFails',
+    handler: async ({ data }, ctx) => {
+      await ctx.state('counters').set('caller', 1);
+      const call = ctx.invoke('writesAndFails');
+      await (data === 'catches' ? call.catch(() => {}) : call);
+    },
+  });
 
   beforeAll(async () => {
     broker = await startTestBroker();
     const settings = { answerKeepMs: 2_000 };
-    const all = [count, fails, adds, addsTwice];
+    const all = [count, fails, adds, addsTwice, writesAndFails, callsOneThatFails];
     workers = [
       await startTestWorker(broker.url, all, settings),
       await startTestWorker(broker.url, all, settings),
@@ -194,4 +209,23 @@ describe('requests that come again', () => {
     const { active } = await mill.inspect.transactions();
     expect(active).toEqual([]);
   });
+
+  it.each(['catches', 'does not catch'])(
+    'one that fails after it has written takes all with it, when its caller %s',
+    async (how) => {
+      // Several times, so that it runs on its caller's worker and on the other one.
+      for (let round = 0; round < 10; round += 1) {
+        await expect(mill.invoke('callsOneThatFails', how)).rejects.toMatchObject({
+          code: 'FUNCTION_FAILED',
+          message: expect.stringContaining('writesAndFails') as string,
+        });
+      }
+      for (const key of ['half', 'caller']) {
+        await expect(mill.inspect.state('counters', key)).rejects.toMatchObject({
+          code: 'NOT_FOUND',
+        });
+      }
+      expect((await mill.inspect.transactions()).active).toEqual([]);
+    },
+  );
 });

@@ -4,11 +4,11 @@
  */
 import type { Age } from '../../src/core/state/age.ts';
 import { PartitionOwner, type OwnerLimits } from '../../src/core/state/owner.ts';
-import type { LogPort } from '../../src/core/state/log-port.ts';
 import { Transaction } from '../../src/core/state/transaction.ts';
 import { decodeAppend } from '../../src/core/state/append.ts';
 import { decodeClaim, type Position } from '../../src/core/state/claim.ts';
 import { emptyJournal, Journal, sealJournal } from '../../src/core/state/journal.ts';
+import type { LogPort } from '../../src/core/state/log-port.ts';
 import {
   decodeEnvelopes,
   decodeRecords,
@@ -17,19 +17,8 @@ import {
 } from '../../src/core/state/wire.ts';
 import { Random } from '../support/random.ts';
 import { Clock, type Actor } from './clock.ts';
+import { CALM, type Plan } from './plan.ts';
 import { Store } from './store.ts';
-
-export interface Faults {
-  dropped: number;
-  repeated: number;
-  /** A message that comes after up to a minute. */
-  veryLate: number;
-  /** A message that goes to a worker by chance instead of the owner. */
-  misled: number;
-  maxDelayMs: number;
-}
-
-export const CALM: Faults = { dropped: 0, repeated: 0, veryLate: 0, misled: 0, maxDelayMs: 3 };
 
 const LIMITS: OwnerLimits = {
   maxSessions: 1_000,
@@ -41,15 +30,16 @@ const LIMITS: OwnerLimits = {
   snapshotChunkBytes: 300,
 };
 const JOURNAL = { maxAppendBytes: 2_000, replicas: 1 };
-/** How often a worker that is there is taken for gone. */
+/** How often at least a worker that is there is taken for gone. */
 const SEALED_ALIVE = 0.2;
-const TIMES = { lockRetryMs: 60, resolveAfterMs: 80, unknownAfterMs: 2_000 };
-const TRACE = process.env['TRACE'] === '1';
-const TICK_MS = 20;
 const MAX_SEAL_ATTEMPTS = 20;
+const TIMES = { lockRetryMs: 60, resolveAfterMs: 80, unknownAfterMs: 2_000 };
+const TICK_MS = 20;
 const RELEASE_MS = 100;
 const RETAKE_MS = 50;
 const VERY_LATE_MS = 10_000;
+const UNHEARD_MS = 2_000;
+const FATAL_MS = 30;
 
 export class Node implements Actor {
   readonly id: string;
@@ -78,21 +68,26 @@ export class Cluster {
   readonly random: Random;
   readonly store: Store;
   readonly partitions: number;
-  faults: Faults = CALM;
+  faults: Pick<Plan, keyof typeof CALM> = CALM;
   nodes: Node[] = [];
   /** What no run may ever do; found out while it goes on. */
   readonly violations: string[] = [];
   #nextNode = 1;
   #nonce = 1n;
 
-  constructor(seed: number, partitions: number) {
+  readonly #onTrace: ((line: string) => void) | undefined;
+
+  /** `onTrace` is told what happens, for one who looks for a reason. */
+  constructor(seed: number, partitions: number, onTrace?: (line: string) => void) {
     this.random = new Random(seed);
     this.store = new Store(this.clock, this.random);
     this.partitions = partitions;
-    this.store.onAppend = (name, sequence, bytes) =>
-      this.trace(
-        () => `${name} ${sequence} ${name.startsWith('claims') ? claimShown(bytes) : shown(bytes)}`,
-      );
+    this.#onTrace = onTrace;
+    if (onTrace === undefined) return;
+    this.store.onAppend = (name, sequence, bytes) => {
+      const text = name.startsWith('claims') ? claimShown(bytes) : appendShown(bytes);
+      this.trace(() => `${name} ${sequence}: ${text}`);
+    };
   }
 
   addNode(): Node {
@@ -120,14 +115,27 @@ export class Cluster {
     }
   }
 
+  /** Another one takes its place, and others what it had. */
+  replace(node: Node): void {
+    this.crash(node);
+    this.addNode();
+    this.ensureOwners();
+  }
+
+  /** Each partition gets an owner by and by. */
+  ensureOwners(): void {
+    for (let partition = 0; partition < this.partitions; partition += 1) {
+      this.clock.after(this.random.between(1, 300), undefined, () => this.ensureOwner(partition));
+    }
+  }
+
   pause(node: Node, durationMs: number): void {
     this.trace(() => `${node.id} is paused for ${durationMs}`);
     node.pausedUntilMs = this.clock.nowMs + durationMs;
   }
 
-  /** What happens, for one who looks for a reason: set by TRACE=1. */
   trace(text: () => string): void {
-    if (TRACE) process.stderr.write(`${this.clock.nowMs.toFixed(2)} ${text()}\n`);
+    this.#onTrace?.(`${this.clock.nowMs.toFixed(2)} ${text()}`);
   }
 
   now(node: Node): number {
@@ -234,13 +242,10 @@ export class Cluster {
   }
 
   async #seal(node: Node, id: string): Promise<Position> {
-    const writer = this.nodes.find((other) => other.id === id.split('.')[0]);
-    const there =
-      writer !== undefined &&
-      writer.journal?.id === id &&
-      writer.pausedUntilMs <= this.clock.nowMs &&
-      !this.random.chance(SEALED_ALIVE);
-    if (there) throw new Error('its worker is there');
+    const writer = this.nodes.find((other) => other.id === writerOf(id));
+    const awake = writer !== undefined && writer.pausedUntilMs <= this.clock.nowMs;
+    const mistaken = this.random.chance(Math.max(SEALED_ALIVE, this.faults.unasked));
+    if (awake && writer.journal?.id === id && !mistaken) throw new Error('its worker is there');
     this.#nonce += 1n;
     return sealJournal(this.store.log(`journal-${id}`, node), this.#nonce, MAX_SEAL_ATTEMPTS);
   }
@@ -260,9 +265,9 @@ export class Cluster {
   }
 
   async #askToRelease(node: Node, partition: number, journal: string): Promise<void> {
-    const present = this.nodes.find(({ id }) => id === journal.split('.')[0]);
+    const present = this.nodes.find(({ id }) => id === writerOf(journal));
     // The present owner is not always known.
-    if (present === undefined || this.random.chance(0.2)) return;
+    if (present === undefined || this.random.chance(this.faults.unasked)) return;
     this.clock.after(this.#delay(), present, () => {
       void present.owners.get(partition)?.release();
       this.clock.after(RELEASE_MS, present, () => {
@@ -274,7 +279,9 @@ export class Cluster {
 
   #announce(owner: Node, partition: number): void {
     for (const node of this.nodes) {
-      this.clock.after(this.#delay(), node, () => {
+      const late = node !== owner && this.random.chance(this.faults.unheard);
+      const lateMs = late ? this.random.between(0, UNHEARD_MS) : 0;
+      this.clock.after(this.#delay() + lateMs, node, () => {
         node.hints.set(partition, owner.id);
         for (const transaction of node.transactions.values()) {
           transaction.ownerLost(partition);
@@ -310,6 +317,9 @@ export class Cluster {
     const { envelopes, refused } = decodeEnvelopes(bytes);
     this.trace(() => `${node.id} <- ${JSON.stringify(envelopes)}`);
     if (refused > 0) this.violations.push('a message could not be read');
+    if (this.random.chance(this.faults.fatal)) {
+      this.clock.after(this.random.between(0, FATAL_MS), node, () => this.replace(node));
+    }
     for (const { partition, message } of envelopes) {
       if (partition !== undefined) {
         const taken = node.owners.get(partition)?.receive(message) ?? false;
@@ -333,22 +343,28 @@ export class Cluster {
   }
 
   #delay(): number {
-    return this.random.between(0.1, this.faults.maxDelayMs);
+    return this.random.between(0.1, this.faults.delayMs);
   }
 }
 
-function shown(bytes: Uint8Array): string {
+function writerOf(journal: string): string {
+  return journal.slice(0, journal.indexOf('.'));
+}
+
+function appendShown(bytes: Uint8Array): string {
   const { index, seal, sections = [] } = decodeAppend(bytes) ?? {};
   const written = sections.map(({ partition, epoch, records }) => [
     partition,
     epoch,
     decodeRecords(records),
   ]);
-  return `${index} ${seal} ${JSON.stringify(written)}`;
+  return seal === true ? `${index} seal` : `${index} ${JSON.stringify(written)}`;
 }
 
 function claimShown(bytes: Uint8Array): string {
   const { epoch, segments = [] } = decodeClaim(bytes) ?? {};
-  const shown = segments.map(({ journal, from, to }) => `${journal} ${from.index}-${to?.index}`);
-  return `${epoch} ${shown.join(', ')}`;
+  const shown = segments.map(
+    ({ journal, from, to }) => `${journal} ${from.index}-${to?.index ?? ''}`,
+  );
+  return `epoch ${epoch} in ${shown.join(', ')}`;
 }

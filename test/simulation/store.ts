@@ -3,14 +3,9 @@ import type { SnapshotPointer } from '../../src/core/state/claim.ts';
 import type { LogPort, SnapshotPort } from '../../src/core/state/log-port.ts';
 import type { Random } from '../support/random.ts';
 import type { Actor, Clock } from './clock.ts';
+import { CALM, type Plan } from './plan.ts';
 
-export interface StoreFaults {
-  /** A request that does not arrive. */
-  lostRequest: number;
-  /** An answer that does not arrive: the append has landed all the same. */
-  lostAnswer: number;
-  maxDelayMs: number;
-}
+type StoreFaults = Pick<Plan, 'lostRequest' | 'lostAnswer' | 'slowRead' | 'storeDelayMs'>;
 
 interface Message {
   sequence: number;
@@ -21,11 +16,12 @@ interface Message {
 
 const ANSWER_TIMEOUT_MS = 400;
 const MAX_TRIES = 20;
+const SLOW_READ_MS = 200;
 
 export class Store {
   readonly logs = new Map<string, Message[]>();
   readonly snapshots = new Map<number, Message[]>();
-  faults: StoreFaults = { lostRequest: 0, lostAnswer: 0, maxDelayMs: 5 };
+  faults: StoreFaults = CALM;
   /** For one who looks for a reason. */
   onAppend: (name: string, sequence: number, bytes: Uint8Array) => void = () => {};
   readonly #clock: Clock;
@@ -141,8 +137,10 @@ export class Store {
   }
 
   #ask<Answer>(actor: Actor, read: () => Answer): Promise<Answer> {
+    const slow = this.#random.chance(this.faults.slowRead);
+    const slowMs = slow ? this.#random.between(0, SLOW_READ_MS) : 0;
     return new Promise((resolve) => {
-      this.#clock.after(this.#delay(), undefined, () => {
+      this.#clock.after(this.#delay() + slowMs, undefined, () => {
         const answer = read();
         this.#clock.after(this.#delay(), actor, () => resolve(answer));
       });
@@ -150,7 +148,7 @@ export class Store {
   }
 
   #delay(): number {
-    return this.#random.between(0.1, this.faults.maxDelayMs);
+    return this.#random.between(0.1, this.faults.storeDelayMs);
   }
 }
 

@@ -2,13 +2,10 @@
 import type { Age } from '../../src/core/state/age.ts';
 import type { Failure, Transaction } from '../../src/core/state/transaction.ts';
 import type { Cluster, Node } from './cluster.ts';
-import type { Operation } from './history.ts';
+import type { Operation } from '../support/serializability.ts';
+import type { Plan } from './plan.ts';
 
-export interface WorkloadOptions {
-  clients: number;
-  operations: number;
-  keys: number;
-}
+type WorkloadOptions = Pick<Plan, 'clients' | 'operations' | 'keys' | 'hot' | 'readOnly'>;
 
 const DEADLINE_MS = 3_000;
 const MAX_ATTEMPTS = 40;
@@ -64,6 +61,7 @@ export class Workload {
       ended = true;
     });
     this.#attempt(node, operation, this.#steps(), 1, undefined, (status) => {
+      this.#cluster.trace(() => `operation ${operation.id} ends: ${status}`);
       operation.status = status;
       operation.endMs = clock.nowMs;
       if (!ended) over();
@@ -73,17 +71,18 @@ export class Workload {
 
   #steps(): Step[] {
     const { random } = this.#cluster;
-    const count = 1 + random.below(4);
+    const { keys: all, hot, readOnly } = this.#options;
+    const count = 1 + random.below(Math.min(4, all));
     const keys = new Set<string>();
     // The first keys are hot.
     while (keys.size < count) {
-      const index = random.chance(0.5) ? random.below(2) : random.below(this.#options.keys);
+      const index = random.below(random.chance(hot) ? Math.min(2, all) : all);
       keys.add(`list/${index}`);
     }
-    const readOnly = random.chance(0.3);
+    const onlyReads = random.chance(readOnly);
     return [...keys].map((key) => ({
       key,
-      what: readOnly ? 'read' : random.pick(['read', 'append', 'append', 'upgrade'] as const),
+      what: onlyReads ? 'read' : random.pick(['read', 'append', 'append', 'upgrade'] as const),
     }));
   }
 
@@ -100,6 +99,10 @@ export class Workload {
     operation.appends = steps.filter(({ what }) => what !== 'read').map(({ key }) => key);
     const transaction = this.#cluster.begin(node, DEADLINE_MS, age);
     const { id } = transaction.identity;
+    this.#cluster.trace(() => {
+      const what = steps.map((step) => `${step.what} ${step.key}`).join(', ');
+      return `operation ${operation.id} is tried as ${id}: ${what}`;
+    });
     const ended = (failure: Failure | undefined): void => {
       if (!node.transactions.delete(id)) return;
       transaction.abandon();

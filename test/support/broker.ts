@@ -11,6 +11,8 @@ export interface TestBroker {
   storeDir: string;
   /** Ends the server and starts another on the same port and store. */
   restart(): Promise<void>;
+  /** Kills the server with SIGKILL; `restart` brings it back. */
+  kill(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -31,6 +33,10 @@ export async function startTestBroker(): Promise<TestBroker> {
       await broker.stop();
       broker = await startBroker({ binary, port: broker.port, storeDir });
       notePid(broker.pid);
+    },
+    async kill() {
+      process.kill(broker.pid, 'SIGKILL');
+      await broker.exited;
     },
     async stop() {
       await broker.stop();

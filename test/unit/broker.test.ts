@@ -203,6 +203,21 @@ describe('a store', () => {
     });
   });
 
+  test.skipIf(process.platform !== 'linux')('where nothing can be made is refused', async () => {
+    const store = join('/proc', 'x', 'store');
+    await expect(prepareStore(store)).rejects.toMatchObject({
+      code: 'BROKER_STORE_UNWRITABLE',
+      message: expect.stringContaining(store),
+    });
+  });
+
+  test('is made with the folders above it', async () => {
+    const store = join(folder, 'a', 'b', 'c');
+    await prepareStore(store);
+    await prepareStore(store);
+    expect(await readdir(store)).toEqual([]);
+  });
+
   test('in use is refused, naming the holder, until it is released', async () => {
     const lock = await lockStore(folder);
     await expect(lockStore(folder)).rejects.toMatchObject({

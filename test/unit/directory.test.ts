@@ -107,6 +107,15 @@ describe('a worker without beats', () => {
     expect(directory.pick('f', first)).toBe('a');
   });
 
+  it('does not count as heard since, nor does one that drains', () => {
+    const directory = directoryOf(worker('a'), worker('b'), worker('c'));
+    expect(directory.heardSince(0)).toEqual(['a', 'b', 'c']);
+    directory.beat(worker('b'), 50);
+    directory.beat(worker('c', { state: 'draining' }), 60);
+    expect(directory.heardSince(50)).toEqual(['b']);
+    expect(directory.heardSince(51)).toEqual([]);
+  });
+
   it('is silent from its last beat or announcement on', () => {
     const directory = directoryOf(worker('a'), worker('b'));
     directory.beat(worker('a'), 50);

@@ -254,8 +254,10 @@ export class Journal implements QueueTarget {
         this.#unconfirmed.push(...confirmations);
       } else this.end('another worker has taken over');
       this.flushSoon();
-    } catch (error) {
-      this.end((error as Error).message);
+    } catch {
+      // Nothing is known of another writer: asked again with the next flush.
+      this.#confirming = false;
+      if (this.ended === undefined) this.#unconfirmed.push(...confirmations);
     }
   }
 

@@ -87,6 +87,9 @@ export type PartitionMessage =
   | EndedMessage
   | ResolveMessage;
 
+/** For a refusal that comes from the coordinator itself. */
+export const NO_PARTITION = -1;
+
 /** Why a transaction was not committed. */
 export interface Refusal {
   /** `conflict` and `lost` may succeed when run again. */

@@ -42,6 +42,8 @@ export class Session implements Holder {
   voted = false;
   /** When it prepared, later when it last voted. */
   sinceMs = 0;
+  /** When its coordinator was last told again what it has, because others wait for it. */
+  remindedMs = Number.NEGATIVE_INFINITY;
 
   constructor(tx: string, age: Age, coordinator: string, grant: number, deadlineMs: number) {
     this.tx = tx;

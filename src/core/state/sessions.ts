@@ -5,6 +5,9 @@ import type { LockMessage, LockMode, Refusal, Write } from './messages.ts';
 import type { PartitionPorts } from './ports.ts';
 import { Session } from './session.ts';
 
+/** How often a holder that others wait for is told again what it has. */
+const REMIND_MS = 200;
+
 export class Sessions {
   readonly partition: number;
   epoch = 0;
@@ -66,6 +69,7 @@ export class Sessions {
       session.waits += 1;
       session.keys.set(key, session.keys.get(key) ?? 'none');
     }
+    if (asksAgain) this.remind(behind, key, nowMs);
     const { partition } = this;
     const queued = { kind: 'queued', tx, partition, key, behind: behind.tx } as const;
     this.ports.toCoordinator(session.coordinator, queued);
@@ -150,6 +154,15 @@ export class Sessions {
       grant: session.grant,
       contention: this.locks.contention(key),
     });
+  }
+
+  /** One whose release was lost would be waited for until its deadline: its coordinator, reminded of it, releases it. */
+  private remind(session: Session, key: string, nowMs: number): void {
+    const held = session.keys.get(key);
+    if (session.state !== 'active' || held === undefined || held === 'none') return;
+    if (nowMs - session.remindedMs < REMIND_MS) return;
+    session.remindedMs = nowMs;
+    this.grant(session, key, held);
   }
 
   private pushTentative(session: Session): void {

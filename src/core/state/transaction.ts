@@ -6,6 +6,7 @@
  * is the caller's decision.
  */
 import type { Age } from './age.ts';
+import { NO_PARTITION } from './messages.ts';
 import type {
   CoordinatorMessage,
   GrantedMessage,
@@ -170,7 +171,7 @@ export class Transaction {
   /** Leaves nothing behind. Without effect once it is preparing. */
   abandon(): void {
     if (this.state === 'open' || this.state === 'locking') {
-      this.#refuse({ why: 'lost', partition: -1 });
+      this.#refuse({ why: 'lost', partition: NO_PARTITION });
     }
   }
 
@@ -282,6 +283,8 @@ export class Transaction {
     const { partition, epoch, grant, contention } = message;
     const known = this.#participants.get(partition);
     if (known === undefined) this.#participants.set(partition, { epoch, grant, contention });
+    // Of a former owner, whose locks are not needed.
+    else if (known.epoch > epoch) return;
     else if (known.epoch !== epoch || known.grant !== grant) {
       // Another session than the one that gave the locks before: those are gone.
       this.#refuse({ why: 'lost', partition, key: message.key });

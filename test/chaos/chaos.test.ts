@@ -1,0 +1,28 @@
+/**
+ * Real processes under real faults. CHAOS_SECONDS is how long things happen in each scenario (default 8), CHAOS_SEED
+ * what their order is drawn from; times are the machine's own, so a seed brings back the faults, not the interleaving.
+ */
+import { expect, it } from 'vitest';
+import { everything, killBroker, killWorkers, pauseWorkers, type Faults } from './faults.ts';
+import { run } from './scenario.ts';
+
+const SECONDS = Number(process.env['CHAOS_SECONDS'] ?? 8);
+const SEED = Number(process.env['CHAOS_SEED'] ?? 1);
+
+const scenarios: [name: string, through: number, Faults][] = [
+  ['workers are killed', 0.3, killWorkers],
+  ['the broker is killed', 0.1, killBroker],
+  ['workers are stopped and continued', 0.03, pauseWorkers],
+  ['everything happens at once', 0.1, everything],
+];
+
+it.each(scenarios)(
+  'transactions stay serializable and answers the same while %s',
+  { timeout: SECONDS * 1_000 + 120_000 },
+  async (name, through, faults) => {
+    const forMs = SECONDS * 1_000;
+    const numbers = await run({ name, seed: SEED, workers: 3, forMs, faults, through });
+    process.stderr.write(`${numbers}\n`);
+    expect(numbers).toContain('ok');
+  },
+);

@@ -1,0 +1,174 @@
+/** A broker and workers, all processes of their own, and what can happen to them. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { MillraceError, type Mill } from 'millrace';
+import { startTestBroker, type TestBroker } from '../support/broker.ts';
+import { Command } from '../support/cli.ts';
+import type { Random } from '../support/random.ts';
+import { until } from '../support/wait.ts';
+
+const FUNCTIONS = fileURLToPath(new URL('../fixtures/chaos', import.meta.url));
+/** What a worker says that could not start for want of a broker. */
+const NO_BROKER = /\[(?:UNAVAILABLE|CONNECTION_FAILED|TIMEOUT)\]/;
+/** What a worker says that will never serve state, though the broker has JetStream. */
+const NO_STATE = 'there is no state on this worker';
+/** How long everything may take, after the last fault, until nothing is open any more. */
+const SETTLE_MS = 30_000;
+
+export interface Fault {
+  what: string;
+  startMs: number;
+  endMs: number;
+}
+
+export class Cluster {
+  readonly faults: Fault[] = [];
+  /** What workers have said that ended in a way that nobody wanted. */
+  readonly broken: string[] = [];
+  readonly #broker: TestBroker;
+  readonly #workers = new Set<Command>();
+  readonly #stopped = new Set<Command>();
+
+  private constructor(broker: TestBroker) {
+    this.#broker = broker;
+  }
+
+  static async start(workers: number): Promise<Cluster> {
+    const cluster = new Cluster(await startTestBroker());
+    try {
+      await Promise.all(Array.from({ length: workers }, async () => cluster.addWorker()));
+    } catch (error) {
+      await cluster.stop();
+      throw error;
+    }
+    return cluster;
+  }
+
+  get url(): string {
+    return this.#broker.url;
+  }
+
+  /** Started again, as a supervisor does it, while there is no broker to start with. */
+  async addWorker(): Promise<void> {
+    for (;;) {
+      const worker = new Command(['worker', '--server', this.url, '--functions', FUNCTIONS]);
+      let ready = false;
+      this.#workers.add(worker);
+      void worker.finished.then(({ status, signal, stdout, stderr }) => {
+        // Those that are to end are taken out before.
+        if (!this.#workers.delete(worker) || (!ready && NO_BROKER.test(stderr))) return;
+        this.broken.push(`A worker ended by itself (${status ?? signal}): ${stdout}${stderr}`);
+      });
+      try {
+        await worker.says('is ready');
+        ready = true;
+        if (worker.stdout.includes(NO_STATE)) this.broken.push(worker.stdout);
+        return;
+      } catch (error) {
+        if (!worker.ended) throw error;
+        // It was picked for the next fault, which starts another one.
+        if (worker.child.signalCode === 'SIGKILL') return;
+        if (!NO_BROKER.test((await worker.finished).stderr)) throw error;
+      }
+    }
+  }
+
+  /** Kills a worker with SIGKILL; another one is started at once. */
+  async replaceWorker(random: Random): Promise<void> {
+    const victim = this.#pick(random);
+    if (victim === undefined) return;
+    await this.#during('a worker is killed and replaced', async () => {
+      this.#workers.delete(victim);
+      await victim.end('SIGKILL');
+      await this.addWorker();
+    });
+  }
+
+  /** Stops a worker in the middle of what it does, for longer than it takes to lose its partitions, and continues it. */
+  async pauseWorker(random: Random, forMs: number): Promise<void> {
+    const victim = this.#pick(random);
+    if (victim === undefined) return;
+    await this.#during(`a worker is stopped for ${Math.round(forMs)} ms`, async () => {
+      this.#stopped.add(victim);
+      victim.child.kill('SIGSTOP');
+      await delay(forMs);
+      victim.child.kill('SIGCONT');
+      this.#stopped.delete(victim);
+    });
+  }
+
+  /** Kills all workers; as many others then have nothing but the logs. */
+  async startAfresh(): Promise<void> {
+    const workers = [...this.#workers];
+    this.#workers.clear();
+    await Promise.all(workers.map(async (worker) => worker.end('SIGKILL')));
+    await Promise.all(workers.map(async () => this.addWorker()));
+  }
+
+  async killBroker(downMs: number): Promise<void> {
+    await this.#during(`the broker is killed and away for ${Math.round(downMs)} ms`, async () => {
+      await this.#broker.kill();
+      await delay(downMs);
+      await this.#broker.restart();
+    });
+  }
+
+  /** The broker says nothing for a while, then goes on with all that was sent to it. */
+  async pauseBroker(forMs: number): Promise<void> {
+    await this.#during(`the broker is stopped for ${Math.round(forMs)} ms`, async () => {
+      process.kill(this.#broker.pid, 'SIGSTOP');
+      await delay(forMs);
+      process.kill(this.#broker.pid, 'SIGCONT');
+    });
+  }
+
+  /** Gives the milliseconds until every partition is served and no transaction is open. */
+  async settled(mill: Mill): Promise<number> {
+    const startMs = performance.now();
+    let last = '';
+    await until(
+      'every partition is served and no transaction is open',
+      async () => {
+        try {
+          const partitions = await mill.inspect.partitions();
+          const { active } = await mill.inspect.transactions();
+          const unserved = partitions.filter(({ state }) => state !== 'serving');
+          last = JSON.stringify({ unserved, active });
+          return unserved.length === 0 && active.length === 0;
+        } catch (error) {
+          if (!(error instanceof MillraceError)) throw error;
+          last = error.message;
+          return false;
+        }
+      },
+      SETTLE_MS,
+    ).catch((error: Error) => {
+      throw new Error(`${error.message}: ${last}`);
+    });
+    return performance.now() - startMs;
+  }
+
+  /** What the workers that live have logged beyond information, for a failed run. */
+  logs(): string[] {
+    return [...this.#workers].map(({ stdout, stderr }) => `${stdout}${stderr}`);
+  }
+
+  async stop(): Promise<void> {
+    const workers = [...this.#workers];
+    this.#workers.clear();
+    await Promise.all(workers.map(async (worker) => worker.end('SIGKILL')));
+    await this.#broker.stop();
+  }
+
+  #pick(random: Random): Command | undefined {
+    const running = [...this.#workers].filter((worker) => !this.#stopped.has(worker));
+    return running.length === 0 ? undefined : random.pick(running);
+  }
+
+  async #during(what: string, happen: () => Promise<void>): Promise<void> {
+    const fault: Fault = { what, startMs: performance.now(), endMs: Number.POSITIVE_INFINITY };
+    this.faults.push(fault);
+    await happen();
+    fault.endMs = performance.now();
+  }
+}

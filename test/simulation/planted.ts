@@ -1,0 +1,251 @@
+/** Bugs planted on purpose, one at a time, into a copy of the sources: does the simulation find them? */
+import { execFile } from 'node:child_process';
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export interface Mutant {
+  bug: string;
+  file: string;
+  from: string;
+  to: string;
+}
+
+const PARTITION = 'src/core/state/partition.ts';
+const OWNER = 'src/core/state/owner.ts';
+const SESSIONS = 'src/core/state/sessions.ts';
+const DECISIONS = 'src/core/state/decisions.ts';
+const TRANSACTION = 'src/core/state/transaction.ts';
+const LOCKS = 'src/core/state/locks.ts';
+const STORE = 'test/simulation/store.ts';
+
+export const MUTANTS: readonly Mutant[] = [
+  {
+    bug: 'no fence',
+    file: STORE,
+    from: 'const fits = (log.at(-1)?.sequence ?? 0) === expected;',
+    to: 'const fits = true;',
+  },
+  {
+    bug: 'repeated after a timeout without reading back',
+    file: STORE,
+    from: 'if ((last?.sequence ?? 0) === expected) continue;',
+    to: 'if (answer === undefined) { expected = last?.sequence ?? 0; continue; }',
+  },
+  {
+    bug: 'trimming takes the fence',
+    file: STORE,
+    from: 'while (log.length > 1 && (log[0] as Message).sequence < before)',
+    to: 'while (log.length > 0 && (log[0] as Message).sequence <= before)',
+  },
+  {
+    bug: 'vote before the append',
+    file: PARTITION,
+    from: 'if (session.writes.length > 0 && session.logged)',
+    to: 'if (session.writes.length > 0)',
+  },
+  {
+    bug: 'outcome told before the append',
+    file: PARTITION,
+    from: "session.state = 'deciding';",
+    to: "session.state = 'deciding'; this.#tellOutcome(session.coordinator, session.tx);",
+  },
+  {
+    bug: 'no decision record',
+    file: PARTITION,
+    from: `    this.queue.enqueue({ kind: 'decide', tx, coordinator, writers, writes, emits }, (loggedAtMs) =>
+      this.#committedAtHome(session, loggedAtMs),
+    );
+`,
+    to: `    this.#committedAtHome(session, nowMs);
+`,
+  },
+  {
+    bug: 'locks kept after an abort',
+    file: SESSIONS,
+    from: `    this.forget(session);
+    this.freeLocks(session);
+`,
+    to: `    this.forget(session);
+`,
+  },
+  {
+    bug: 'reads not confirmed',
+    file: PARTITION,
+    from: `    if (asks) {
+`,
+    to: `    if (asks && nowMs < 0) {
+`,
+  },
+  {
+    bug: 'a former owner says that a transaction has ended',
+    file: PARTITION,
+    from: `this.queue.confirm(() => this.#ports.toPartition(home, { kind: 'ended', tx, from: this.id }));`,
+    to: `this.#ports.toPartition(home, { kind: 'ended', tx, from: this.id });`,
+  },
+  {
+    bug: 'a former owner says that a transaction was aborted',
+    file: PARTITION,
+    from: `this.queue.confirm(() => this.#ports.toPartition(from, { kind: 'abort', tx }));`,
+    to: `this.#ports.toPartition(from, { kind: 'abort', tx });`,
+  },
+  {
+    bug: 'what was built on a lost decision stands',
+    file: PARTITION,
+    from: 'if (session.undecided.size > 0)',
+    to: 'if (session.undecided.size < 0)',
+  },
+  {
+    bug: 'the loss of any session counts',
+    file: TRANSACTION,
+    from: 'return known?.epoch === epoch && known.grant === grant;',
+    to: 'return known !== undefined || epoch + grant > 0;',
+  },
+  {
+    bug: 'a gap in the log is not noticed',
+    file: OWNER,
+    from: 'if (previousCrc !== this.#lastCrc) {',
+    to: 'if (previousCrc < 0) {',
+  },
+  {
+    bug: 'any owner confirms',
+    file: OWNER,
+    from: 'if (last === asked || last === this.sequence)',
+    to: 'if (last > 0 || asked > 0)',
+  },
+  {
+    bug: 'vote before what it depends on has committed',
+    file: PARTITION,
+    from: 'if (session.voted || session.dependsOn.size > 0) return;',
+    to: 'if (session.voted) return;',
+  },
+  {
+    bug: 'decision before what it depends on',
+    file: PARTITION,
+    from: "for (const other of session.dependsOn) if (other.state !== 'deciding') return;",
+    to: '',
+  },
+  {
+    bug: 'reads of an aborted value stand',
+    file: PARTITION,
+    from: `if (other.state === 'active') this.sessions.lose(other, refusal);`,
+    to: `if (other.state === 'active') continue;`,
+  },
+  {
+    bug: 'tentative values not read',
+    file: SESSIONS,
+    from: `value: tail === undefined ? (item?.value ?? null) : tail.value,`,
+    to: `value: item?.value ?? null,`,
+  },
+  {
+    bug: 'a recovered commit overtakes what it depends on',
+    file: PARTITION,
+    from: `      if (other.state === 'prepared') this.#commitPrepared(other);
+`,
+    to: ``,
+  },
+  {
+    bug: 'a decision is forgotten before all have it',
+    file: DECISIONS,
+    from: `if (writers.size > 0 || !coordinatorEnded || emits.length > 0) return;`,
+    to: `if (emits.length > 0 || (writers.size < 0 && coordinatorEnded)) return;`,
+  },
+  {
+    bug: 'nobody asks for an outcome again',
+    file: PARTITION,
+    from: '} else if (session.voted && waitedMs >= queryAfterMs) this.#voteYes(session, nowMs);',
+    to: '}',
+  },
+  {
+    bug: 'resolve aborts what is being decided',
+    file: PARTITION,
+    from: `else if (session === undefined || session.state === 'active') {
+`,
+    to: `else {
+`,
+  },
+  {
+    bug: 'an unknown transaction is called committed',
+    file: PARTITION,
+    from: `this.queue.confirm(() => this.#tellOutcome(coordinator, tx, this.#refusal('lost')));`,
+    to: `this.queue.confirm(() => this.#tellOutcome(coordinator, tx));`,
+  },
+  {
+    bug: 'the grant is not looked at',
+    file: PARTITION,
+    from: 'message.epoch !== this.epoch || message.grant !== session.grant || session.waits > 0',
+    to: 'session.waits > 0',
+  },
+  {
+    bug: 'a shared lock does not keep writers out',
+    file: LOCKS,
+    from: "(mode === 'exclusive' || held === 'exclusive')",
+    to: "(mode === 'exclusive' && held === 'exclusive')",
+  },
+  {
+    bug: 'nobody gives way',
+    file: TRANSACTION,
+    from: 'if (this.#wound === undefined || this.waitsFor().length === 0) return;',
+    to: 'if (this.#wound !== undefined || this.state === this.state) return;',
+  },
+  {
+    bug: 'locks from two sessions are taken together',
+    file: TRANSACTION,
+    from: 'known.epoch !== epoch || known.grant !== grant',
+    to: 'known.epoch < 0',
+  },
+  {
+    bug: 'a snapshot claims more than it has',
+    file: OWNER,
+    from: 'this.#snapshot = { ...written, covers, crc };',
+    to: 'this.#snapshot = { ...written, covers: this.sequence, crc: this.#lastCrc }; void covers; void crc;',
+  },
+  {
+    bug: 'an append that was refused counts',
+    file: OWNER,
+    from: 'this.end((error as Error).message);\n    }\n  }\n\n  async #confirm()',
+    to: 'this.#appending = false; this.machine.appended(this.#ports.now()); void error;\n    }\n  }\n\n  async #confirm()',
+  },
+];
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+/** A bug may make it go round in circles. */
+const MAX_MS = 600_000;
+
+/** The first seed that shows the bug, with what it says; undefined when none of them does. */
+export async function finds(mutant: Mutant, seeds: number): Promise<string | undefined> {
+  const { file, from, to } = mutant;
+  const copy = mkdtempSync(join(tmpdir(), 'millrace-mutant-'));
+  try {
+    for (const part of [
+      'src',
+      'test/simulation',
+      'test/support',
+      'package.json',
+      'tsconfig.json',
+    ]) {
+      cpSync(join(ROOT, part), join(copy, part), { recursive: true });
+    }
+    symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'));
+    const text = readFileSync(join(copy, file), 'utf8');
+    if (!text.includes(from)) throw new Error(`${file} has changed: this bug cannot be planted`);
+    writeFileSync(
+      join(copy, file),
+      text.replace(from, () => to),
+    );
+    const output = await soak(copy, seeds);
+    return /^seed .*/m.exec(output)?.[0];
+  } finally {
+    rmSync(copy, { recursive: true, force: true });
+  }
+}
+
+function soak(copy: string, seeds: number): Promise<string> {
+  const tsx = join(copy, 'node_modules/.bin/tsx');
+  const args = ['test/simulation/soak.ts', '--seeds', String(seeds), '--processes', '1'];
+  return new Promise((resolve) => {
+    const options = { cwd: copy, timeout: MAX_MS };
+    execFile(tsx, [...args, '--no-shrink'], options, (_, stdout) => resolve(stdout));
+  });
+}
