@@ -102,9 +102,9 @@ export class Journal implements QueueTarget {
     return this.settled();
   }
 
-  /** Where the journal is once the append that is now under way is in the log. */
+  /** Where the journal is once the append that is now under way is in the log, or the journal has ended. */
   settled(): Promise<Position> {
-    if (!this.#appending) return Promise.resolve(this.position);
+    if (!this.#appending || this.ended !== undefined) return Promise.resolve(this.position);
     return new Promise((resolve) => {
       this.#whenAppended.push(() => resolve(this.position));
     });
