@@ -247,7 +247,7 @@ export class Journal implements QueueTarget {
       if (this.ended !== undefined) return;
       this.#confirming = false;
       // What lies between the two is this worker's own, it is acknowledged.
-      if (last === asked || last === this.position.sequence) {
+      if (last >= asked && last <= this.position.sequence) {
         this.#confirmed(confirmations, new Set(), this.#ports.now());
       } else if (this.#appending) {
         // Its own append that is under way, or a seal: that append's answer will tell.
