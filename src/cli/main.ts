@@ -44,6 +44,8 @@ First steps:
   }
   for (const command of program.commands) {
     command.option('--verbose', 'show stack traces of errors');
+    // The help has the terminal's width; where the source breaks a line says nothing.
+    command.description(command.description().replace(/(?<!\n)\n(?!\n)/g, ' '));
   }
   return program;
 }
