@@ -57,11 +57,13 @@ export class Transactions {
     return transaction;
   }
 
-  /** It has its outcome, or nobody waits for it any more. */
+  /** It has its outcome, or nobody waits for it any more. One that has touched nothing is not counted. */
   ended(transaction: Transaction): void {
+    const touched = transaction.state !== 'open' || transaction.partitions.length > 0;
     transaction.abandon();
     this.active.delete(transaction.identity.id);
     this.attempts.delete(transaction.identity.id);
+    if (!touched) return;
     if (transaction.state === 'committed') this.counters.committed += 1;
     else {
       this.counters.aborted += 1;
