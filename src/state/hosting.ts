@@ -43,6 +43,8 @@ const RETRY_MS = 250;
 const TICK_MS = 25;
 /** How often each partition looks for answers that need not be kept any longer. */
 const EXPIRE_MS = 1_000;
+/** Others have had time to take a partition over that nobody has taken for so long. */
+const STUCK_MS = 5_000;
 /** Beside `handoverMs`: the way there and back. */
 const RELEASE_MARGIN_MS = 500;
 
@@ -133,9 +135,18 @@ export class Hosting {
   /** Waits for others to take what this worker owns, which it must not host any more; false when nobody did in time. */
   async handOver(timeoutMs: number): Promise<boolean> {
     const until = performance.now() + timeoutMs;
-    const { bus, cluster } = this.#options;
+    const { bus, cluster, log } = this.#options;
     const others = (): boolean => bus.up && cluster.hosts().length > 0;
-    while (this.owners.size > 0 && others() && performance.now() < until) await delay(TICK_MS);
+    let left = this.owners.size;
+    let movedMs = performance.now();
+    while (this.owners.size > 0 && others() && performance.now() < until) {
+      await delay(TICK_MS);
+      if (this.owners.size !== left) movedMs = performance.now();
+      left = this.owners.size;
+      if (performance.now() - movedMs < STUCK_MS) continue;
+      log.warn(`nobody takes partitions ${[...this.owners.keys()].join(', ')}: they are let go`);
+      break;
+    }
     return this.owners.size === 0;
   }
 
