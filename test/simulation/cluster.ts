@@ -179,10 +179,14 @@ export class Cluster {
     );
   }
 
-  /** Somebody takes it, if nobody who is awake has it. */
+  /** Somebody takes it, if nobody who is awake has it; former owners who don't know that they are don't count. */
   ensureOwner(partition: number): void {
     const awake = this.nodes.filter(({ pausedUntilMs }) => pausedUntilMs <= this.clock.nowMs);
-    const owned = awake.some((node) => node.owners.has(partition) || node.taking.has(partition));
+    const last = this.store.logs.get(partition)?.at(-1);
+    const epoch = last === undefined ? 0 : decodeAppend(last.bytes)?.epoch;
+    const owned = awake.some(
+      ({ owners, taking }) => owners.get(partition)?.epoch === epoch || taking.has(partition),
+    );
     if (!owned && awake.length > 0) this.take(this.random.pick(awake), partition);
   }
 

@@ -279,7 +279,7 @@ export class PartitionOwner {
       const last = await this.#ports.log.lastSequence();
       if (this.#is('ended')) return;
       // What lies between the two is this owner's own, it is acknowledged.
-      if (last === asked || last === this.sequence) this.machine.confirmed(this.#ports.now());
+      if (last >= asked && last <= this.sequence) this.machine.confirmed(this.#ports.now());
       // Its own append that is under way, or another owner's: that append's answer will tell.
       else if (this.#appending) this.machine.queue.confirmLater();
       else this.end('another owner has written to the log');
