@@ -41,6 +41,8 @@ const TURN_MS = 400;
 /** Between a takeover that failed and the next one. */
 const RETRY_MS = 250;
 const TICK_MS = 25;
+/** One in so many beats the table is read without a reason. */
+const QUIET_BEATS = 4;
 /** How often each partition looks for answers that need not be kept any longer. */
 const EXPIRE_MS = 1_000;
 /** Others have had time to take a partition over that nobody has taken for so long. */
@@ -65,6 +67,8 @@ export class Hosting {
   readonly #startedAtMs = performance.now();
   readonly #probed = new Set<string>();
   #wrongSinceMs: number | undefined;
+  #beats = 0;
+  #ticking: NodeJS.Timeout | undefined;
   #reconciling: Promise<void> | undefined;
   #again = false;
   #closed = false;
@@ -82,18 +86,17 @@ export class Hosting {
       }),
     ];
     this.#timers = [
-      setInterval(() => this.reconcile(), settings.ownerBeatMs),
-      setInterval(() => {
-        for (const owner of this.owners.values()) owner.tick();
-      }, TICK_MS),
+      setInterval(() => this.#reconcileIfDue(), settings.ownerBeatMs),
       setInterval(() => {
         for (const owner of this.owners.values()) owner.expire(Date.now());
+        this.#keepTicking();
       }, EXPIRE_MS),
     ];
   }
 
   /** False when this worker does not own it. */
   receive(partition: number, message: PartitionMessage): boolean {
+    this.#keepTicking();
     return this.owners.get(partition)?.receive(message) ?? false;
   }
 
@@ -111,6 +114,24 @@ export class Hosting {
     if (owner !== undefined && owner.epoch < this.#options.cluster.claimedEpoch(partition)) {
       owner.end('another worker owns it');
     }
+  }
+
+  /** As long as something is under way: a worker that does nothing costs nothing. */
+  #keepTicking(): void {
+    if (this.#closed) return;
+    this.#ticking ??= setInterval(() => {
+      const owners = [...this.owners.values()];
+      for (const owner of owners) owner.tick();
+      if (!owners.every(({ quiet }) => quiet)) return;
+      clearInterval(this.#ticking);
+      this.#ticking = undefined;
+    }, TICK_MS);
+  }
+
+  /** Who comes, goes or changes the table says so; what was missed of that is found more slowly, while nobody works at it. */
+  #reconcileIfDue(): void {
+    this.#beats += 1;
+    if (this.#wrongSinceMs !== undefined || this.#beats % QUIET_BEATS === 0) this.reconcile();
   }
 
   /** Compares the table with who is there, soon. */
@@ -155,6 +176,7 @@ export class Hosting {
     this.#closed = true;
     for (const timer of this.#timers) clearInterval(timer);
     for (const subscription of this.#subscriptions) subscription.unsubscribe();
+    clearInterval(this.#ticking);
     const ticking = setInterval(() => {
       for (const owner of this.owners.values()) owner.tick();
     }, TICK_MS);
@@ -242,6 +264,7 @@ export class Hosting {
       () => {
         this.#taking.delete(partition);
         this.owners.set(partition, owner);
+        this.#keepTicking();
         this.recovered += owner.recovered;
         this.#options.cluster.changed();
         this.#options.onOwned(partition);

@@ -147,6 +147,13 @@ export class PartitionOwner {
     if (this.state === 'serving') this.machine.expire(wallMs);
   }
 
+  /** Nothing is under way: it need not be ticked until it receives something. */
+  get quiet(): boolean {
+    const { sessions, decisions, queue } = this.machine;
+    const open = sessions.size + decisions.size;
+    return this.state === 'serving' && open === 0 && queue.idle && !queue.awaitsConfirmation;
+  }
+
   tick(): void {
     if (this.state !== 'serving' && this.state !== 'closing') return;
     this.machine.tick(this.#ports.now());
