@@ -120,12 +120,15 @@ export class Hosting {
   #keepTicking(): void {
     if (this.#closed) return;
     this.#ticking ??= setInterval(() => {
-      const owners = [...this.owners.values()];
-      for (const owner of owners) owner.tick();
-      if (!owners.every(({ quiet }) => quiet)) return;
+      this.#tick();
+      if (![...this.owners.values()].every(({ quiet }) => quiet)) return;
       clearInterval(this.#ticking);
       this.#ticking = undefined;
     }, TICK_MS);
+  }
+
+  #tick(): void {
+    for (const owner of this.owners.values()) owner.tick();
   }
 
   /** Who comes, goes or changes the table says so; what was missed of that is found more slowly, while nobody works at it. */
@@ -177,9 +180,7 @@ export class Hosting {
     for (const timer of this.#timers) clearInterval(timer);
     for (const subscription of this.#subscriptions) subscription.unsubscribe();
     clearInterval(this.#ticking);
-    const ticking = setInterval(() => {
-      for (const owner of this.owners.values()) owner.tick();
-    }, TICK_MS);
+    const ticking = setInterval(() => this.#tick(), TICK_MS);
     await Promise.all([...this.owners.values()].map(async (owner) => this.#letGo(owner)));
     for (const owner of this.#taking.values()) owner.end('the worker stops');
     clearInterval(ticking);
