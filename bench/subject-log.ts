@@ -1,5 +1,5 @@
 /**
- * Measures the partition log on a broker of its own: `tsx bench/partition-log.ts`. One process writes and reads, on the
+ * Measures the logs of subjects on a broker of its own: `tsx bench/subject-log.ts`. One process writes and reads, on the
  * same machine as the broker; it does not measure a network, replicas, or a disk that others use.
  */
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { findBroker, startBroker } from '../src/broker/index.ts';
 import { Bus } from '../src/bus/connection.ts';
-import { LogStreams } from '../src/bus/partition-log.ts';
+import { LogStreams } from '../src/bus/log-streams.ts';
 import { parseSettings } from '../src/core/settings.ts';
 
 const PARTITIONS = 32;
@@ -53,7 +53,7 @@ async function appends(streams: LogStreams, what: string): Promise<void> {
   const until = performance.now() + APPEND_MS;
   await Promise.all(
     Array.from({ length: PARTITIONS }, async (_, partition) => {
-      const log = streams.journal(String(partition);
+      const log = streams.journal(String(partition));
       let sequence = 0;
       while (performance.now() < until) {
         const start = performance.now();
@@ -70,7 +70,7 @@ async function confirmations(streams: LogStreams, atOnce: number): Promise<void>
   const start = performance.now();
   await Promise.all(
     Array.from({ length: atOnce }, async (_, partition) => {
-      const log = streams.journal(String(partition);
+      const log = streams.journal(String(partition));
       const sequence = (await log.last())?.sequence ?? 0;
       for (let count = 0; count < CONFIRMATIONS / atOnce; count += 1) {
         const asked = performance.now();
@@ -86,10 +86,10 @@ async function confirmations(streams: LogStreams, atOnce: number): Promise<void>
 async function replay(streams: LogStreams, bus: Bus): Promise<void> {
   const bytes = Buffer.alloc(REPLAY_BYTES, 1);
   for (let count = 1; count <= REPLAY_MESSAGES; count += 1) {
-    bus.publish('millrace.log.99', bytes);
+    bus.publish('millrace.log.journal-99', bytes);
     if (count % 2_000 === 0) await bus.flush();
   }
-  const log = streams.journal(String(99);
+  const log = streams.journal('99');
   let last = 0;
   let before = -1;
   // Stored without acknowledgements: all are there when no more come.

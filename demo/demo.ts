@@ -45,7 +45,7 @@ try {
   await tallyWebhooks(mill);
   await calculate(mill);
   await transferMoney(mill, system);
-  print('\nAll as expected.');
+  print('All as expected.');
 } finally {
   await system.stop();
   await rm(store, { recursive: true, force: true });

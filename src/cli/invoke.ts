@@ -1,7 +1,10 @@
 import type { Command } from 'commander';
-import { connect } from '../client/client.ts';
+import { connect, type Mill } from '../client/client.ts';
+import { MillraceError } from '../core/errors.ts';
+import { nearest } from '../function/nearest.ts';
 import {
   connectOptions,
+  notEmpty,
   readData,
   wholeNumber,
   withConnection,
@@ -25,14 +28,32 @@ export function invokeCommand(program: Command): void {
     .argument('<function>', 'the function’s name')
     .argument('[json]', 'its input; - reads standard input')
     .option('--timeout <ms>', 'how long to wait for the result', wholeNumber(1, 86_400_000))
-    .option('--id <id>', 'the event’s id')
+    .option('--id <id>', 'the event’s id', notEmpty)
     .action(async (name: string, json: string | undefined, flags: InvokeFlags) => {
       const data = await readData(json);
       await using mill = await connect(await connectOptions(flags));
-      const result = await mill.invoke(name, data, {
+      const call = mill.invoke(name, data, {
         ...(flags.timeout === undefined ? {} : { timeoutMs: flags.timeout }),
         ...(flags.id === undefined ? {} : { id: flags.id }),
       });
+      const result = await call.catch(async (error: unknown) => {
+        throw await withSuggestion(mill, name, error);
+      });
       printResult(result, flags.json === true);
     });
+}
+
+/** Of a name that no worker knows, the one that was probably meant. */
+async function withSuggestion(mill: Mill, name: string, error: unknown): Promise<unknown> {
+  if (!(error instanceof MillraceError) || error.code !== 'UNKNOWN_FUNCTION') return error;
+  const functions = await mill.inspect.functions().catch(() => []);
+  const meant = nearest(
+    name,
+    functions.map((each) => each.name),
+  );
+  const hint =
+    meant === undefined ? '"millrace inspect functions" lists them' : `did you mean ${meant}?`;
+  return new MillraceError(error.code, `${error.message.replace(/\.$/, '')} (${hint}).`, {
+    cause: error,
+  });
 }

@@ -37,9 +37,9 @@ export function withConnection(command: Command): Command {
     )
     .addOption(option('--creds <file>', 'NATS credentials file').env(ENVIRONMENT.creds))
     .addOption(
-      option('--namespace <name>', 'which installation (default: millrace)').env(
-        ENVIRONMENT.namespace,
-      ),
+      option('--namespace <name>', 'which installation (default: millrace)')
+        .env(ENVIRONMENT.namespace)
+        .argParser(legalNamespace),
     )
     .addOption(
       option('--config <file>', 'settings as JSON, see config/README.md').env(ENVIRONMENT.config),
@@ -104,6 +104,14 @@ async function readConfig(file: string | undefined): Promise<SettingsInput> {
 export function notEmpty(text: string): string {
   if (text.trim() !== '') return text;
   throw new InvalidArgumentError('It must not be empty.');
+}
+
+function legalNamespace(namespace: string): string {
+  try {
+    return parseSettings({ namespace }).namespace;
+  } catch {
+    throw new InvalidArgumentError('It must be 1 to 32 of A-Z a-z 0-9 _ -, and not _INBOX.');
+  }
 }
 
 function serverList(text: string): string {

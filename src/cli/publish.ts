@@ -3,6 +3,7 @@ import { connect } from '../client/client.ts';
 import { MillraceError } from '../core/errors.ts';
 import {
   connectOptions,
+  notEmpty,
   readData,
   withConnection,
   withJson,
@@ -22,7 +23,7 @@ export function publishCommand(program: Command): void {
     .description('Publishes an event; functions that listen on its subject run.')
     .argument('<subject>', 'where to publish, for example github.push')
     .argument('[json]', 'the event’s data; - reads standard input')
-    .option('--id <id>', 'the event’s id')
+    .option('--id <id>', 'the event’s id', notEmpty)
     .option('--header <name=value>', 'a header; may be given again', collectHeader, {})
     .action(async (subject: string, json: string | undefined, flags: PublishFlags) => {
       const data = await readData(json);

@@ -63,6 +63,7 @@ export function partitionsTable(partitions: readonly InspectedPartition[]): stri
 }
 
 export function itemsTable({ items }: InspectedPage): string {
+  if (items.length === 0) return 'No keys.';
   return table(
     ['KEY', 'VERSION', 'VALUE'],
     items.map(({ key, value, version }) => [key, version, shortened(JSON.stringify(value))]),
@@ -85,7 +86,8 @@ export function transactionCells(transaction: TransactionReport, state: string):
 
 export function transactionsTable({ active, counters }: InspectedTransactions): string {
   const rows = active.map((transaction) => transactionCells(transaction, transaction.state));
-  return `${table(TRANSACTION_TITLES, rows)}\n\n${counted(counters)}`;
+  const shown = rows.length === 0 ? 'None under way.' : table(TRANSACTION_TITLES, rows);
+  return `${shown}\n\n${counted(counters)}`;
 }
 
 export function counted({ committed, aborted, conflicts }: InspectedTransactions['counters']) {

@@ -41,7 +41,12 @@ export function isFunctionReference(value: unknown): value is FunctionReference 
 
 /** To say whose call has failed, of any target: '' where it has no name. */
 export function givenName(target: FunctionReference | string): string {
-  return typeof target === 'string' ? target : (target.name ?? '');
+  return textOf(target) ?? '';
+}
+
+/** Callers without types may give anything. */
+function textOf(target: FunctionReference | string | null | undefined): string | undefined {
+  return typeof target === 'string' ? target : target?.name;
 }
 
 /**
@@ -49,7 +54,7 @@ export function givenName(target: FunctionReference | string): string {
  * because no loader has given it its file's.
  */
 export function nameOf(target: FunctionReference | string): string {
-  const name = typeof target === 'string' ? target : target.name;
+  const name = textOf(target);
   if (name === undefined)
     throw new MillraceError(
       'INVALID_INPUT',

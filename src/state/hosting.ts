@@ -41,8 +41,12 @@ const TURN_MS = 400;
 /** Between a takeover that failed and the next one. */
 const RETRY_MS = 250;
 const TICK_MS = 25;
+/** One in so many beats the table is read without a reason. */
+const QUIET_BEATS = 4;
 /** How often each partition looks for answers that need not be kept any longer. */
 const EXPIRE_MS = 1_000;
+/** Others have had time to take a partition over that nobody has taken for so long. */
+const STUCK_MS = 5_000;
 /** Beside `handoverMs`: the way there and back. */
 const RELEASE_MARGIN_MS = 500;
 
@@ -63,6 +67,8 @@ export class Hosting {
   #table: readonly (string | null)[];
   readonly #startedAtMs = performance.now();
   #wrongSinceMs: number | undefined;
+  #beats = 0;
+  #ticking: NodeJS.Timeout | undefined;
   #reconciling: Promise<void> | undefined;
   #again = false;
   #closed = false;
@@ -81,16 +87,17 @@ export class Hosting {
       }),
     ];
     this.#timers = [
-      setInterval(() => this.reconcile(), settings.ownerBeatMs),
-      setInterval(() => this.#tick(), TICK_MS),
+      setInterval(() => this.#reconcileIfDue(), settings.ownerBeatMs),
       setInterval(() => {
         for (const owner of this.owners.values()) owner.expire(Date.now());
+        this.#keepTicking();
       }, EXPIRE_MS),
     ];
   }
 
   /** False when this worker does not own it. */
   receive(partition: number, message: PartitionMessage): boolean {
+    this.#keepTicking();
     return this.owners.get(partition)?.receive(message) ?? false;
   }
 
@@ -108,6 +115,23 @@ export class Hosting {
     if (owner !== undefined && owner.epoch < this.#options.cluster.claimedEpoch(partition)) {
       owner.end('another worker owns it');
     }
+  }
+
+  /** As long as something is under way: a worker that does nothing costs nothing. */
+  #keepTicking(): void {
+    if (this.#closed) return;
+    this.#ticking ??= setInterval(() => {
+      this.#tick();
+      if (![...this.owners.values(), this.#journals].every(({ quiet }) => quiet)) return;
+      clearInterval(this.#ticking);
+      this.#ticking = undefined;
+    }, TICK_MS);
+  }
+
+  /** Who comes, goes or changes the table says so; what was missed of that is found more slowly, while nobody works at it. */
+  #reconcileIfDue(): void {
+    this.#beats += 1;
+    if (this.#wrongSinceMs !== undefined || this.#beats % QUIET_BEATS === 0) this.reconcile();
   }
 
   /** Compares the table with who is there, soon. */
@@ -132,9 +156,18 @@ export class Hosting {
   /** Waits for others to take what this worker owns, which it must not host any more; false when nobody did in time. */
   async handOver(timeoutMs: number): Promise<boolean> {
     const until = performance.now() + timeoutMs;
-    const { bus, cluster } = this.#options;
+    const { bus, cluster, log } = this.#options;
     const others = (): boolean => bus.up && cluster.hosts().length > 0;
-    while (this.owners.size > 0 && others() && performance.now() < until) await delay(TICK_MS);
+    let left = this.owners.size;
+    let movedMs = performance.now();
+    while (this.owners.size > 0 && others() && performance.now() < until) {
+      await delay(TICK_MS);
+      if (this.owners.size !== left) movedMs = performance.now();
+      left = this.owners.size;
+      if (performance.now() - movedMs < STUCK_MS) continue;
+      log.warn(`nobody takes partitions ${[...this.owners.keys()].join(', ')}: they are let go`);
+      break;
+    }
     return this.owners.size === 0;
   }
 
@@ -143,6 +176,7 @@ export class Hosting {
     this.#closed = true;
     for (const timer of this.#timers) clearInterval(timer);
     for (const subscription of this.#subscriptions) subscription.unsubscribe();
+    clearInterval(this.#ticking);
     const ticking = setInterval(() => this.#tick(), TICK_MS);
     await Promise.all(this.#taking.values());
     await Promise.all([...this.owners.values()].map(async (owner) => this.#letGo(owner)));
@@ -223,6 +257,7 @@ export class Hosting {
     const taken = owner.take().then(
       () => {
         this.owners.set(partition, owner);
+        this.#keepTicking();
         this.recovered += owner.recovered;
         this.#options.cluster.changed();
         this.#options.onOwned(partition);

@@ -61,6 +61,11 @@ export class Journals {
     return this.#current;
   }
 
+  /** Nothing waits for a flush. */
+  get quiet(): boolean {
+    return this.#current?.quiet ?? true;
+  }
+
   flush(): void {
     this.#current?.flush(true);
   }

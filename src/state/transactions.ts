@@ -21,7 +21,8 @@ export class Transactions {
   readonly #workerId: string;
   readonly #ports: TransactionsPorts;
   readonly #times: { lockRetryMs: number; resolveAfterMs: number; unknownAfterMs: number };
-  readonly #ticks: NodeJS.Timeout;
+  /** While there are any. */
+  #ticks: NodeJS.Timeout | undefined;
   #next = 1;
 
   constructor(workerId: string, settings: Settings, ports: TransactionsPorts) {
@@ -33,10 +34,6 @@ export class Transactions {
       resolveAfterMs,
       unknownAfterMs: Math.floor(keepOutcomeMs / UNKNOWN_SHARE),
     };
-    this.#ticks = setInterval(() => {
-      const now = performance.now();
-      for (const transaction of this.active.values()) transaction.tick(now);
-    }, TICK_MS);
   }
 
   /** The first attempt draws the age; those after it are given the first one's. `deadlineMs` by performance.now(). */
@@ -54,14 +51,25 @@ export class Transactions {
       this.#times,
     );
     this.active.set(id, transaction);
+    this.#ticks ??= setInterval(() => this.#tick(), TICK_MS);
     return transaction;
   }
 
-  /** It has its outcome, or nobody waits for it any more. */
+  #tick(): void {
+    const now = performance.now();
+    for (const transaction of this.active.values()) transaction.tick(now);
+    if (this.active.size > 0) return;
+    clearInterval(this.#ticks);
+    this.#ticks = undefined;
+  }
+
+  /** It has its outcome, or nobody waits for it any more. One that has touched nothing is not counted. */
   ended(transaction: Transaction): void {
+    const touched = transaction.state !== 'open' || transaction.partitions.length > 0;
     transaction.abandon();
     this.active.delete(transaction.identity.id);
     this.attempts.delete(transaction.identity.id);
+    if (!touched) return;
     if (transaction.state === 'committed') this.counters.committed += 1;
     else {
       this.counters.aborted += 1;

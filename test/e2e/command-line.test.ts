@@ -162,6 +162,8 @@ describe('the command line', () => {
     ['a log level that does not exist', ['worker', '--log-level', 'loud']],
     ['an empty server', ['invoke', 'sum', '--server', '']],
     ['an empty one of several servers', ['invoke', 'sum', '--server', 'nats://127.0.0.1:4222,']],
+    ['a namespace that is not legal', ['inspect', 'workers', '--namespace', 'a b']],
+    ['an empty id', ['invoke', 'sum', '--id', '']],
     ['an empty folder name', ['worker', '--functions', '']],
     ['a header without a value', ['publish', 'a.b', '--header', 'x']],
     ['a server that is no URL', ['invoke', 'sum', '--server', 'nats://127.0.0.1:99999']],
@@ -205,6 +207,23 @@ describe('the command line', () => {
     await dev.says(`millrace listens at ${url.replace('secret', '***')}`);
     const { stdout, stderr } = await dev.end('SIGINT');
     expect(stdout + stderr).not.toContain('secret');
+  });
+
+  it('says which function was probably meant', async () => {
+    const { status, stderr } = await run('invoke', 'calculater');
+    expect(status).toBe(1);
+    expect(stderr).toMatch(
+      /^millrace: [^\n]*did you mean calculator\?\)\. \[UNKNOWN_FUNCTION\]\n$/,
+    );
+    expect((await run('invoke', 'something-else')).stderr).toContain('inspect functions');
+  });
+
+  it('says of a command that is to come that it is not built yet', async () => {
+    const { status, stderr } = await millrace('deploy', 'functions');
+    expect({ status, stderr }).toEqual({
+      status: 1,
+      stderr: 'millrace: The command deploy is not built yet. [NOT_SUPPORTED]\n',
+    });
   });
 
   it('shows the help, and then what is wrong, without a command', async () => {

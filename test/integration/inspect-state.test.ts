@@ -23,6 +23,21 @@ const hold = defineFunction({
   },
 });
 
+const calls = defineFunction({
+  name: 'calls',
+  handler: async (_, ctx) => ctx.invoke('nothing'),
+});
+
+const nothing = defineFunction({ name: 'nothing', handler: () => 1 });
+
+const reads = defineFunction({
+  name: 'reads',
+  handler: async (_, ctx) => {
+    await ctx.state('stock').get('coffee');
+    throw new Error('No.');
+  },
+});
+
 describe('inspecting state', () => {
   let broker: TestBroker;
   let worker: TestWorker;
@@ -30,7 +45,7 @@ describe('inspecting state', () => {
 
   beforeAll(async () => {
     broker = await startTestBroker();
-    worker = await startTestWorker(broker.url, [put, hold]);
+    worker = await startTestWorker(broker.url, [put, hold, calls, nothing, reads]);
     mill = await connect({ servers: broker.url });
     await mill.invoke('put', { key: 'tea/green', value: { grams: 1 } });
     await mill.invoke('put', { key: 'tea/green', value: { grams: 2 } });
@@ -108,5 +123,14 @@ describe('inspecting state', () => {
     const { active, counters } = await mill.inspect.transactions();
     expect(active).toEqual([]);
     expect(counters.committed).toBeGreaterThanOrEqual(5);
+  });
+
+  it('counts no transaction for a handler that touches no state', async () => {
+    const before = (await mill.inspect.transactions()).counters;
+    await mill.invoke('calls');
+    expect((await mill.inspect.transactions()).counters).toEqual(before);
+    await expect(mill.invoke('reads')).rejects.toMatchObject({ code: 'FUNCTION_FAILED' });
+    const { committed, aborted } = (await mill.inspect.transactions()).counters;
+    expect(committed + aborted).toBe(before.committed + before.aborted + 1);
   });
 });

@@ -205,6 +205,7 @@ describe('an invocation through the client', () => {
       ['sum', mill.invoke('sum', {}, { signal: aborted }), 'CANCELLED'],
       ['sum', closed.invoke('sum'), 'UNAVAILABLE'],
       ['not legal', mill.invoke('not legal'), 'INVALID_INPUT'],
+      ['', mill.invoke(undefined as unknown as string), 'INVALID_INPUT'],
     ];
     for (const [functionName, call, code] of calls) {
       const error = await failure(call);

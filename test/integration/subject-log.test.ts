@@ -46,7 +46,7 @@ async function member(tap: (bus: Bus) => void = () => {}): Promise<LogStreams> {
 }
 
 async function writer(tap?: (bus: Bus) => void): Promise<SubjectLog> {
-  return (await member(tap)).log(partition);
+  return (await member(tap)).journal(String(partition));
 }
 
 const text = (value: string): Uint8Array => Buffer.from(value);
@@ -215,7 +215,7 @@ describe('an append without an answer', () => {
 describe('a broker that is killed', () => {
   it('has each append once and in order, whatever was under way', async () => {
     const logs = await Promise.all(
-      [0, 1, 2, 3].map(async (index) => (await member()).log(900 + index)),
+      [0, 1, 2, 3].map(async (index) => (await member()).journal(String(900 + index))),
     );
     const test = new AbortController();
     const runs = logs.map(async (log) => {
@@ -290,7 +290,7 @@ describe('replay', () => {
   /** Straight to the stream: faster than one after the other. */
   async function fill(count: number): Promise<void> {
     const sent = Array.from({ length: count }, async (_, index) =>
-      nats.request(`millrace.log.${partition}`, `${index}`, { timeout: 20_000 }),
+      nats.request(`millrace.log.journal-${partition}`, `${index}`, { timeout: 20_000 }),
     );
     await Promise.all(sent);
   }
@@ -374,7 +374,7 @@ describe('replay', () => {
     await fill(COUNT);
     const reader = new StreamReader(bus, new JetStreamApi(bus), pull);
     const found: string[] = [];
-    const subject = `millrace.log.${partition}`;
+    const subject = `millrace.log.journal-${partition}`;
     await reader.read('millrace-log', subject, 1, await log.lastSequence(), (__, bytes) =>
       found.push(Buffer.from(bytes).toString()),
     );
@@ -394,11 +394,10 @@ describe('replay', () => {
   it('of an append that somebody has changed shows that it is corrupt', async () => {
     const log = await writer();
     const append = encodeAppend({
-      epoch: 1,
+      seal: false,
       nonce: 2n,
-      snapshot: undefined,
-      previousCrc: 0,
-      records: text('records'),
+      index: 1,
+      sections: [{ partition: 1, epoch: 1, records: text('records') }],
     });
     const first = await log.append(append, 0);
     const changed = Buffer.from(append);
@@ -406,6 +405,6 @@ describe('replay', () => {
     await log.append(changed, first);
     const decoded: unknown[] = [];
     await log.read(1, await log.lastSequence(), (_, bytes) => decoded.push(decodeAppend(bytes)));
-    expect(decoded).toEqual([expect.objectContaining({ epoch: 1, nonce: 2n }), undefined]);
+    expect(decoded).toEqual([expect.objectContaining({ index: 1, nonce: 2n }), undefined]);
   });
 });

@@ -4,29 +4,25 @@ import { decodeAppend, encodeAppend } from '../../src/core/state/append.ts';
 import type { LogRecord } from '../../src/core/state/messages.ts';
 import { decodeRecords, encodeRecords } from '../../src/core/state/wire.ts';
 
-const BYTES = Buffer.from(
-  '01ee6b2800fffffffffffffffefedcba98014270000000000000401c000000000000402200000000000000000003ffffffff' +
-    '969601a477312d3103a2773191a477322d379193a66c6973742f61a35b315d09' +
+const RECORD_BYTES = Buffer.from(
+  '969601a477312d3103a2773191a477322d379193a66c6973742f61a35b315d09' +
     '9602a477312d32a2773191049193a66c6973742f62c00a91c4020102' +
     '9203a477312d33' +
     '9204a477312d34' +
     '9205a477312d35' +
-    '9306a09192a424612f620b' +
-    'cd7389d2',
+    '9306a09192a424612f620b',
   'hex',
 );
-const HEADER = {
-  epoch: 4_000_000_000,
-  nonce: 0xff_ff_ff_ff_ff_ff_ff_fen,
-  previousCrc: 0xfe_dc_ba_98,
-  snapshot: {
-    covers: 2 ** 40,
-    crc: 0xff_ff_ff_ff,
-    firstSequence: 7,
-    lastSequence: 9,
-    chunks: 3,
-  },
-};
+const BYTES = Buffer.concat([
+  // Version, no seal, nonce, index, two sections.
+  Buffer.from('0200fffffffffffffffe427000000000000000000002', 'hex'),
+  // Partition, epoch, length.
+  Buffer.from('00000007ee6b2800', 'hex'),
+  Buffer.from('0000005c', 'hex'),
+  RECORD_BYTES,
+  Buffer.from('000000ff0000000100000000', 'hex'),
+  Buffer.from('88c1b5d9', 'hex'),
+]);
 const RECORDS: LogRecord[] = [
   {
     kind: 'prepare',
@@ -50,24 +46,34 @@ const RECORDS: LogRecord[] = [
   { kind: 'expire', tx: '', items: [['$a/b', 11]] },
 ];
 
-describe('an append of version 1', () => {
+const APPEND = {
+  seal: false,
+  nonce: 0xff_ff_ff_ff_ff_ff_ff_fen,
+  index: 2 ** 40,
+  sections: [
+    { partition: 7, epoch: 4_000_000_000, records: encodeRecords(RECORDS) },
+    { partition: 255, epoch: 1, records: Buffer.alloc(0) },
+  ],
+};
+
+describe('an append of version 2', () => {
   it('is written as it always was', () => {
-    const bytes = encodeAppend({ ...HEADER, records: encodeRecords(RECORDS) });
-    expect(Buffer.from(bytes).toString('hex')).toBe(BYTES.toString('hex'));
+    expect(Buffer.from(encodeAppend(APPEND)).toString('hex')).toBe(BYTES.toString('hex'));
   });
 
   it('is read as it always was', () => {
-    const { records, crc, ...header } = decodeAppend(BYTES) as NonNullable<
-      ReturnType<typeof decodeAppend>
-    >;
-    expect(header).toEqual(HEADER);
-    expect(crc).toBe(0xcd_73_89_d2);
-    expect(decodeRecords(records)).toEqual(RECORDS);
+    const append = decodeAppend(BYTES);
+    expect(append).toMatchObject({ seal: false, nonce: APPEND.nonce, index: APPEND.index });
+    const [first, second] = append?.sections ?? [];
+    expect(first).toMatchObject({ partition: 7, epoch: 4_000_000_000 });
+    expect(decodeRecords(first?.records ?? Buffer.alloc(0))).toEqual(RECORDS);
+    expect(second).toMatchObject({ partition: 255, epoch: 1 });
+    expect(second?.records).toHaveLength(0);
   });
 
-  it('without records and without a snapshot is one, too', () => {
-    const bare = { ...HEADER, snapshot: undefined, records: Buffer.alloc(0) };
-    expect(decodeAppend(encodeAppend(bare))).toMatchObject(bare);
+  it('may be a seal', () => {
+    const seal = { seal: true, nonce: 1n, index: 9, sections: [] };
+    expect(decodeAppend(encodeAppend(seal))).toEqual(seal);
   });
 
   it('refuses a record of a kind that this version does not know', () => {

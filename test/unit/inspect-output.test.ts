@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { describeError, describeUsage, table } from '../../src/cli/output.ts';
-import { transactionsTable } from '../../src/cli/tables.ts';
+import { itemsTable, transactionsTable } from '../../src/cli/tables.ts';
 import { TELL_AGAIN_MS, TransactionChanges } from '../../src/cli/transaction-changes.ts';
 import { MillraceError } from '../../src/core/errors.ts';
 import type { TransactionReport } from '../../src/core/state-report.ts';
@@ -62,6 +62,11 @@ describe('tables', () => {
       '',
       '3 committed, 2 aborted, 1 conflicts since the workers started',
     ]);
+  });
+
+  it('say that there is nothing to show', () => {
+    expect(itemsTable({ items: [], cursor: null })).toBe('No keys.');
+    expect(transactionsTable({ active: [], counters })).toMatch(/^None under way\.\n\n3 committed/);
   });
 
   it('show control characters as escapes', () => {

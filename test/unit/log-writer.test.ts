@@ -1,4 +1,4 @@
-/** What the broker may say to an append, or not say; the real one is in test/integration/partition-log.test.ts. */
+/** What the broker may say to an append, or not say; the real one is in test/integration/subject-log.test.ts. */
 import type { Msg } from 'nats';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { JetStreamApi } from '../../src/bus/jetstream-api.ts';

@@ -102,6 +102,11 @@ export class Journal implements QueueTarget {
     return this.settled();
   }
 
+  /** Nothing waits for a flush. */
+  get quiet(): boolean {
+    return !this.#appending && this.#entries.length === 0 && this.#unconfirmed.length === 0;
+  }
+
   /** Where the journal is once the append that is now under way is in the log, or the journal has ended. */
   settled(): Promise<Position> {
     if (!this.#appending || this.ended !== undefined) return Promise.resolve(this.position);

@@ -151,6 +151,12 @@ export class PartitionOwner {
     if (this.state === 'serving') this.machine.expire(wallMs);
   }
 
+  /** Nothing is under way here: it need not be ticked until it receives something. */
+  get quiet(): boolean {
+    const { sessions, decisions, queue } = this.machine;
+    return this.state === 'serving' && sessions.size + decisions.size === 0 && queue.idle;
+  }
+
   /** The journal is to be flushed by the caller afterwards. */
   tick(): void {
     if (!this.#isActive) return;
