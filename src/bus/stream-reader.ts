@@ -7,15 +7,18 @@
  * is not taken: the leader is asked.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { nuid, type Msg } from 'nats';
+import { nuid } from 'nats';
 import { z } from 'zod';
 import { MillraceError, messageOf } from '../core/errors.ts';
 import type { Bus } from './connection.ts';
 import { apiSchema, type JetStreamApi } from './jetstream-api.ts';
 import { writeControl } from './messages.ts';
 
-/** What one pull asks for, at most: the broker sends so much without being asked again. */
-const PULL = { messages: 5_000, bytes: 16 * 1024 * 1024 };
+/**
+ * So many messages are asked for ahead. Not so many bytes: a pull whose bytes are used up to the last one ends without a
+ * word (nats-server 2.14).
+ */
+const WINDOW_MESSAGES = 64;
 const PULL_EXPIRES_NS = 30_000_000_000;
 /** Silence after which the consumer is made anew. */
 const IDLE_MS = 2_000;
@@ -24,10 +27,6 @@ const STALL_MS = 15_000;
 const RETRY_MS = 100;
 /** One that was forgotten ends by itself. */
 const CONSUMER_IDLE_NS = 10_000_000_000;
-
-const CONFLICT = 409;
-const TIMED_OUT = 408;
-const HEARTBEAT = 100;
 
 const consumerSchema = apiSchema.extend({
   name: z.string().optional(),
@@ -51,13 +50,12 @@ type PullEnd = 'done' | 'lost' | 'empty' | { failure: unknown };
 export class StreamReader {
   readonly #bus: Bus;
   readonly #api: JetStreamApi;
-  readonly #pullSize: typeof PULL;
+  readonly #window: number;
 
-  /** `pull.bytes` must be more than the largest message. */
-  constructor(bus: Bus, api: JetStreamApi, pull = PULL) {
+  constructor(bus: Bus, api: JetStreamApi, windowMessages = WINDOW_MESSAGES) {
     this.#bus = bus;
     this.#api = api;
-    this.#pullSize = pull;
+    this.#window = windowMessages;
   }
 
   /**
@@ -131,11 +129,6 @@ export class StreamReader {
   #pull(range: Range, consumer: string): Promise<PullEnd> {
     return new Promise((resolve) => {
       const inbox = `${this.#bus.inbox}.r.${nuid.next()}`;
-      const request = writeControl({
-        batch: this.#pullSize.messages,
-        max_bytes: this.#pullSize.bytes,
-        expires: PULL_EXPIRES_NS,
-      });
       let expected = 1;
       let asked = 0;
       let ended = false;
@@ -147,7 +140,9 @@ export class StreamReader {
       };
       const idle = setTimeout(() => end('lost'), IDLE_MS);
       const ask = (): void => {
-        asked = this.#pullSize.messages;
+        const batch = this.#window - asked;
+        asked = this.#window;
+        const request = writeControl({ batch, expires: PULL_EXPIRES_NS });
         const subject = `$JS.API.CONSUMER.MSG.NEXT.${range.stream}.${consumer}`;
         try {
           this.#bus.publish(subject, request, { reply: inbox });
@@ -159,14 +154,8 @@ export class StreamReader {
         if (ended) return;
         idle.refresh();
         const place = placeOf(message.reply);
-        if (place === undefined) {
-          const status = statusOf(message);
-          if (status === 'used-up') ask();
-          else if (status === 'lost') end('lost');
-          return;
-        }
-        // From one that is missing it is read again.
-        if (place.consumerSequence !== expected) {
+        // The broker's word that the consumer is gone, or one is missing: it is read again from there.
+        if (place?.consumerSequence !== expected) {
           end('lost');
           return;
         }
@@ -183,7 +172,7 @@ export class StreamReader {
         range.next = place.sequence + 1;
         if (range.next > range.to) end('done');
         else if (place.pending === 0) end('empty');
-        else if (asked === 0) ask();
+        else if (asked <= this.#window / 2) ask();
       });
       ask();
     });
@@ -198,16 +187,6 @@ class ReadFailure extends Error {
     super('not read');
     this.reason = reason;
   }
-}
-
-/** `used-up`: the pull has ended before all its messages came, for its time or its bytes. */
-function statusOf({ headers }: Msg): 'used-up' | 'ignored' | 'lost' {
-  const { code, description = '' } = headers ?? {};
-  if (code === TIMED_OUT) return 'used-up';
-  if (code === CONFLICT && /exceeds maxbytes/i.test(description)) return 'used-up';
-  // Said after the last message of a pull with a bound in bytes, when the next one is asked for already.
-  if (code === CONFLICT && /batch completed/i.test(description)) return 'ignored';
-  return code === HEARTBEAT ? 'ignored' : 'lost';
 }
 
 /** From the reply subject of a delivery; undefined for a status. */

@@ -358,10 +358,7 @@ describe('replay', () => {
     expect(await contents(log)).toHaveLength(6);
   });
 
-  it.each([
-    ['messages', { messages: 100, bytes: 1_000_000 }],
-    ['bytes', { messages: 1_000, bytes: 9_000 }],
-  ])('asks for more, of one consumer, when the %s of a pull are used up', async (_, pull) => {
+  it('asks for more of one consumer', async () => {
     const bus = await Bus.open({ servers: broker.url, name: 'test', namespace: 'millrace' });
     closing.push(async () => bus.close());
     let consumers = 0;
@@ -372,10 +369,10 @@ describe('replay', () => {
     };
     const log = await writer();
     await fill(COUNT);
-    const reader = new StreamReader(bus, new JetStreamApi(bus), pull);
+    const reader = new StreamReader(bus, new JetStreamApi(bus), 10);
     const found: string[] = [];
     const subject = `millrace.log.journal-${partition}`;
-    await reader.read('millrace-log', subject, 1, await log.lastSequence(), (__, bytes) =>
+    await reader.read('millrace-log', subject, 1, await log.lastSequence(), (_, bytes) =>
       found.push(Buffer.from(bytes).toString()),
     );
     expect(found).toEqual(numbers(0));

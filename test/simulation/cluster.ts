@@ -70,6 +70,8 @@ export class Cluster {
   readonly partitions: number;
   faults: Pick<Plan, keyof typeof CALM> = CALM;
   nodes: Node[] = [];
+  /** Somebody takes what has no owner. */
+  retakes = true;
   /** What no run may ever do; found out while it goes on. */
   readonly violations: string[] = [];
   #nextNode = 1;
@@ -193,6 +195,7 @@ export class Cluster {
 
   /** Somebody takes it, if nobody who is awake has it; former owners who don't know that they are don't count. */
   ensureOwner(partition: number): void {
+    if (!this.retakes) return;
     const awake = this.nodes.filter(({ pausedUntilMs }) => pausedUntilMs <= this.clock.nowMs);
     const claimed = this.store.logs.get(`claims-${partition}`)?.at(-1);
     const epoch = claimed === undefined ? 0 : decodeClaim(claimed.bytes)?.epoch;

@@ -131,6 +131,7 @@ function servingOwner(cluster: Cluster, partition: number): PartitionOwner | und
 
 async function replay(cluster: Cluster, partition: number): Promise<PartitionOwner | undefined> {
   const node = cluster.addNode();
+  cluster.retakes = false;
   cluster.nodes = cluster.nodes.filter((other) => other !== node);
   // The present owner is there, and may not let go the first time.
   for (let tries = 0; tries < MAX_REPLAY_TRIES && !node.owners.has(partition); tries += 1) {
@@ -138,6 +139,7 @@ async function replay(cluster: Cluster, partition: number): Promise<PartitionOwn
     await cluster.clock.run(cluster.clock.nowMs + 1_000);
   }
   node.alive = false;
+  cluster.retakes = true;
   return node.owners.get(partition);
 }
 

@@ -45,7 +45,7 @@ interface Kept {
 
 interface Confirmation {
   queue: LogQueue;
-  then: () => void;
+  whenConfirmed: () => void;
 }
 
 const RECORD_OVERHEAD_BYTES = 64;
@@ -72,7 +72,7 @@ export class Journal implements QueueTarget {
   #flushing = false;
   #whenAppended: (() => void)[] = [];
   readonly #kept = new Map<number, Kept>();
-  #trimming: Promise<void> | undefined;
+  #trimming = false;
   #trimmed = 0;
 
   constructor(id: string, nonce: bigint, ports: JournalPorts, limits: JournalLimits) {
@@ -128,11 +128,13 @@ export class Journal implements QueueTarget {
   keep(partition: number, sequence: number | undefined): void {
     if (sequence === undefined) this.#kept.delete(partition);
     else this.#kept.set(partition, { sequence, claimBehind: undefined });
-    this.#trimming ??= this.#trim()
+    if (this.#trimming) return;
+    this.#trimming = true;
+    void this.#trim()
       // It is tried again when a partition needs less.
       .catch(() => {})
       .finally(() => {
-        this.#trimming = undefined;
+        this.#trimming = false;
       });
   }
 
@@ -141,8 +143,8 @@ export class Journal implements QueueTarget {
     if (isAwaited(record)) this.#awaited += 1;
   }
 
-  confirm(queue: LogQueue, then: () => void): void {
-    this.#unconfirmed.push({ queue, then });
+  confirm(queue: LogQueue, whenConfirmed: () => void): void {
+    this.#unconfirmed.push({ queue, whenConfirmed });
   }
 
   flushSoon(): void {
@@ -235,10 +237,10 @@ export class Journal implements QueueTarget {
   }
 
   #confirmed(confirmations: readonly Confirmation[], touched: Set<LogQueue>, nowMs: number): void {
-    for (const { queue, then } of confirmations) {
+    for (const { queue, whenConfirmed } of confirmations) {
       if (!queue.isOpen) continue;
       touched.add(queue);
-      then();
+      whenConfirmed();
     }
     for (const queue of touched) queue.settled(nowMs);
   }

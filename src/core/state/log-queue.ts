@@ -10,7 +10,7 @@ export type WhenLogged = (nowMs: number) => void;
 
 export interface QueueTarget {
   enqueue(queue: LogQueue, record: LogRecord, whenLogged: WhenLogged | undefined): void;
-  confirm(queue: LogQueue, then: () => void): void;
+  confirm(queue: LogQueue, whenConfirmed: () => void): void;
 }
 
 export class LogQueue {
@@ -58,9 +58,9 @@ export class LogQueue {
     this.target.enqueue(this, record, whenLogged);
   }
 
-  /** Calls `then` once it is certain that this is the owner, and was when this was called. */
-  confirm(then: () => void): void {
-    this.target?.confirm(this, then);
+  /** Calls `whenConfirmed` once it is certain that this is the owner, and was when this was called. */
+  confirm(whenConfirmed: () => void): void {
+    this.target?.confirm(this, whenConfirmed);
   }
 
   /** A record of the transaction is not in the log yet. */
