@@ -14,6 +14,7 @@ export interface Mutant {
 
 const PARTITION = 'src/core/state/partition.ts';
 const OWNER = 'src/core/state/owner.ts';
+const JOURNAL = 'src/core/state/journal.ts';
 const SESSIONS = 'src/core/state/sessions.ts';
 const DECISIONS = 'src/core/state/decisions.ts';
 const TRANSACTION = 'src/core/state/transaction.ts';
@@ -105,14 +106,14 @@ export const MUTANTS: readonly Mutant[] = [
   {
     bug: 'a gap in the log is not noticed',
     file: OWNER,
-    from: 'if (previousCrc !== this.#lastCrc) {',
-    to: 'if (previousCrc < 0) {',
+    from: 'if (append.index !== position.index + 1)',
+    to: 'if (append.index < 0)',
   },
   {
     bug: 'any owner confirms',
-    file: OWNER,
-    from: 'if (last === asked || last === this.sequence)',
-    to: 'if (last > 0 || asked > 0)',
+    file: JOURNAL,
+    from: 'if (last >= asked && last <= this.position.sequence) {',
+    to: 'if (last >= 0 || asked >= 0) {',
   },
   {
     bug: 'vote before what it depends on has committed',
@@ -198,14 +199,44 @@ export const MUTANTS: readonly Mutant[] = [
   {
     bug: 'a snapshot claims more than it has',
     file: OWNER,
-    from: 'this.#snapshot = { ...written, covers, crc };',
-    to: 'this.#snapshot = { ...written, covers: this.sequence, crc: this.#lastCrc }; void covers; void crc;',
+    from: 'await this.#writeClaim({ epoch, snapshot, segments: [{ journal, epoch, from }] });',
+    to: 'await this.#writeClaim({ epoch, snapshot, segments: [{ journal, epoch, from: this.#journal.position }] }); void from;',
   },
   {
     bug: 'an append that was refused counts',
+    file: JOURNAL,
+    from: 'this.end((error as Error).message);\n      return;\n    }\n    this.#appending',
+    to: 'void error;\n    }\n    this.#appending',
+  },
+  {
+    bug: 'taken over without a seal',
     file: OWNER,
-    from: 'this.end((error as Error).message);\n    }\n  }\n\n  async #confirm()',
-    to: 'this.#appending = false; this.machine.appended(this.#ports.now()); void error;\n    }\n  }\n\n  async #confirm()',
+    from: 'if (sealing) return this.#ports.seal(journal);',
+    to: 'void sealing;',
+  },
+  {
+    bug: 'a seal is not heeded by the next one to seal',
+    file: JOURNAL,
+    from: 'if (last.seal) return last.position;',
+    to: '',
+  },
+  {
+    bug: 'a journal is trimmed although a claim needs it',
+    file: JOURNAL,
+    from: 'const sequence = Math.min(this.position.sequence, ...needed);',
+    to: 'const { sequence } = this.position; void needed;',
+  },
+  {
+    bug: 'a journal is emptied although a claim names it',
+    file: JOURNAL,
+    from: 'if (claim !== undefined && neededFrom(claim, id) !== undefined) return;',
+    to: 'if (claim === undefined || neededFrom(claim, id) === -1) return;',
+  },
+  {
+    bug: 'a segment is closed before its last append',
+    file: OWNER,
+    from: 'const to = await this.#journal.detach(this.machine.queue);',
+    to: 'const to = this.#journal.position; void this.#journal.detach(this.machine.queue);',
   },
 ];
 

@@ -89,16 +89,14 @@ export class Journal implements QueueTarget {
   }
 
   /**
-   * What the partition has enqueued is still written, because what another partition wrote may follow from it; nobody is
-   * told. Resolves with the place up to which something of it was written; never rejects.
+   * What the partition has enqueued and is not under way yet is dropped: nobody was told of it (I2). Resolves with the
+   * place up to which something of it was written; never rejects.
    */
-  async detach(queue: LogQueue): Promise<Position> {
+  detach(queue: LogQueue): Promise<Position> {
     queue.close();
     this.#members.delete(queue);
-    while (this.#entries.some((entry) => entry.queue === queue)) {
-      await this.settled();
-      this.flush(true);
-    }
+    this.#entries = this.#entries.filter((entry) => entry.queue !== queue);
+    this.#awaited = this.#entries.filter(({ record }) => isAwaited(record)).length;
     return this.settled();
   }
 
