@@ -42,6 +42,6 @@ export function readControl<Message>(
   }
 }
 
-export function writeControl(message: object): Uint8Array {
+export function writeControl(message: object): Buffer {
   return Buffer.from(JSON.stringify(message));
 }

@@ -67,6 +67,7 @@ export class Cluster {
   #hosting = false;
   #owners: Map<number, string> | undefined;
   #soon: NodeJS.Immediate | undefined;
+  #said: Buffer | undefined;
   readonly #sinceMs = performance.now();
 
   constructor(bus: Bus, settings: Settings, self: ClusterSelf, events: ClusterEvents) {
@@ -79,6 +80,8 @@ export class Cluster {
     this.#leaveSubject = subjects.stateLeave;
     this.#subscriptions = [
       bus.subscribe(this.#beatSubject, ({ data }) => {
+        // Its own comes back, too.
+        if (this.#said?.equals(data) === true) return;
         const beat = readControl(beatSchema, data);
         if (beat !== undefined && beat.id !== self.id) this.#onBeat(beat);
       }),
@@ -193,7 +196,8 @@ export class Cluster {
     if (!this.#bus.up) return;
     const { id, capacity } = this.#self;
     const beat: Beat = { id, capacity, hosting: this.#hosting, owned: this.#self.owned() };
-    this.#bus.publish(this.#beatSubject, writeControl(beat));
+    this.#said = writeControl(beat);
+    this.#bus.publish(this.#beatSubject, this.#said);
   }
 
   #onBeat(beat: Beat): void {

@@ -42,7 +42,7 @@ const TURN_MS = 400;
 const RETRY_MS = 250;
 const TICK_MS = 25;
 /** One in so many beats the table is read without a reason. */
-const QUIET_BEATS = 4;
+const QUIET_BEATS = 10;
 /** How often each partition looks for answers that need not be kept any longer. */
 const EXPIRE_MS = 1_000;
 /** Others have had time to take a partition over that nobody has taken for so long. */
@@ -90,7 +90,7 @@ export class Hosting {
       setInterval(() => this.#reconcileIfDue(), settings.ownerBeatMs),
       setInterval(() => {
         for (const owner of this.owners.values()) owner.expire(Date.now());
-        this.#keepTicking();
+        if (!this.#quiet) this.#keepTicking();
       }, EXPIRE_MS),
     ];
   }
@@ -122,7 +122,7 @@ export class Hosting {
     if (this.#closed) return;
     this.#ticking ??= setInterval(() => {
       this.#tick();
-      if (![...this.owners.values(), this.#journals].every(({ quiet }) => quiet)) return;
+      if (!this.#quiet) return;
       clearInterval(this.#ticking);
       this.#ticking = undefined;
     }, TICK_MS);
@@ -182,6 +182,10 @@ export class Hosting {
     await Promise.all([...this.owners.values()].map(async (owner) => this.#letGo(owner)));
     clearInterval(ticking);
     await this.#journals.close();
+  }
+
+  get #quiet(): boolean {
+    return this.#journals.quiet && [...this.owners.values()].every(({ quiet }) => quiet);
   }
 
   #tick(): void {
