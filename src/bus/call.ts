@@ -15,6 +15,8 @@ export interface CallRequest {
   /** May the call run again when its worker dies? */
   retry: boolean;
   signal?: AbortSignal | undefined;
+  /** The worker that had best run it; another one where that one doesn't have the function, or is not there. */
+  near?: string | undefined;
 }
 
 export interface CallAnswer {
@@ -42,6 +44,7 @@ export interface Call extends OutgoingCall {
   asked: boolean;
   /** Workers that did not have the function any more when it reached them. */
   misses: number;
+  readonly near: string | undefined;
   /** Stops listening to the caller's signal. */
   unwatch: (() => void) | undefined;
 }
@@ -72,6 +75,7 @@ export function newCall(
     suspect: false,
     asked: false,
     misses: 0,
+    near: request.near,
     unwatch: undefined,
   };
 }

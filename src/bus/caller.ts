@@ -146,14 +146,18 @@ export class Caller {
   }
 
   #route(call: Call, except?: string): void {
-    const workerId = this.#bus.up
-      ? this.members.directory.pick(call.functionName, this.#random, except)
-      : undefined;
+    const workerId = this.#bus.up ? this.#pick(call, except) : undefined;
     if (workerId === undefined) {
       this.#hold(call);
       return;
     }
     this.#enqueue(call, workerId);
+  }
+
+  #pick({ functionName, near }: Call, except: string | undefined): string | undefined {
+    const { directory } = this.members;
+    if (near !== undefined && near !== except && directory.runs(near, functionName)) return near;
+    return directory.pick(functionName, this.#random, except);
   }
 
   #enqueue(call: Call, workerId: string): void {

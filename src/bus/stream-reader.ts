@@ -153,7 +153,7 @@ export class StreamReader {
       const messages = this.#bus.subscribe(inbox, (message) => {
         if (ended) return;
         idle.refresh();
-        const place = placeOf(message.reply);
+        const place = deliveredAs(message.reply);
         // The broker's word that the consumer is gone, or one is missing: it is read again from there.
         if (place?.consumerSequence !== expected) {
           end('lost');
@@ -190,9 +190,9 @@ class ReadFailure extends Error {
 }
 
 /** From the reply subject of a delivery; undefined for a status. */
-function placeOf(
+export function deliveredAs(
   reply: string | undefined,
-): { sequence: number; consumerSequence: number; pending: number } | undefined {
+): { sequence: number; consumerSequence: number; time: Date; pending: number } | undefined {
   const tokens = (reply ?? '').split('.');
   if (tokens[0] !== '$JS' || tokens[1] !== 'ACK') return undefined;
   // With a domain and an account's hash before the stream's name, and then a token more at the end.
@@ -200,6 +200,8 @@ function placeOf(
   return {
     sequence: Number(tokens[at]),
     consumerSequence: Number(tokens[at + 1]),
+    // Nanoseconds.
+    time: new Date(Number((tokens[at + 2] ?? '0').slice(0, -6))),
     pending: Number(tokens[at + 3]),
   };
 }

@@ -102,6 +102,11 @@ export class Directory {
     return missed;
   }
 
+  /** Is it there, not silent nor leaving, and has it the function? */
+  runs(id: string, functionName: string): boolean {
+    return this.candidatesFor(functionName).heard.includes(id);
+  }
+
   /** All that have the function, running or draining. */
   workersOf(functionName: string): WorkerRecord[] {
     return this.workers().filter((worker) => worker.functions.includes(functionName));

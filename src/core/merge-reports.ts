@@ -6,7 +6,11 @@ export function inspectedWorker(report: WorkerReport): InspectedWorker {
   return { ...report, functions: report.functions.map(({ name }) => name) };
 }
 
-export function mergeFunctions(reports: readonly WorkerReport[]): InspectedFunction[] {
+/** `deadLetters`: by function. */
+export function mergeFunctions(
+  reports: readonly WorkerReport[],
+  deadLetters: ReadonlyMap<string, number> = new Map(),
+): InspectedFunction[] {
   const byName = new Map<string, FunctionReport[]>();
   for (const report of reports.flatMap(({ functions }) => functions)) {
     const same = byName.get(report.name);
@@ -14,11 +18,11 @@ export function mergeFunctions(reports: readonly WorkerReport[]): InspectedFunct
     else same.push(report);
   }
   return [...byName.values()]
-    .map(mergeOne)
+    .map((same) => ({ ...mergeOne(same), deadLetters: deadLetters.get(same[0]?.name ?? '') ?? 0 }))
     .sort((left, right) => (left.name < right.name ? -1 : 1));
 }
 
-function mergeOne(reports: FunctionReport[]): InspectedFunction {
+function mergeOne(reports: FunctionReport[]): Omit<InspectedFunction, 'deadLetters'> {
   const versions = countBy(reports.map(({ version }) => version));
   const [version = ''] = Object.keys(versions).sort(
     (left, right) => (versions[right] ?? 0) - (versions[left] ?? 0),
@@ -45,8 +49,7 @@ function mergeOne(reports: FunctionReport[]): InspectedFunction {
     calls: sum(({ calls }) => calls),
     errors: sum(({ errors }) => errors),
     refused: sum(({ refused }) => refused),
-    pending: sum(({ running, queued }) => running + queued),
-    deadLetters: 0,
+    pending: sum(({ running, queued }) => running + queued) + sum(({ waiting }) => waiting),
     subjects,
     latencyMs: {
       p50: roundMs(latency.percentileMs(0.5)),

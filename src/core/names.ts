@@ -104,6 +104,19 @@ export function subjectsOverlap(a: string, b: string): boolean {
   return left.length === right.length;
 }
 
+/** Does `pattern` match everything that `other` does? Both must be legal. */
+export function subjectCovers(pattern: string, other: string): boolean {
+  const wide = pattern.split('.');
+  const narrow = other.split('.');
+  for (const [index, token] of wide.entries()) {
+    if (token === '>') return narrow.length > index;
+    const given = narrow[index];
+    if (given === undefined || given === '>') return false;
+    if (token !== '*' && token !== given) return false;
+  }
+  return wide.length === narrow.length;
+}
+
 /** Throws "The <what> <value> <reason>." when there is a reason. */
 function refuse(what: string, value: unknown, reason: string | undefined, code: NameErrorCode) {
   if (reason !== undefined) throw new MillraceError(code, `The ${what} ${quote(value)} ${reason}.`);

@@ -16,6 +16,8 @@ export const functionReportSchema = z.object({
   running: count,
   queued: count,
   abandoned: count,
+  /** Durable events that wait, of a function whose events this worker dispatches. */
+  waiting: count,
   /**
    * Calls by the subject that they came in on; at most 256, the rest under `…`. Pairs: a subject may be called as no
    * key of an object from outside may be, such as `__proto__`.
@@ -61,7 +63,7 @@ export interface InspectedFunction {
   errors: number;
   /** Refused because the function was full. */
   refused: number;
-  /** Running or waiting now. */
+  /** Running or waiting now, durable events in their streams included. */
   pending: number;
   deadLetters: number;
   /** Calls by the subject that they came in on. Without a prototype: any subject can be a key. */

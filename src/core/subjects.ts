@@ -33,6 +33,10 @@ export interface Subjects {
   stateReport(workerId: string): string;
   /** Messages of transactions for one worker; `what` is the phase: prepare, vote, commit, abort, outcome, access. */
   tx(what: string, workerId: string): string;
+  /** A function's dead letters: captured by a stream of the platform's own. */
+  dead(functionName: string): string;
+  /** Dead letters that are to be handled again: likewise. */
+  replay(functionName: string): string;
   inspect(what: string): string;
   /** Says which question is being answered: its reply subject. */
   readonly inspecting: string;
@@ -68,6 +72,8 @@ export function subjectsOf(namespace: string): Subjects {
     stateAsk: (workerId) => `${namespace}.state.ask.${workerId}`,
     stateReport: (workerId) => `${namespace}.state.report.${workerId}`,
     tx: (what, workerId) => `${namespace}.tx.${what}.${workerId}`,
+    dead: (functionName) => `${namespace}.dead.${functionName}`,
+    replay: (functionName) => `${namespace}.replay.${functionName}`,
     inspect: (what) => `${namespace}.inspect.${what}`,
     inspecting: `${namespace}.inspecting`,
     // A dot keeps it apart from the group of any function.

@@ -2,7 +2,7 @@ import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { MillraceError } from '../core/errors.ts';
 import { assertFunctionName, quote } from '../core/names.ts';
 import type { CallDataOf, ReturnOf, FunctionDefinition, FunctionOptions } from './definition.ts';
-import { checkOptions, DEFAULT_TIMEOUT_MS } from './options.ts';
+import { checkOptions, DEFAULT_RETRIES, DEFAULT_TIMEOUT_MS } from './options.ts';
 import { FUNCTION_BRAND, isFunctionReference, type FunctionSlot } from './reference.ts';
 import { callerOf } from './stack.ts';
 
@@ -63,10 +63,18 @@ export function defineFunction(
     output: options.output,
     key,
     balance: options.balance ?? 'random',
+    from: options.from ?? 'now',
+    retries: Object.freeze({ ...DEFAULT_RETRIES, ...withoutUndefined(options.retries) }),
     timeoutMs: options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
     handler,
   };
   return Object.freeze(made);
+}
+
+/** An option that is undefined counts as left out. */
+function withoutUndefined<Given extends object>(given: Given | undefined): Partial<Given> {
+  const entries = Object.entries(given ?? {}).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(entries) as Partial<Given>;
 }
 
 /** The one thing about a definition that is not known when it is made. */

@@ -8,6 +8,12 @@ export type Delivery = 'durable' | 'ephemeral';
 /** How a worker is chosen for a call without a key. */
 export type Balance = 'random' | 'round-robin' | 'weighted' | 'least-loaded';
 
+export interface Retries {
+  maxAttempts: number;
+  minDelayMs: number;
+  maxDelayMs: number;
+}
+
 type Schema = StandardSchemaV1;
 
 /** The type of `event.data`. */
@@ -47,6 +53,15 @@ export interface FunctionOptions<
   key?: (event: FunctionEvent<DataOf<Input>>) => string;
   /** Default `'random'`, the only one in this version. */
   balance?: Balance;
+  /** Which events a durable function that is new begins with: those from now on (default), or all that its stream still has. */
+  from?: 'now' | 'start';
+  /**
+   * When a durable event runs again after its handler has thrown, and how often: `maxAttempts` 1 to 1,000 (default 8), then it
+   * goes to the dead letters; delays in milliseconds, doubled each time from `minDelayMs` (default 500) to `maxDelayMs` (default
+   * 60,000), of which up to half is left to chance. An error with `retryable: false` is not tried again, one with
+   * `retryAfterMs` after that time.
+   */
+  retries?: Partial<Retries>;
   /** How long one run may take, in milliseconds: 1 to 86,400,000 (a day), default 30,000. */
   timeoutMs?: number;
   /**
@@ -73,6 +88,8 @@ export interface FunctionDefinition<Input = unknown, Output = unknown> extends F
   /** `event.data` must have been validated by `input`. */
   readonly key: ((event: FunctionEvent) => string) | undefined;
   readonly balance: Balance;
+  readonly from: 'now' | 'start';
+  readonly retries: Readonly<Retries>;
   /** In milliseconds. */
   readonly timeoutMs: number;
   /** `event.data` must have been validated by `input`; the result has yet to be, by `output`. */

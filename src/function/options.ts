@@ -11,6 +11,10 @@ export const DEFAULT_TIMEOUT_MS = 30_000;
 export const MAX_TIMEOUT_MS = 86_400_000;
 export const MAX_DESCRIPTION_CHARACTERS = 1_000;
 export const MAX_SUBJECTS = 64;
+export const MAX_ATTEMPTS = 1_000;
+
+/** A durable event that fails runs again after half a second at first, then after twice as long each time. */
+export const DEFAULT_RETRIES = { maxAttempts: 8, minDelayMs: 500, maxDelayMs: 60_000 } as const;
 
 type Check = (value: unknown) => string | undefined;
 
@@ -39,8 +43,31 @@ const CHECKS: Readonly<Record<string, Check>> = {
     typeof ms === 'number' && Number.isInteger(ms) && ms >= 1 && ms <= MAX_TIMEOUT_MS
       ? undefined
       : `must be an integer from 1 to ${MAX_TIMEOUT_MS} (milliseconds, at most a day)`,
+  from: oneOf(['now', 'start']),
+  retries: checkRetries,
   handler: checkFunction,
 };
+
+function checkRetries(given: unknown): string | undefined {
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
+    return 'must be { maxAttempts, minDelayMs, maxDelayMs }, each of them optional';
+  }
+  const retries = given as Record<string, unknown>;
+  const most = {
+    maxAttempts: MAX_ATTEMPTS,
+    minDelayMs: MAX_TIMEOUT_MS,
+    maxDelayMs: MAX_TIMEOUT_MS,
+  };
+  for (const [name, value] of Object.entries(retries)) {
+    if (!Object.hasOwn(most, name)) return `has no option ${quote(name)}`;
+    const max = most[name as keyof typeof most];
+    const legal = Number.isInteger(value) && Number(value) >= 1 && Number(value) <= max;
+    if (value !== undefined && !legal)
+      return `has ${name}, which must be an integer from 1 to ${max}`;
+  }
+  const { minDelayMs, maxDelayMs } = { ...DEFAULT_RETRIES, ...retries };
+  return minDelayMs <= maxDelayMs ? undefined : 'has minDelayMs above maxDelayMs';
+}
 
 function checkFunction(value: unknown): string | undefined {
   return typeof value === 'function' ? undefined : 'must be a function';

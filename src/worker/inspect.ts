@@ -43,6 +43,8 @@ export interface InspectedSelf {
   readonly report: () => WorkerReport;
   /** Undefined where there is no state. */
   readonly state: () => StateQuestions | undefined;
+  /** By function. */
+  readonly deadLetters: () => Promise<ReadonlyMap<string, number>>;
 }
 
 export class Inspector {
@@ -53,6 +55,7 @@ export class Inspector {
   readonly #workerId: string;
   readonly #report: InspectedSelf['report'];
   readonly #state: InspectedSelf['state'];
+  readonly #deadLetters: InspectedSelf['deadLetters'];
   /** Reply subject → when it is this worker's turn. */
   readonly #waiting = new Map<string, NodeJS.Timeout>();
   readonly #startedAtMs = performance.now();
@@ -60,7 +63,10 @@ export class Inspector {
   readonly #reports: Subscription;
   readonly #whats: Record<string, (payload: Uint8Array) => Promise<object>> = {
     workers: async () => ({ workers: await this.#workers() }),
-    functions: async () => ({ functions: mergeFunctions((await this.#askAll()).reports) }),
+    functions: async () => {
+      const [{ reports }, deadLetters] = await Promise.all([this.#askAll(), this.#deadLetters()]);
+      return { functions: mergeFunctions(reports, deadLetters) };
+    },
     partitions: async () => {
       const { partitions } = this.#stateQuestions();
       return { partitions: mergePartitions(await this.#stateReports(), partitions) };
@@ -75,7 +81,7 @@ export class Inspector {
     settings: Settings,
     members: Members,
     workerId: string,
-    { report, state }: InspectedSelf,
+    { report, state, deadLetters }: InspectedSelf,
   ) {
     this.#bus = bus;
     this.#settings = settings;
@@ -84,6 +90,7 @@ export class Inspector {
     this.#workerId = workerId;
     this.#report = report;
     this.#state = state;
+    this.#deadLetters = deadLetters;
     this.#reports = bus.subscribe(this.#subjects.workerReport(workerId), ({ reply }) =>
       bus.answer(reply, writeControl(report())),
     );

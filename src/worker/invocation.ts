@@ -4,6 +4,7 @@ import type { PreparedEvent } from '../bus/publisher.ts';
 import { asCallError } from '../bus/call-errors.ts';
 import { MillraceError } from '../core/errors.ts';
 import type { Age } from '../core/state/age.ts';
+import type { DeliveryHeader } from '../delivery/outcome.ts';
 import type { Attempt } from '../state/attempt.ts';
 import type { Joinable } from '../state/join.ts';
 import type { ContentType, Encoded, EncodedBody } from '../core/payload.ts';
@@ -32,8 +33,13 @@ export interface Incoming {
   joined?: Joinable | undefined;
   /** How long the requester waits, in milliseconds from now; undefined for an event that nobody waits for. */
   timeoutMs: number | undefined;
+  /** When the stream stored it; undefined for what comes without a stream. */
+  time?: Date;
+  /** Of a durable event: how it is settled. */
+  delivery?: DeliveryHeader;
   answer(encoded: Encoded): void;
-  fail(error: MillraceError): void;
+  /** `thrown`: by the handler, or what its schema or its timeout says; absent where the platform failed. */
+  fail(error: MillraceError, thrown?: unknown): void;
 }
 
 /** How many events one invocation may emit, and how many bytes their payloads may have together: all are held in memory. */
@@ -214,6 +220,6 @@ function asEmitError(thrown: unknown): unknown {
 }
 
 export function eventOf(incoming: Incoming, data: unknown): FunctionEvent {
-  const { eventId: id, subject, headers, attempt } = incoming;
-  return { id, subject, data, headers, time: new Date(), attempt };
+  const { eventId: id, subject, headers, attempt, time = new Date() } = incoming;
+  return { id, subject, data, headers, time, attempt };
 }

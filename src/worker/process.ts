@@ -7,7 +7,6 @@
 import { resolve } from 'node:path';
 import type { Logger } from 'pino';
 import { openBus, type ConnectOptions } from '../client/client.ts';
-import { MillraceError } from '../core/errors.ts';
 import { releaseBundler } from '../function/bundle.ts';
 import { loadFunctions, type LoadedFunctions } from '../function/load.ts';
 import { createLogger, logProblem } from './logger.ts';
@@ -105,20 +104,11 @@ function endOfProcess(log: Logger): Promise<EndCause> {
 }
 
 async function loadChecked(directory: string, namespace: string): Promise<LoadedFunctions> {
-  const loaded = await loadFunctions({
+  return loadFunctions({
     directory: resolve(directory),
     buildDirectory: resolve(BUILD_DIRECTORY),
     namespace,
   });
-  for (const { definition, file, name } of loaded.functions) {
-    if (definition.delivery === 'durable' && definition.on.length > 0) {
-      throw new MillraceError(
-        'NOT_SUPPORTED',
-        `${file}: the function ${name} wants durable delivery, which is not built yet; set delivery: 'ephemeral'.`,
-      );
-    }
-  }
-  return loaded;
 }
 
 /** Reloads on the parent's word. A set of functions that does not load changes nothing. */

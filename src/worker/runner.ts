@@ -12,11 +12,13 @@
  *       its writes if the handler threw, before the answer. A transaction that is refused is run again, unseen.
  */
 import { Admission } from '../core/admission.ts';
+import { markerKey, settle } from '../core/delivery/marker.ts';
 import { MillraceError } from '../core/errors.ts';
-import { decodePayload, encodePayload, type Encoded } from '../core/payload.ts';
+import { ContentType, decodePayload, encodePayload, type Encoded } from '../core/payload.ts';
 import type { PreparedEvent } from '../bus/publisher.ts';
 import type { Settings } from '../core/settings.ts';
 import type { Failure } from '../core/state/transaction.ts';
+import type { DeliveryHeader } from '../delivery/outcome.ts';
 import type { Context, InvocationInfo } from '../function/context.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import { validate, type Validation } from '../function/schema.ts';
@@ -36,6 +38,9 @@ import {
 import { isUnexpected, logThrown } from './log-thrown.ts';
 import { answerToKeep, waitBeforeRun } from './run-again.ts';
 import type { FunctionStats } from './stats.ts';
+
+/** What a handler of an event answers. */
+const NOTHING: Encoded = { type: ContentType.empty, body: '' };
 
 export interface RunnerHost extends InvocationHost {
   readonly workerId: string;
@@ -102,7 +107,8 @@ export class FunctionRunner {
   /** Answers with `error` now, whatever the handler does later. */
   giveUp(invocation: Invocation, error: MillraceError): void {
     invocation.abort(error);
-    this.#fail(invocation, error);
+    const own = invocation.running && error.code === 'TIMEOUT';
+    this.#fail(invocation, error, own ? error : undefined);
     invocation.attempt?.transaction.abandon();
     if (!invocation.running) {
       this.#admission.forget();
@@ -132,8 +138,10 @@ export class FunctionRunner {
   }
 
   #run(invocation: Invocation): void {
+    const { delivery } = invocation.incoming;
     try {
-      if (!this.#mayBeKnown(invocation)) this.#decode(invocation);
+      if (delivery?.again === true) this.#unlessSettled(invocation, delivery);
+      else if (!this.#mayBeKnown(invocation)) this.#decode(invocation);
       else
         this.#then(
           invocation,
@@ -210,11 +218,14 @@ export class FunctionRunner {
   }
 
   #finish(invocation: Invocation, value: unknown): void {
-    const encoded = this.#encodeResult(invocation, value);
     const { attempt, emits, settled } = invocation;
-    const { joined } = invocation.incoming;
+    const { joined, delivery } = invocation.incoming;
+    // Nobody waits for what a handler makes of an event.
+    const encoded = delivery === undefined ? this.#encodeResult(invocation, value) : NOTHING;
     if (settled) this.#succeed(invocation, encoded);
-    else if (joined !== undefined) {
+    else if (delivery !== undefined && (emits.length > 0 || attempt?.wrote === true)) {
+      this.#settleEvent(invocation, delivery);
+    } else if (joined !== undefined) {
       // The transaction is its caller's to commit.
       const taken = Promise.all(emits.map(async (emit) => joined.emit(emit)));
       this.#then(invocation, taken, () => this.#succeed(invocation, encoded));
@@ -232,6 +243,30 @@ export class FunctionRunner {
         this.#succeed(invocation, encoded),
       );
     }
+  }
+
+  /** D1: the marker is part of the transaction; one that finds the event marked leaves nothing. */
+  #settleEvent(invocation: Invocation, delivery: DeliveryHeader): void {
+    const attempt = this.#attempt(invocation);
+    attempt.over();
+    const key = markerKey(this.loaded.name, delivery);
+    this.#then(invocation, attempt.read(key, true), (value) => {
+      const marker = settle(value, delivery);
+      if (marker === undefined) attempt.forgetWrites();
+      else attempt.write(key, marker);
+      const emits = marker === undefined ? [] : invocation.emits.map((emit) => encodeEmit(emit));
+      this.#then(invocation, attempt.commit(emits), () => this.#succeed(invocation, NOTHING));
+    });
+  }
+
+  /** It may have run before. */
+  #unlessSettled(invocation: Invocation, delivery: DeliveryHeader): void {
+    const attempt = this.#attempt(invocation);
+    const marker = attempt.read(markerKey(this.loaded.name, delivery), true);
+    this.#then(invocation, marker, (value) => {
+      if (settle(value, delivery) !== undefined) this.#decode(invocation);
+      else this.#then(invocation, attempt.commit([]), () => this.#succeed(invocation, NOTHING));
+    });
   }
 
   /** In the same transaction as its effects: a repeated request gets this answer, whichever worker it reaches. */
@@ -349,7 +384,7 @@ export class FunctionRunner {
 
   #failed(invocation: Invocation, error: MillraceError, thrown: unknown): void {
     this.#endAttempt(invocation);
-    if (!invocation.settled) this.#fail(invocation, error);
+    if (!invocation.settled) this.#fail(invocation, error, thrown ?? error);
     this.#logFailure(invocation, error, thrown);
     this.#ended(invocation);
   }
@@ -363,7 +398,10 @@ export class FunctionRunner {
       : waitBeforeRun(invocation, failure, maxTransactionAttempts);
     if (waitMs === undefined) {
       const error = refusalFor(failure, this.loaded.name, invocation.runs);
-      this.#failed(invocation, error, error);
+      this.#endAttempt(invocation);
+      if (!invocation.settled) this.#fail(invocation, error);
+      this.#logFailure(invocation, error, error);
+      this.#ended(invocation);
       return;
     }
     invocation.beginAgain();
@@ -382,10 +420,10 @@ export class FunctionRunner {
     logThrown(this.#host.log, unexpected ? 'error' : 'debug', facts, thrown, message);
   }
 
-  #fail(invocation: Invocation, error: MillraceError): void {
+  #fail(invocation: Invocation, error: MillraceError, thrown?: unknown): void {
     this.#settle(invocation);
     this.#stats.failed(error.message);
-    this.#deliver(() => invocation.incoming.fail(error));
+    this.#deliver(() => invocation.incoming.fail(error, thrown));
   }
 
   /** R4: an answer that cannot leave must not leave its slot taken. */

@@ -45,7 +45,8 @@ export class FunctionSubscriptions {
   #neededBy(functions: readonly LoadedFunction[]): Map<string, { name: string; subject: string }> {
     const needed = new Map<string, { name: string; subject: string }>();
     for (const { name, definition } of functions) {
-      for (const subject of [this.#subjects.fn(name), ...definition.on]) {
+      const own = definition.delivery === 'ephemeral' ? definition.on : [];
+      for (const subject of [this.#subjects.fn(name), ...own]) {
         needed.set(`${name} ${subject}`, { name, subject });
       }
     }

@@ -21,6 +21,7 @@ import type { FunctionReport, WorkerReport } from '../core/report.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import type { LoadedFunction } from '../function/load.ts';
+import { Deliveries } from '../delivery/deliveries.ts';
 import { nameOf } from '../function/reference.ts';
 import {
   decodeRef,
@@ -33,6 +34,7 @@ import { StateQuestions } from '../state/questions.ts';
 import { StateService } from '../state/service.ts';
 import type { Transactions } from '../state/transactions.ts';
 import { Announcer } from './announcer.ts';
+import { unwrapped } from './delivered.ts';
 import { Discovery, type DiscoveredFunction } from './discovery.ts';
 import { Inspector } from './inspect.ts';
 import type { Incoming, Invocation } from './invocation.ts';
@@ -82,7 +84,7 @@ export class Worker {
   #next: ReadonlyMap<string, FunctionRunner> | undefined;
   #sweep: NodeJS.Timeout | undefined;
   /** Opened with the first functions; undefined where the broker has no JetStream. */
-  #state: { service: StateService; questions: StateQuestions } | undefined;
+  #state: { service: StateService; questions: StateQuestions; deliveries: Deliveries } | undefined;
   #opened: Promise<void> | undefined;
   #draining: Promise<boolean> | undefined;
   #offering: Promise<void> = Promise.resolve();
@@ -110,6 +112,7 @@ export class Worker {
     this.#inspector = new Inspector(bus, settings, members, this.id, {
       report: () => this.#report(),
       state: () => this.#state?.questions,
+      deadLetters: async () => (await this.#state?.deliveries.deadLetters()) ?? new Map(),
     });
     this.#discovery = new Discovery(bus, {
       name: settings.namespace,
@@ -137,6 +140,7 @@ export class Worker {
     if (this.#draining !== undefined) return;
     this.#opened ??= this.#openState();
     await this.#opened;
+    await this.#register(functions);
     const runners = new Map<string, FunctionRunner>();
     for (const loaded of functions) {
       const before = this.#runners.get(loaded.name);
@@ -160,6 +164,22 @@ export class Worker {
     await unlessDown(this.#bus.flush());
   }
 
+  /** Their events are captured before anybody can know of the functions. */
+  async #register(functions: readonly LoadedFunction[]): Promise<void> {
+    if (this.#state !== undefined) {
+      await this.#state.deliveries.register(functions);
+      return;
+    }
+    const durable = functions.find(
+      ({ definition: { on, delivery } }) => delivery === 'durable' && on.length > 0,
+    );
+    if (durable === undefined) return;
+    throw new MillraceError(
+      'NOT_SUPPORTED',
+      `The function ${durable.name} wants durable delivery, but the NATS server has no JetStream; set delivery: 'ephemeral'.`,
+    );
+  }
+
   #loaded(): LoadedFunction[] {
     return [...this.#runners.values()].map(({ loaded }) => loaded);
   }
@@ -171,7 +191,9 @@ export class Worker {
     try {
       const service = await StateService.open({ bus, settings, log, workerId, publisher });
       const questions = new StateQuestions(bus, settings, workerId, service);
-      this.#state = { service, questions };
+      const caller = this.#caller;
+      const deliveries = await Deliveries.open({ bus, settings, log, workerId, caller, service });
+      this.#state = { service, questions, deliveries };
       service.start();
     } catch (error) {
       if (!bus.up || bus.epoch !== epoch) {
@@ -195,6 +217,7 @@ export class Worker {
   async #drain(): Promise<boolean> {
     await unlessDown(this.#offering);
     this.#announcer.draining();
+    await this.#state?.deliveries.close(this.#settings.handoverMs);
     this.#state?.service.leave();
     this.#inspector.stopAnswering();
     this.#discovery.close();
@@ -338,7 +361,8 @@ export class Worker {
     );
   }
 
-  #deliver(functionName: string, incoming: Incoming): void {
+  #deliver(functionName: string, received: Incoming): void {
+    let incoming = received;
     const runner = this.#runners.get(functionName) ?? this.#next?.get(functionName);
     if (runner === undefined) {
       incoming.fail(
@@ -346,6 +370,8 @@ export class Worker {
       );
       return;
     }
+    const { version } = runner.loaded;
+    incoming = unwrapped(incoming, { version, worker: this.id });
     incoming.joined = this.#joinedBy(incoming, performance.now() + (incoming.timeoutMs ?? 0));
     this.#sweep ??= setInterval(() => this.#onSweep(), this.#settings.sweepIntervalMs);
     runner.accept(incoming);
@@ -392,6 +418,7 @@ export class Worker {
       running,
       queued,
       abandoned: stats.abandoned,
+      waiting: this.#state?.deliveries.waitingOf(loaded.name) ?? 0,
       subjects: stats.subjects(),
       latency: stats.latency.toSparse(),
     };

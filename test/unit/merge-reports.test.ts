@@ -21,6 +21,7 @@ const functionReport = (name: string, more: Partial<FunctionReport> = {}): Funct
   running: 0,
   queued: 0,
   abandoned: 0,
+  waiting: 0,
   subjects: [],
   latency: [],
   ...more,

@@ -1,0 +1,205 @@
+/**
+ * The streams that hold durable events: those that capture a function's subjects already, and the platform's own for all
+ * others. And the stream of dead letters, and of those that are to be handled again.
+ */
+import { z } from 'zod';
+import { MillraceError } from '../core/errors.ts';
+import { subjectCovers } from '../core/names.ts';
+import type { Settings } from '../core/settings.ts';
+import { subjectsOf } from '../core/subjects.ts';
+import type { Bus } from './connection.ts';
+import { apiSchema, JetStreamApi } from './jetstream-api.ts';
+
+/** A stream, and those of its subjects that somebody wants. */
+export interface Source {
+  stream: string;
+  subjects: string[];
+}
+
+/** How long an id is remembered by streams of the platform's own: an event that is published twice is stored once. */
+const DUPLICATE_WINDOW_NS = 120_000_000_000;
+/** Others change the platform's stream at the same time. */
+const MAX_TRIES = 20;
+
+const configSchema = z.looseObject({
+  name: z.string(),
+  subjects: z.array(z.string()).optional(),
+  retention: z.string().optional(),
+});
+const streamSchema = apiSchema.extend({
+  config: configSchema.optional(),
+  state: z
+    .object({
+      first_seq: z.number(),
+      last_seq: z.number(),
+      subjects: z.record(z.string(), z.number()).nullish(),
+    })
+    .optional(),
+});
+const namesSchema = apiSchema.extend({ streams: z.array(z.string()).nullish() });
+
+type StreamConfig = z.infer<typeof configSchema>;
+
+export class EventStreams {
+  readonly #api: JetStreamApi;
+  readonly #settings: Settings;
+
+  constructor(bus: Bus, settings: Settings) {
+    this.#api = new JetStreamApi(bus);
+    this.#settings = settings;
+  }
+
+  /** The stream of events that no other one captures. */
+  get own(): string {
+    return `${this.#settings.namespace}-events`;
+  }
+
+  get dead(): string {
+    return `${this.#settings.namespace}-dead`;
+  }
+
+  /**
+   * Which streams have the events of a function, its dead letters that are replayed included. Captures what is not captured yet.
+   * Throws STREAM_UNUSABLE where a stream that captures them cannot serve, UNAVAILABLE where JetStream does not.
+   */
+  async sourcesOf(functionName: string, subjects: readonly string[]): Promise<Source[]> {
+    await this.#ensureDead();
+    const sources = new Map<string, string[]>();
+    for (const subject of subjects) {
+      const stream = await this.#capture(functionName, subject);
+      sources.set(stream, [...(sources.get(stream) ?? []), subject]);
+    }
+    const replay = subjectsOf(this.#settings.namespace).replay(functionName);
+    sources.set(this.dead, [replay]);
+    return [...sources].map(([stream, wanted]) => ({ stream, subjects: wanted }));
+  }
+
+  /** Sequences of the first event that the stream has, and of the last one it had. */
+  async bounds(stream: string): Promise<{ first: number; last: number }> {
+    const { state, error } = await this.#api.ask(`STREAM.INFO.${stream}`, {}, streamSchema);
+    if (state === undefined) {
+      const why = error?.description ?? 'its state is not known';
+      throw new MillraceError('UNAVAILABLE', `The stream ${stream} does not serve: ${why}.`);
+    }
+    return { first: state.first_seq, last: state.last_seq };
+  }
+
+  /** How many dead letters each function has. */
+  async deadLetters(): Promise<Map<string, number>> {
+    const prefix = subjectsOf(this.#settings.namespace).dead('');
+    const { state } = await this.#api.ask(
+      `STREAM.INFO.${this.dead}`,
+      { subjects_filter: `${prefix}*` },
+      streamSchema,
+    );
+    const counts = Object.entries(state?.subjects ?? {});
+    return new Map(counts.map(([subject, count]) => [subject.slice(prefix.length), count]));
+  }
+
+  /** Removes the platform's own events before `sequence`: all functions that read them have settled them. */
+  async trim(sequence: number): Promise<void> {
+    if (sequence <= 1) return;
+    await this.#api.ask(`STREAM.PURGE.${this.own}`, { seq: sequence }, apiSchema);
+  }
+
+  async #capture(functionName: string, subject: string): Promise<string> {
+    for (let tries = 1; ; tries += 1) {
+      const streams = await this.#streamsOf(subject);
+      const covering = streams.find(({ subjects = [] }) =>
+        subjects.some((pattern) => subjectCovers(pattern, subject)),
+      );
+      if (covering !== undefined) {
+        assertReadable(functionName, subject, covering);
+        return covering.name;
+      }
+      const other = streams.find(({ name }) => name !== this.own);
+      if (other !== undefined) {
+        throw new MillraceError(
+          'STREAM_UNUSABLE',
+          `The function ${functionName} wants the events on ${subject}, of which the stream ${other.name} captures only some (${(other.subjects ?? []).join(', ')}): let it capture all of them, or name those subjects only.`,
+        );
+      }
+      if (tries > MAX_TRIES) {
+        throw new MillraceError('UNAVAILABLE', `The events on ${subject} could not be captured.`);
+      }
+      await this.#add(subject);
+    }
+  }
+
+  async #streamsOf(subject: string): Promise<StreamConfig[]> {
+    const { streams, error } = await this.#api.ask('STREAM.NAMES', { subject }, namesSchema);
+    if (error !== undefined) {
+      throw new MillraceError(
+        'UNAVAILABLE',
+        `JetStream cannot say who stores ${subject}: ${error.description}.`,
+      );
+    }
+    const found: StreamConfig[] = [];
+    for (const name of streams ?? []) {
+      const { config } = await this.#api.ask(`STREAM.INFO.${name}`, {}, streamSchema);
+      if (config !== undefined) found.push(config);
+    }
+    return found;
+  }
+
+  /** The next look at who captures the subject shows whether it was done: somebody else may have written over it. */
+  async #add(subject: string): Promise<void> {
+    const { config } = await this.#api.ask(`STREAM.INFO.${this.own}`, {}, streamSchema);
+    if (config === undefined) {
+      await this.#create(this.own, [subject]);
+      return;
+    }
+    const kept = (config.subjects ?? []).filter((each) => !subjectCovers(subject, each));
+    const changed = { ...config, subjects: [...kept, subject] };
+    const { error } = await this.#api.ask(`STREAM.UPDATE.${this.own}`, changed, streamSchema);
+    if (error?.description?.includes('overlap') === true) {
+      throw new MillraceError(
+        'STREAM_UNUSABLE',
+        `The subject ${subject} overlaps with another function's (${kept.join(', ')}) without containing it or being contained in it, which JetStream does not capture: use subjects of which one contains the other.`,
+      );
+    }
+  }
+
+  async #ensureDead(): Promise<void> {
+    const subjects = subjectsOf(this.#settings.namespace);
+    await this.#create(this.dead, [subjects.dead('*'), subjects.replay('*')]);
+  }
+
+  /** One that is there stays as it is. */
+  async #create(name: string, subjects: readonly string[]): Promise<void> {
+    await this.#api.ask(
+      `STREAM.CREATE.${name}`,
+      {
+        name,
+        subjects,
+        retention: 'limits',
+        storage: 'file',
+        discard: 'new',
+        num_replicas: this.#settings.replicas,
+        max_consumers: -1,
+        max_msgs: -1,
+        max_bytes: -1,
+        max_age: 0,
+        max_msgs_per_subject: -1,
+        max_msg_size: -1,
+        duplicate_window: DUPLICATE_WINDOW_NS,
+        allow_direct: true,
+        compression: 'none',
+      },
+      streamSchema,
+    );
+  }
+}
+
+/** Whoever handles events of such a stream takes them away from others, or they go before they are read. */
+function assertReadable(functionName: string, subject: string, { name, retention }: StreamConfig) {
+  if (retention === undefined || retention === 'limits') return;
+  const why =
+    retention === 'workqueue'
+      ? 'is a work queue, which gives each event to one consumer and then removes it'
+      : `has the retention ${retention}, and removes events when its other consumers have them`;
+  throw new MillraceError(
+    'STREAM_UNUSABLE',
+    `The function ${functionName} wants the events on ${subject}, but their stream ${name} ${why}: give it the retention "limits", or set delivery: 'ephemeral'.`,
+  );
+}

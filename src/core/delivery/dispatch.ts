@@ -1,0 +1,162 @@
+/** What of a source is waiting, running or failed, and what may run next: SPEC.md, "An event's way". Pure: times come in. */
+
+/** What the dispatcher must know of an event; `Event` is its owner's. */
+export interface Held<Event> {
+  readonly sequence: number;
+  readonly key: string | undefined;
+  readonly bytes: number;
+  /** Runs that have failed. */
+  failures: number;
+  /** It may have run before: the marker is asked first. */
+  again: boolean;
+  /** It is not to run earlier. */
+  dueMs: number;
+  readonly event: Event;
+}
+
+export interface DispatchLimits {
+  maxEventsHeld: number;
+  maxEventBytesHeld: number;
+  maxEventsRunning: number;
+}
+
+export interface Cursor {
+  /** Everything before it is settled, */
+  next: number;
+  /** except these: sequence and failures. */
+  open: [sequence: number, failures: number][];
+}
+
+export class Dispatch<Event> {
+  /** The lowest sequence that was not read. */
+  next: number;
+  readonly #limits: DispatchLimits;
+  /** Of the cursor that it began at: open, and not read again yet. */
+  readonly #missing: Map<number, number>;
+  /** All that is not settled, in the order of sequences. */
+  readonly #held = new Map<number, Held<Event>>();
+  #heldBytes = 0;
+  readonly #running = new Set<number>();
+  /** By key: what waits behind the one that is running or has failed. */
+  readonly #behind = new Map<string, Held<Event>[]>();
+  #ready: Held<Event>[] = [];
+  readonly #delayed = new Set<Held<Event>>();
+
+  constructor({ next, open }: Cursor, limits: DispatchLimits) {
+    this.next = next;
+    this.#missing = new Map(open);
+    this.#limits = limits;
+  }
+
+  /** Where reading is to begin. */
+  get from(): number {
+    return Math.min(this.next, ...this.#missing.keys());
+  }
+
+  get held(): number {
+    return this.#held.size;
+  }
+
+  get running(): number {
+    return this.#running.size;
+  }
+
+  /** Of those that wait for another attempt, when the first one is due; undefined for none. */
+  get dueMs(): number | undefined {
+    let first: number | undefined;
+    for (const { dueMs } of this.#delayed) first = Math.min(first ?? dueMs, dueMs);
+    return first;
+  }
+
+  /** How many more events may be read now (D4). */
+  get room(): number {
+    if (this.#heldBytes >= this.#limits.maxEventBytesHeld) return 0;
+    return Math.max(0, this.#limits.maxEventsHeld - this.#held.size);
+  }
+
+  /**
+   * What to do with an event that was read: how often it has failed, undefined where it is settled. Events are read in the
+   * order of their sequences, so that those which are passed over are gone.
+   */
+  read(sequence: number): number | undefined {
+    const failures = this.#missing.get(sequence) ?? (sequence < this.next ? undefined : 0);
+    for (const missing of this.#missing.keys()) {
+      if (missing <= sequence) this.#missing.delete(missing);
+    }
+    return failures;
+  }
+
+  /** Only until it is settled: it is not run. */
+  hold(held: Held<Event>): void {
+    this.next = Math.max(this.next, held.sequence + 1);
+    this.#held.set(held.sequence, held);
+    this.#heldBytes += held.bytes;
+  }
+
+  /** In the order of sequences. */
+  add(held: Held<Event>): void {
+    this.hold(held);
+    const behind = held.key === undefined ? undefined : this.#behind.get(held.key);
+    if (behind !== undefined) {
+      // D3
+      behind.push(held);
+      return;
+    }
+    if (held.key !== undefined) this.#behind.set(held.key, []);
+    this.#queue(held);
+  }
+
+  /** What is to be run now; it counts as running. */
+  take(nowMs: number): Held<Event>[] {
+    for (const held of this.#delayed) {
+      if (held.dueMs > nowMs) continue;
+      this.#delayed.delete(held);
+      this.#ready.push(held);
+    }
+    const free = Math.max(0, this.#limits.maxEventsRunning - this.#running.size);
+    const taken = this.#ready.splice(0, free);
+    for (const { sequence } of taken) this.#running.add(sequence);
+    return taken;
+  }
+
+  settled({ sequence, key, bytes }: Held<Event>): void {
+    if (!this.#held.delete(sequence)) return;
+    this.#running.delete(sequence);
+    this.#heldBytes -= bytes;
+    if (key === undefined) return;
+    const next = this.#behind.get(key)?.shift();
+    if (next === undefined) this.#behind.delete(key);
+    else this.#queue(next);
+  }
+
+  /** It runs again at `dueMs`; those of its key wait (D3), no others do (D5). */
+  retry(held: Held<Event>, dueMs: number): void {
+    this.#running.delete(held.sequence);
+    held.again = true;
+    held.dueMs = dueMs;
+    this.#delayed.add(held);
+  }
+
+  /** What is not settled of those for which `is` holds. */
+  open(is: (sequence: number) => boolean): number[] {
+    return [...this.#missing.keys(), ...this.#held.keys()].filter(is);
+  }
+
+  cursor(): Cursor {
+    return {
+      next: this.next,
+      open: [
+        ...this.#missing,
+        ...[...this.#held.values()].map(({ sequence, failures }): [number, number] => [
+          sequence,
+          failures,
+        ]),
+      ],
+    };
+  }
+
+  #queue(held: Held<Event>): void {
+    if (held.dueMs > 0) this.#delayed.add(held);
+    else this.#ready.push(held);
+  }
+}

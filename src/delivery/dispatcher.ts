@@ -1,0 +1,394 @@
+/** Reads one source of one function and has its events run: core/delivery/SPEC.md, "An event's way". */
+import type { Logger } from 'pino';
+import type { Caller } from '../bus/caller.ts';
+import type { Bus } from '../bus/connection.ts';
+import type { Source } from '../bus/event-streams.ts';
+import { MAX_HEADERS_BYTES } from '../bus/frame.ts';
+import { StreamTail, type StreamEvent } from '../bus/stream-tail.ts';
+import { Dispatch, type Cursor, type Held } from '../core/delivery/dispatch.ts';
+import { laneOf, type Delivery } from '../core/delivery/marker.ts';
+import { messageOf, type MillraceError } from '../core/errors.ts';
+import { CONTENT_TYPE_HEADER, contentTypeOf, decodePayload } from '../core/payload.ts';
+import type { Settings } from '../core/settings.ts';
+import type { LoadedFunction } from '../function/load.ts';
+import { validate } from '../function/schema.ts';
+import type { Transactions } from '../state/transactions.ts';
+import type { Cursors } from './cursors.ts';
+import {
+  bury,
+  DEAD_HEADER,
+  deadLetterOf,
+  deadLetterSchema,
+  MAX_FAILURES_KEPT,
+  type DeadFailure,
+} from './dead-letters.ts';
+import {
+  decodeOutcome,
+  DELIVERY_HEADER,
+  encodeOutcome,
+  type DeliveryHeader,
+  type EventFailure,
+} from './outcome.ts';
+
+export interface DispatcherOptions {
+  bus: Bus;
+  settings: Settings;
+  log: Logger;
+  workerId: string;
+  caller: Caller;
+  transactions: Transactions;
+  cursors: Cursors;
+  source: Source;
+  loaded: LoadedFunction;
+  /** The worker with the key's state. */
+  ownerOf(key: string): string | undefined;
+}
+
+interface Incoming {
+  id: string;
+  stored: StreamEvent;
+  /** As the event came in; a dead letter that is replayed is the event that it was. */
+  subject: string;
+  time: Date;
+  headers: Readonly<Record<string, string>>;
+  failures: DeadFailure[];
+}
+
+/** Beyond the function's own timeout: a worker that says nothing for so much longer is taken for lost. */
+const ANSWER_MARGIN_MS = 5_000;
+/** Between runs that the platform failed: no attempts of the function's. */
+const PLATFORM_RETRY_MS = 200;
+const PLATFORM_CODES = new Set([
+  'UNAVAILABLE',
+  'TIMEOUT',
+  'TRANSACTION_CONFLICT',
+  'UNKNOWN_FUNCTION',
+  'CANCELLED',
+]);
+/** A frame's field for headers has room for 64 KiB, with the delivery's own. */
+const MAX_EVENT_HEADERS_BYTES = 8 * MAX_HEADERS_BYTES;
+const PROBLEM_NOTICE_MS = 30_000;
+const STOP_POLL_MS = 10;
+
+export class Dispatcher {
+  readonly stream: string;
+  /** The present version: a reload changes it. */
+  loaded: LoadedFunction;
+  readonly #options: DispatcherOptions;
+  readonly #dispatch: Dispatch<Incoming>;
+  readonly #tail: StreamTail;
+  readonly #saving: NodeJS.Timeout;
+  #saved: string;
+  #due: NodeJS.Timeout | undefined;
+  /** Events with a key are read one after the other: a schema may take its time. */
+  #reading: Promise<void> | undefined;
+  /** Came in and are not in the dispatch yet. */
+  #unread = 0;
+  #pumping = false;
+  #stopped = false;
+  #problemToldAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor(options: DispatcherOptions, cursor: Cursor) {
+    const { bus, settings, source, loaded } = options;
+    this.#options = options;
+    this.stream = source.stream;
+    this.loaded = loaded;
+    this.#dispatch = new Dispatch(cursor, settings);
+    this.#saved = JSON.stringify(this.#dispatch.cursor());
+    this.#tail = new StreamTail(bus, {
+      stream: source.stream,
+      subjects: source.subjects,
+      from: this.#dispatch.from,
+      room: () => Math.max(0, this.#dispatch.room - this.#unread),
+      onEvent: (event) => this.#onEvent(event),
+      onProblem: (error) => this.#onProblem(error),
+    });
+    this.#saving = setInterval(() => void this.#save(), settings.cursorIntervalMs);
+  }
+
+  /** Events that wait: what is in the stream, and what was read. */
+  get waiting(): number {
+    return this.#tail.pending + this.#unread + this.#dispatch.held - this.#dispatch.running;
+  }
+
+  /** Reads no further; what runs is waited for, no longer than `timeoutMs`. */
+  async stop(timeoutMs: number): Promise<void> {
+    this.#stopped = true;
+    this.#tail.close();
+    clearInterval(this.#saving);
+    clearTimeout(this.#due);
+    const untilMs = performance.now() + timeoutMs;
+    while (this.#dispatch.running > 0 && performance.now() < untilMs) {
+      await new Promise((resolve) => setTimeout(resolve, STOP_POLL_MS));
+    }
+    await this.#save();
+  }
+
+  #onEvent(stored: StreamEvent): void {
+    const failures = this.#dispatch.read(stored.sequence);
+    if (failures === undefined) return;
+    const incoming = incomingOf(stored, this.stream);
+    if (this.loaded.definition.key === undefined && this.#reading === undefined) {
+      this.#add(incoming, failures, undefined);
+      this.#pump();
+      return;
+    }
+    this.#unread += 1;
+    const before = this.#reading ?? Promise.resolve();
+    const reading: Promise<void> = before
+      .then(() => this.#readKeyed(incoming, failures))
+      .then(() => {
+        this.#unread -= 1;
+        if (this.#reading === reading) this.#reading = undefined;
+        this.#pump();
+      });
+    this.#reading = reading;
+  }
+
+  /** Never rejects: an event that cannot be read is a dead letter. */
+  async #readKeyed(incoming: Incoming, failures: number): Promise<void> {
+    const { key: keyOf, input } = this.loaded.definition;
+    if (keyOf === undefined) {
+      this.#add(incoming, failures, undefined);
+      return;
+    }
+    try {
+      const { headers, stored, id, subject, time } = incoming;
+      const type = contentTypeOf(headers[CONTENT_TYPE_HEADER]);
+      let data = decodePayload(type, stored.data, this.#options.settings);
+      if (input !== undefined) {
+        const checked = await validate(input, data);
+        if (!checked.ok) throw new Error(checked.issues.map(({ message }) => message).join('; '));
+        data = checked.value;
+      }
+      const key: unknown = keyOf({ id, subject, data, headers, time, attempt: failures + 1 });
+      if (typeof key !== 'string' || key === '') throw new Error('its key is no text');
+      this.#add(incoming, failures, key);
+    } catch (error) {
+      const held = this.#add(incoming, failures, undefined, true);
+      void this.#bury(held, {
+        code: 'INVALID_INPUT',
+        message: `The event cannot be read: ${messageOf(error)}`,
+        retryable: false,
+        version: this.loaded.version,
+        worker: this.#options.workerId,
+      });
+    }
+  }
+
+  #add(
+    incoming: Incoming,
+    failures: number,
+    key: string | undefined,
+    dead = false,
+  ): Held<Incoming> {
+    const held: Held<Incoming> = {
+      sequence: incoming.stored.sequence,
+      key,
+      bytes: incoming.stored.data.length,
+      failures,
+      again: failures > 0,
+      dueMs: 0,
+      event: incoming,
+    };
+    if (dead) this.#dispatch.hold(held);
+    else this.#dispatch.add(held);
+    return held;
+  }
+
+  #pump(): void {
+    if (this.#pumping || this.#stopped) return;
+    this.#pumping = true;
+    for (const held of this.#dispatch.take(performance.now())) void this.#run(held);
+    this.#pumping = false;
+    clearTimeout(this.#due);
+    const { dueMs } = this.#dispatch;
+    if (dueMs !== undefined) {
+      const waitMs = Math.max(1, dueMs - performance.now());
+      this.#due = setTimeout(() => this.#pump(), waitMs);
+    }
+    this.#tail.more();
+  }
+
+  async #run(held: Held<Incoming>): Promise<void> {
+    const { caller, ownerOf } = this.#options;
+    const { name, definition } = this.loaded;
+    const { headers, stored } = held.event;
+    const text = this.#headersOf(held);
+    let failure: EventFailure | undefined;
+    try {
+      if (text.length > MAX_EVENT_HEADERS_BYTES) {
+        failure = {
+          code: 'PAYLOAD_TOO_LARGE',
+          message: `The headers have more than ${MAX_EVENT_HEADERS_BYTES} bytes.`,
+          retryable: false,
+          version: this.loaded.version,
+          worker: this.#options.workerId,
+        };
+      } else {
+        const type = contentTypeOf(headers[CONTENT_TYPE_HEADER]);
+        failure = await caller.call(
+          {
+            functionName: name,
+            encoded: { type, body: stored.data },
+            eventId: '',
+            headers: text,
+            timeoutMs: definition.timeoutMs + ANSWER_MARGIN_MS,
+            retry: false,
+            near: held.key === undefined ? undefined : ownerOf(held.key),
+          },
+          ({ body }) => decodeOutcome(Buffer.from(body as Uint8Array).toString()),
+        );
+      }
+    } catch (error) {
+      const { code, message } = error as MillraceError;
+      if (PLATFORM_CODES.has(code)) {
+        this.#dispatch.retry(held, performance.now() + PLATFORM_RETRY_MS);
+        this.#pump();
+        return;
+      }
+      const { version } = this.loaded;
+      failure = { code, message, retryable: true, version, worker: this.#options.workerId };
+    }
+    if (failure === undefined) this.#settled(held);
+    else this.#failed(held, failure);
+  }
+
+  #headersOf(held: Held<Incoming>): string {
+    const { id, subject, time, headers } = held.event;
+    const delivery: DeliveryHeader = {
+      ...this.#deliveryOf(held),
+      id,
+      subject,
+      timeMs: time.getTime(),
+      attempt: held.failures + 1,
+      again: held.again,
+    };
+    return JSON.stringify({ ...headers, [DELIVERY_HEADER]: JSON.stringify(delivery) });
+  }
+
+  #deliveryOf({ sequence, key }: Held<Incoming>): Delivery {
+    const { stream } = this;
+    if (key !== undefined) return { stream, sequence, key, below: 0, open: [] };
+    const lane = laneOf(sequence);
+    const open = this.#dispatch.open((each) => laneOf(each) === lane);
+    return { stream, sequence, key, below: this.#dispatch.next, open };
+  }
+
+  #settled(held: Held<Incoming>): void {
+    this.#dispatch.settled(held);
+    this.#pump();
+  }
+
+  #failed(held: Held<Incoming>, failure: EventFailure): void {
+    const { retries } = this.loaded.definition;
+    held.failures += 1;
+    if (!failure.retryable || held.failures >= retries.maxAttempts) {
+      void this.#bury(held, failure);
+      return;
+    }
+    remember(held, failure);
+    const backoffMs = Math.min(retries.maxDelayMs, retries.minDelayMs * 2 ** (held.failures - 1));
+    const waitMs = failure.retryAfterMs ?? backoffMs * (1 - Math.random() / 2);
+    this.#dispatch.retry(held, performance.now() + waitMs);
+    this.#pump();
+  }
+
+  async #bury(held: Held<Incoming>, failure: EventFailure): Promise<void> {
+    const { bus, settings, transactions, log } = this.#options;
+    const { name } = this.loaded;
+    const { id, subject, stored, time, headers, failures } = held.event;
+    if (failures.at(-1)?.attempt !== held.failures) remember(held, failure);
+    const letter = deadLetterOf(
+      {
+        function: name,
+        id,
+        subject,
+        stream: this.stream,
+        sequence: stored.sequence,
+        time: time.toISOString(),
+        headers,
+        attempts: Math.max(1, held.failures),
+        failures,
+      },
+      stored,
+      settings.namespace,
+      bus.maxMessageBytes,
+    );
+    const facts = { function: name, event: id, subject, code: failure.code };
+    try {
+      const delivery = this.#deliveryOf(held);
+      await bury(transactions, settings, name, delivery, letter, () => this.#stopped);
+      log.warn(facts, `an event is given up after ${Math.max(1, held.failures)} attempts`);
+      this.#settled(held);
+    } catch (error) {
+      // Another dispatcher meets it again.
+      if (!this.#stopped) log.error({ ...facts, err: error }, 'an event could not be given up');
+    }
+  }
+
+  /** Only what has changed. */
+  async #save(): Promise<void> {
+    const cursor = this.#dispatch.cursor();
+    const text = JSON.stringify(cursor);
+    if (text === this.#saved) return;
+    try {
+      await this.#options.cursors.put(this.loaded.name, this.stream, cursor);
+      this.#saved = text;
+    } catch (error) {
+      this.#onProblem(error as Error);
+    }
+  }
+
+  #onProblem(error: Error): void {
+    const now = performance.now();
+    if (this.#stopped || now - this.#problemToldAtMs < PROBLEM_NOTICE_MS) return;
+    this.#problemToldAtMs = now;
+    const facts = { function: this.loaded.name, stream: this.stream, err: error };
+    this.#options.log.warn(facts, 'durable events wait');
+  }
+}
+
+function remember({ event, failures }: Held<Incoming>, failure: EventFailure): void {
+  const { code, message, stack, version, worker } = JSON.parse(
+    encodeOutcome(failure),
+  ) as EventFailure;
+  event.failures.push({
+    at: new Date().toISOString(),
+    attempt: failures,
+    code,
+    message,
+    ...(stack === undefined ? {} : { stack }),
+    version,
+    worker,
+  });
+  if (event.failures.length > MAX_FAILURES_KEPT) event.failures.shift();
+}
+
+function incomingOf(stored: StreamEvent, stream: string): Incoming {
+  const headers: Record<string, string> = {};
+  for (const [name, values] of stored.headers ?? []) headers[name] = values.at(-1) ?? '';
+  const { [DEAD_HEADER]: dead, ...rest } = headers;
+  const replayed = dead === undefined ? undefined : letterOf(dead);
+  if (replayed !== undefined) {
+    const { id, subject, time } = replayed;
+    const before = { id, subject, time: new Date(time), headers: replayed.headers };
+    return { ...before, stored, failures: [] };
+  }
+  return {
+    id: rest['Nats-Msg-Id'] ?? `${stream}-${stored.sequence}`,
+    stored,
+    subject: stored.subject,
+    time: stored.time,
+    headers: rest,
+    failures: [],
+  };
+}
+
+function letterOf(text: string) {
+  try {
+    return deadLetterSchema.safeParse(JSON.parse(text)).data;
+  } catch {
+    return undefined;
+  }
+}
