@@ -1,0 +1,207 @@
+/**
+ * Several dispatchers of one function at once, on old cursors, with lost answers and crashes: each event's effect is there
+ * once, in order by key, and none is missing in the end (SPEC.md, D1 to D5). Only the marker is shared.
+ */
+import { describe, expect, it } from 'vitest';
+import { Dispatch, type Cursor, type Held } from '../../src/core/delivery/dispatch.ts';
+import { laneOf, LANES, markerKey, settle } from '../../src/core/delivery/marker.ts';
+import { Random } from '../support/random.ts';
+
+const LIMITS = { maxEventsHeld: 12, maxEventBytesHeld: 100, maxEventsRunning: 4 };
+const LAST = 60;
+const STEPS = 600;
+
+interface Run {
+  held: Held<null>;
+  /** What the dispatcher said when it sent it. */
+  below: number;
+  open: number[];
+}
+
+interface Actor {
+  dispatch: Dispatch<null>;
+  from: number;
+  running: Run[];
+}
+
+/** The world that dispatchers share: markers, effects, and the cursor that was stored last. */
+class World {
+  readonly random: Random;
+  readonly keyed: boolean;
+  readonly markers = new Map<string, string>();
+  readonly effects: number[] = [];
+  cursor: Cursor = { next: 1, open: [] };
+  nowMs = 1;
+
+  constructor(seed: number) {
+    this.random = new Random(seed);
+    this.keyed = this.random.chance(0.5);
+  }
+
+  keyOf(sequence: number): string | undefined {
+    return this.keyed ? `key-${(sequence * 7) % 5}` : undefined;
+  }
+
+  /** Some of the stream's messages are for others; lanes are few, so that they have much in common. */
+  isWanted(sequence: number): boolean {
+    return sequence % 3 !== 0;
+  }
+
+  begin(): Actor {
+    const dispatch = new Dispatch<null>(structuredClone(this.cursor), LIMITS);
+    return { dispatch, from: dispatch.from, running: [] };
+  }
+
+  step(actor: Actor): void {
+    const { dispatch, running } = actor;
+    const draw = this.random.next();
+    if (draw < 0.4) this.read(actor);
+    else if (draw < 0.6) {
+      for (const held of dispatch.take(this.nowMs)) {
+        const lane = laneOf(held.sequence * LANES);
+        const open = dispatch.open((each) => laneOf(each * LANES) === lane);
+        running.push({ held, below: dispatch.next, open });
+      }
+    } else if (draw < 0.95) {
+      const [run] = running.splice(this.random.below(Math.max(1, running.length)), 1);
+      if (run !== undefined) this.end(actor, run);
+    } else this.cursor = structuredClone(dispatch.cursor());
+  }
+
+  read(actor: Actor): void {
+    if (actor.dispatch.room === 0 || actor.from > LAST) return;
+    const sequence = actor.from;
+    actor.from += 1;
+    if (!this.isWanted(sequence)) return;
+    const failures = actor.dispatch.read(sequence);
+    if (failures === undefined) return;
+    actor.dispatch.add({
+      sequence,
+      key: this.keyOf(sequence),
+      bytes: 1,
+      failures,
+      again: false,
+      dueMs: 0,
+      event: null,
+    });
+  }
+
+  end({ dispatch }: Actor, { held, below, open }: Run): void {
+    const fails = this.random.chance(0.2);
+    if (!fails) this.commit(held, below, open);
+    // The answer is lost, too.
+    if (fails || this.random.chance(0.2)) dispatch.retry(held, this.nowMs + this.random.below(20));
+    else dispatch.settled(held);
+  }
+
+  /** One lane for all, where there are no keys. */
+  commit({ sequence, key }: Held<null>, below: number, open: number[]): void {
+    const delivery = { stream: 's', sequence, key, below, open };
+    const name = key === undefined ? 'lane' : markerKey('f', delivery);
+    const marker = settle(this.markers.get(name) ?? null, delivery);
+    if (marker === undefined) return;
+    this.markers.set(name, marker);
+    this.effects.push(sequence);
+  }
+}
+
+function run(seed: number): World {
+  const world = new World(seed);
+  let actors = [world.begin()];
+  for (let step = 0; step < STEPS; step += 1) {
+    world.nowMs += 1;
+    if (world.random.chance(0.01)) actors = actors.slice(1);
+    if (actors.length < 3 && world.random.chance(0.02)) actors.push(world.begin());
+    if (actors.length > 0) world.step(world.random.pick(actors));
+  }
+  // One that is left alone comes to the end.
+  const last = world.begin();
+  const rests = (): boolean => last.from > LAST && last.dispatch.held === 0;
+  for (let step = 0; step < 100_000 && !rests(); step += 1) {
+    world.nowMs += 1;
+    world.step(last);
+  }
+  return world;
+}
+
+describe('dispatchers, however many and old', () => {
+  it('settle each event once, in order by key', () => {
+    for (let seed = 1; seed <= 1_500; seed += 1) {
+      const world = run(seed);
+      const wanted = Array.from({ length: LAST }, (_, index) => index + 1).filter((sequence) =>
+        world.isWanted(sequence),
+      );
+      const settled = world.effects.toSorted((left, right) => left - right);
+      expect(settled, `seed ${seed}`).toEqual(wanted);
+      if (!world.keyed) continue;
+      for (const key of new Set(wanted.map((sequence) => world.keyOf(sequence)))) {
+        const own = world.effects.filter((sequence) => world.keyOf(sequence) === key);
+        expect(own, `seed ${seed}`).toEqual(own.toSorted((left, right) => left - right));
+      }
+    }
+  });
+});
+
+describe('a dispatch', () => {
+  const held = (sequence: number, key?: string, bytes = 1): Held<null> => ({
+    sequence,
+    key,
+    bytes,
+    failures: 0,
+    again: false,
+    dueMs: 0,
+    event: null,
+  });
+  const sequences = (taken: readonly Held<null>[]): number[] =>
+    taken.map(({ sequence }) => sequence);
+
+  it('has no room beyond its bounds, in events and in bytes, and runs no more than it may', () => {
+    const dispatch = new Dispatch<null>({ next: 1, open: [] }, LIMITS);
+    for (let sequence = 1; sequence <= 12; sequence += 1) dispatch.add(held(sequence));
+    expect(dispatch.room).toBe(0);
+    const first = dispatch.take(0);
+    expect(sequences(first)).toEqual([1, 2, 3, 4]);
+    expect(dispatch.take(0)).toEqual([]);
+    for (const each of first) dispatch.settled(each);
+    expect(dispatch.room).toBe(4);
+    dispatch.add(held(13, undefined, 200));
+    expect(dispatch.room).toBe(0);
+  });
+
+  it('says of its cursor what is open, with its failures, also before it has read it again', () => {
+    const dispatch = new Dispatch<null>({ next: 10, open: [[4, 2]] }, LIMITS);
+    expect(dispatch.from).toBe(4);
+    expect(dispatch.cursor()).toEqual({ next: 10, open: [[4, 2]] });
+    expect(dispatch.open(() => true)).toEqual([4]);
+    expect(dispatch.read(4)).toBe(2);
+    expect(dispatch.read(5)).toBeUndefined();
+    expect(dispatch.read(10)).toBe(0);
+  });
+
+  it('forgets what its stream has not any more', () => {
+    const dispatch = new Dispatch<null>({ next: 10, open: [[4, 2]] }, LIMITS);
+    expect(dispatch.read(6)).toBeUndefined();
+    expect(dispatch.cursor()).toEqual({ next: 10, open: [] });
+  });
+
+  it('lets those of a key wait behind one that failed, and no others', () => {
+    const dispatch = new Dispatch<null>({ next: 1, open: [] }, LIMITS);
+    for (const [sequence, key] of [
+      [1, 'a'],
+      [2, 'a'],
+      [3, 'b'],
+    ] as const) {
+      dispatch.add(held(sequence, key));
+    }
+    const [one, three] = dispatch.take(0);
+    expect([one?.sequence, three?.sequence]).toEqual([1, 3]);
+    dispatch.retry(one as Held<null>, 100);
+    dispatch.settled(three as Held<null>);
+    expect(dispatch.take(99)).toEqual([]);
+    expect(dispatch.dueMs).toBe(100);
+    const [again] = dispatch.take(100);
+    expect(again).toMatchObject({ sequence: 1, again: true });
+    dispatch.settled(again as Held<null>);
+    expect(sequences(dispatch.take(100))).toEqual([2]);
+  });
+});
