@@ -7,7 +7,6 @@ import { Command } from '../support/cli.ts';
 import type { Random } from '../support/random.ts';
 import { until } from '../support/wait.ts';
 
-const FUNCTIONS = fileURLToPath(new URL('../fixtures/chaos', import.meta.url));
 /** What a worker says that could not start for want of a broker. */
 const NO_BROKER = /\[(?:UNAVAILABLE|CONNECTION_FAILED|TIMEOUT)\]/;
 /** What a worker says that will never serve state, though the broker has JetStream. */
@@ -26,15 +25,18 @@ export class Cluster {
   /** What workers have said that ended in a way that nobody wanted. */
   readonly broken: string[] = [];
   readonly #broker: TestBroker;
+  readonly #functions: string;
   readonly #workers = new Set<Command>();
   readonly #stopped = new Set<Command>();
 
-  private constructor(broker: TestBroker) {
+  private constructor(broker: TestBroker, functions: string) {
     this.#broker = broker;
+    this.#functions = fileURLToPath(new URL(`../fixtures/${functions}`, import.meta.url));
   }
 
-  static async start(workers: number): Promise<Cluster> {
-    const cluster = new Cluster(await startTestBroker());
+  /** `functions`: a folder in test/fixtures. */
+  static async start(workers: number, functions: string): Promise<Cluster> {
+    const cluster = new Cluster(await startTestBroker(), functions);
     try {
       await Promise.all(Array.from({ length: workers }, async () => cluster.addWorker()));
     } catch (error) {
@@ -51,7 +53,7 @@ export class Cluster {
   /** Started again, as a supervisor does it, while there is no broker to start with. */
   async addWorker(): Promise<void> {
     for (;;) {
-      const worker = new Command(['worker', '--server', this.url, '--functions', FUNCTIONS]);
+      const worker = new Command(['worker', '--server', this.url, '--functions', this.#functions]);
       let ready = false;
       this.#workers.add(worker);
       void worker.finished.then(({ status, signal, stdout, stderr }) => {

@@ -31,7 +31,7 @@ const MIN_OK = 50;
 /** Throws with seed and an excerpt when something is not as promised; gives a line of numbers otherwise. */
 export async function run(scenario: Scenario): Promise<string> {
   const random = new Random(scenario.seed);
-  const cluster = await Cluster.start(scenario.workers);
+  const cluster = await Cluster.start(scenario.workers, 'chaos');
   let mill: Mill | undefined;
   let workload: Workload | undefined;
   const problems: string[] = [];
