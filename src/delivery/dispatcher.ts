@@ -6,7 +6,7 @@ import type { Source } from '../bus/event-streams.ts';
 import { MAX_HEADERS_BYTES } from '../bus/frame.ts';
 import { StreamTail, type StreamEvent } from '../bus/stream-tail.ts';
 import { Dispatch, type Cursor, type Held } from '../core/delivery/dispatch.ts';
-import { laneOf, type Delivery } from '../core/delivery/marker.ts';
+import type { Delivery } from '../core/delivery/marker.ts';
 import { messageOf, type MillraceError } from '../core/errors.ts';
 import { CONTENT_TYPE_HEADER, contentTypeOf, decodePayload } from '../core/payload.ts';
 import type { Settings } from '../core/settings.ts';
@@ -26,6 +26,7 @@ import {
   decodeOutcome,
   DELIVERY_HEADER,
   encodeOutcome,
+  writeDelivery,
   type DeliveryHeader,
   type EventFailure,
 } from './outcome.ts';
@@ -264,14 +265,13 @@ export class Dispatcher {
       attempt: held.failures + 1,
       again: held.again,
     };
-    return JSON.stringify({ ...headers, [DELIVERY_HEADER]: JSON.stringify(delivery) });
+    return JSON.stringify({ ...headers, [DELIVERY_HEADER]: writeDelivery(delivery) });
   }
 
   #deliveryOf({ sequence, key }: Held<Incoming>): Delivery {
     const { stream } = this;
     if (key !== undefined) return { stream, sequence, key, below: 0, open: [] };
-    const lane = laneOf(sequence);
-    const open = this.#dispatch.open((each) => laneOf(each) === lane);
+    const open = this.#dispatch.openBeside(sequence);
     return { stream, sequence, key, below: this.#dispatch.next, open };
   }
 

@@ -5,33 +5,46 @@ import type { Delivery } from '../core/delivery/marker.ts';
 /** Of a call that brings an event: beside the event's own headers. */
 export const DELIVERY_HEADER = 'Millrace-Delivery';
 
-const whole = z.number().int().nonnegative();
-const deliverySchema = z.object({
-  id: z.string(),
-  subject: z.string(),
-  /** In milliseconds since 1970. */
-  timeMs: whole,
-  attempt: whole,
-  /** It may have run before. */
-  again: z.boolean(),
-  stream: z.string(),
-  sequence: whole,
-  key: z.string().optional(),
-  below: whole,
-  open: z.array(whole),
-});
 export interface DeliveryHeader extends Delivery {
   id: string;
   subject: string;
+  /** In milliseconds since 1970. */
   timeMs: number;
   attempt: number;
+  /** It may have run before. */
   again: boolean;
 }
 
+/** A list without names: there is one with every event. */
+type Fields = [
+  id: string,
+  subject: string,
+  timeMs: number,
+  attempt: number,
+  again: boolean,
+  stream: string,
+  sequence: number,
+  key: string | null,
+  below: number,
+  open: number[],
+];
+
+export function writeDelivery(delivery: DeliveryHeader): string {
+  const { id, subject, timeMs, attempt, again, stream, sequence, key = null, below } = delivery;
+  const open = [...delivery.open];
+  const fields: Fields = [id, subject, timeMs, attempt, again, stream, sequence, key, below, open];
+  return JSON.stringify(fields);
+}
+
+/** Only our own dispatchers write it; undefined for what is no list. */
 export function readDelivery(text: string): DeliveryHeader | undefined {
   try {
-    const read = deliverySchema.safeParse(JSON.parse(text)).data;
-    return read === undefined ? undefined : { ...read, key: read.key };
+    const fields: unknown = JSON.parse(text);
+    if (!Array.isArray(fields) || !Array.isArray(fields[9])) return undefined;
+    const [id, subject, timeMs, attempt, again, stream, sequence, key, below, open] =
+      fields as Fields;
+    const place = { stream, sequence, key: key ?? undefined, below, open };
+    return { id, subject, timeMs, attempt, again, ...place };
   } catch {
     return undefined;
   }

@@ -69,7 +69,7 @@ it.each<[string, Faults]>([
       const published = await publishing;
       const total = [...published.values()].reduce((sum, count) => sum + count, 0);
       const read = async (): Promise<Seen[]> =>
-        surely(async () => mill.invoke<Seen[]>('read', { keys: KEYS }));
+        surely(async () => (await mill.invoke('read', { keys: KEYS })) as Seen[]);
       const settledOf = (seen: readonly Seen[]): number =>
         seen.reduce((sum, { counts }) => sum + counts.filter((count) => count > 0).length, 0);
       const startMs = performance.now();

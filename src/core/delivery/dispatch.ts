@@ -1,5 +1,7 @@
 /** What of a source is waiting, running or failed, and what may run next: SPEC.md, "An event's way". Pure: times come in. */
 
+import { laneOf } from './marker.ts';
+
 /** What the dispatcher must know of an event; `Event` is its owner's. */
 export interface Held<Event> {
   readonly sequence: number;
@@ -36,15 +38,20 @@ export class Dispatch<Event> {
   /** All that is not settled, in the order of sequences. */
   readonly #held = new Map<number, Held<Event>>();
   #heldBytes = 0;
+  /** By lane: what is held or missing. */
+  readonly #lanes = new Map<number, Set<number>>();
   readonly #running = new Set<number>();
   /** By key: what waits behind the one that is running or has failed. */
   readonly #behind = new Map<string, Held<Event>[]>();
+  /** What may run, from `#begun` on: a long list is not moved for each that leaves it. */
   #ready: Held<Event>[] = [];
+  #begun = 0;
   readonly #delayed = new Set<Held<Event>>();
 
   constructor({ next, open }: Cursor, limits: DispatchLimits) {
     this.next = next;
     this.#missing = new Map(open);
+    for (const [sequence] of open) this.#opened(sequence);
     this.#limits = limits;
   }
 
@@ -81,7 +88,10 @@ export class Dispatch<Event> {
   read(sequence: number): number | undefined {
     const failures = this.#missing.get(sequence) ?? (sequence < this.next ? undefined : 0);
     for (const missing of this.#missing.keys()) {
-      if (missing <= sequence) this.#missing.delete(missing);
+      if (missing > sequence) continue;
+      this.#missing.delete(missing);
+      // Gone from its stream: nobody settles it any more.
+      if (missing < sequence) this.#closed(missing);
     }
     return failures;
   }
@@ -91,6 +101,7 @@ export class Dispatch<Event> {
     this.next = Math.max(this.next, held.sequence + 1);
     this.#held.set(held.sequence, held);
     this.#heldBytes += held.bytes;
+    this.#opened(held.sequence);
   }
 
   /** In the order of sequences. */
@@ -114,13 +125,19 @@ export class Dispatch<Event> {
       this.#ready.push(held);
     }
     const free = Math.max(0, this.#limits.maxEventsRunning - this.#running.size);
-    const taken = this.#ready.splice(0, free);
+    const taken = this.#ready.slice(this.#begun, this.#begun + free);
+    this.#begun += taken.length;
+    if (this.#begun >= this.#ready.length / 2) {
+      this.#ready = this.#ready.slice(this.#begun);
+      this.#begun = 0;
+    }
     for (const { sequence } of taken) this.#running.add(sequence);
     return taken;
   }
 
   settled({ sequence, key, bytes }: Held<Event>): void {
     if (!this.#held.delete(sequence)) return;
+    this.#closed(sequence);
     this.#running.delete(sequence);
     this.#heldBytes -= bytes;
     if (key === undefined) return;
@@ -137,9 +154,9 @@ export class Dispatch<Event> {
     this.#delayed.add(held);
   }
 
-  /** What is not settled of those for which `is` holds. */
-  open(is: (sequence: number) => boolean): number[] {
-    return [...this.#missing.keys(), ...this.#held.keys()].filter(is);
+  /** What is not settled of the event's lane. */
+  openBeside(sequence: number): number[] {
+    return [...(this.#lanes.get(laneOf(sequence)) ?? [])];
   }
 
   cursor(): Cursor {
@@ -153,6 +170,16 @@ export class Dispatch<Event> {
         ]),
       ],
     };
+  }
+
+  #opened(sequence: number): void {
+    const lane = this.#lanes.get(laneOf(sequence));
+    if (lane === undefined) this.#lanes.set(laneOf(sequence), new Set([sequence]));
+    else lane.add(sequence);
+  }
+
+  #closed(sequence: number): void {
+    this.#lanes.get(laneOf(sequence))?.delete(sequence);
   }
 
   #queue(held: Held<Event>): void {

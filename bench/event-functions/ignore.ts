@@ -1,0 +1,4 @@
+import { defineFunction } from 'millrace';
+
+/** Without state. */
+export default defineFunction({ on: 'bench.ignore', from: 'start', handler() {} });
