@@ -1,4 +1,5 @@
 export { connect, type ConnectOptions, type Mill } from './client/client.ts';
+export type { DeadEvent, DeadFilter, DeadLetters } from './client/dead.ts';
 export type { InvokeOptions } from './bus/invoke.ts';
 export type { PublishOptions, PublishReceipt } from './bus/publisher.ts';
 export {

@@ -8,6 +8,8 @@ import { readControl, writeControl } from './messages.ts';
 const API_TIMEOUT_MS = 5_000;
 /** JetStream's error code for a subject, or a range of it, without a message. */
 const NO_MESSAGE = 10037;
+const NO_SUCH_SEQUENCE = 10043;
+const NO_STREAM = 10059;
 
 export const apiErrorSchema = z.object({
   err_code: z.number().optional(),
@@ -15,12 +17,25 @@ export const apiErrorSchema = z.object({
 });
 export const apiSchema = z.object({ error: apiErrorSchema.optional() });
 const messageSchema = apiSchema.extend({
-  message: z.object({ seq: z.number().int(), data: z.string().optional() }).optional(),
+  message: z
+    .object({
+      subject: z.string(),
+      seq: z.number().int(),
+      data: z.string().optional(),
+      hdrs: z.string().optional(),
+      time: z.string().optional(),
+    })
+    .optional(),
 });
 
 export interface StoredMessage {
   sequence: number;
+  subject: string;
   bytes: Uint8Array;
+  /** As they are on the wire, undefined for none. */
+  headers: string | undefined;
+  /** When it was stored, ISO 8601. */
+  time: string;
 }
 
 export class JetStreamApi {
@@ -68,6 +83,19 @@ export class JetStreamApi {
     return this.#message(stream, { next_by_subj: subject, seq: sequence }, timeoutMs);
   }
 
+  /** The message with this sequence, undefined where there is none. Throws as `ask` does. */
+  at(stream: string, sequence: number): Promise<StoredMessage | undefined> {
+    return this.#message(stream, { seq: sequence });
+  }
+
+  /** Removes one message; false where it is not there. Throws as `ask` does. */
+  async remove(stream: string, sequence: number): Promise<boolean> {
+    const { error } = await this.ask(`STREAM.MSG.DELETE.${stream}`, { seq: sequence }, apiSchema);
+    if (error === undefined) return true;
+    if (error.err_code === NO_MESSAGE || error.err_code === NO_SUCH_SEQUENCE) return false;
+    throw refusedBy(stream, error);
+  }
+
   /** Removes what lies on the subject before `sequence`. Throws as `ask` does, UNAVAILABLE where it is not done. */
   async purge(stream: string, subject: string, sequence: number): Promise<void> {
     // JetStream takes 0 for no bound at all, and removes everything.
@@ -85,9 +113,11 @@ export class JetStreamApi {
     const what = `STREAM.MSG.GET.${stream}`;
     const { message, error } = await this.ask(what, question, messageSchema, timeoutMs);
     if (message !== undefined) {
-      return { sequence: message.seq, bytes: Buffer.from(message.data ?? '', 'base64') };
+      const { seq: sequence, subject, data = '', hdrs, time = '' } = message;
+      const headers = hdrs === undefined ? undefined : Buffer.from(hdrs, 'base64').toString();
+      return { sequence, subject, bytes: Buffer.from(data, 'base64'), headers, time };
     }
-    if (error?.err_code === NO_MESSAGE) return undefined;
+    if (error?.err_code === NO_MESSAGE || error?.err_code === NO_STREAM) return undefined;
     throw refusedBy(stream, error);
   }
 }

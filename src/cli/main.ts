@@ -3,6 +3,7 @@
 import { Command, CommanderError } from 'commander';
 import { benchCommand } from './bench.ts';
 import { MillraceError } from '../core/errors.ts';
+import { deadCommand } from './dead.ts';
 import { devCommand } from './dev.ts';
 import { inspectCommand } from './inspect.ts';
 import { invokeCommand } from './invoke.ts';
@@ -38,11 +39,12 @@ First steps:
     publishCommand,
     invokeCommand,
     inspectCommand,
+    deadCommand,
     benchCommand,
   ]) {
     add(program);
   }
-  for (const command of program.commands) {
+  for (const command of program.commands.flatMap((each) => [each, ...each.commands])) {
     command.option('--verbose', 'show stack traces of errors');
     // The help has the terminal's width; where the source breaks a line says nothing.
     command.description(command.description().replace(/(?<!\n)\n(?!\n)/g, ' '));
@@ -51,7 +53,7 @@ First steps:
 }
 
 /** Named in the documentation, not built yet. */
-const TO_COME = ['gateway', 'deploy', 'rollback', 'dead'];
+const TO_COME = ['gateway', 'deploy', 'rollback'];
 
 function unknownCommand(program: Command, words: readonly string[]): string | undefined {
   const [first, second] = words.filter((word) => !word.startsWith('-'));

@@ -32,7 +32,18 @@ export function workersTable(workers: readonly InspectedWorker[]): string {
 
 export function functionsTable(functions: readonly InspectedFunction[]): string {
   return table(
-    ['FUNCTION', 'VERSION', 'ON', 'WORKERS', 'CALLS', 'ERRORS', 'PENDING', 'P50 MS', 'P99 MS'],
+    [
+      'FUNCTION',
+      'VERSION',
+      'ON',
+      'WORKERS',
+      'CALLS',
+      'ERRORS',
+      'PENDING',
+      'DEAD',
+      'P50 MS',
+      'P99 MS',
+    ],
     functions.map((each) => [
       each.name,
       each.version,
@@ -41,6 +52,7 @@ export function functionsTable(functions: readonly InspectedFunction[]): string 
       each.calls,
       each.errors,
       each.pending,
+      each.deadLetters,
       each.latencyMs.p50,
       each.latencyMs.p99,
     ]),

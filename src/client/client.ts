@@ -14,6 +14,7 @@ import {
   type InputOf,
   type OutputOf,
 } from '../function/reference.ts';
+import { DeadLetters } from './dead.ts';
 import { inspectThrough, type Inspection } from './inspect.ts';
 
 export interface ConnectOptions {
@@ -41,12 +42,16 @@ export class Mill implements AsyncDisposable {
   readonly #caller: Caller;
   readonly #publisher: Publisher;
 
+  /** Durable events that were given up. */
+  readonly dead: DeadLetters;
+
   constructor(bus: Bus, settings: Settings) {
     this.#bus = bus;
     this.#settings = settings;
     this.#caller = new Caller(bus, settings);
     this.#publisher = new Publisher(bus, settings);
     this.inspect = inspectThrough(bus, settings);
+    this.dead = new DeadLetters(bus, settings);
   }
 
   /**

@@ -1,9 +1,9 @@
 /** Events that are given up: what a dead letter is, and the transaction that makes one of an event. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { headers as newHeaders } from 'nats';
-import { z } from 'zod';
 import type { PreparedEvent } from '../bus/publisher.ts';
 import type { StreamEvent } from '../bus/stream-tail.ts';
+import { DEAD_HEADER, type DeadLetter } from '../core/delivery/dead-letter.ts';
 import { markerKey, settle, type Delivery } from '../core/delivery/marker.ts';
 import { CONTENT_TYPE_HEADER } from '../core/payload.ts';
 import type { Settings } from '../core/settings.ts';
@@ -11,37 +11,6 @@ import { subjectsOf } from '../core/subjects.ts';
 import { Attempt, isInterrupted } from '../state/attempt.ts';
 import { encodeEmit } from '../state/outbox.ts';
 import type { Transactions } from '../state/transactions.ts';
-
-/** Of a dead letter, as JSON; its payload is the event's. */
-export const DEAD_HEADER = 'Millrace-Dead';
-
-const failureSchema = z.object({
-  /** ISO 8601. */
-  at: z.string(),
-  attempt: z.number(),
-  code: z.string(),
-  message: z.string(),
-  stack: z.string().optional(),
-  version: z.string(),
-  worker: z.string(),
-});
-export const deadLetterSchema = z.object({
-  function: z.string(),
-  id: z.string(),
-  subject: z.string(),
-  stream: z.string(),
-  sequence: z.number(),
-  /** When the stream stored the event, ISO 8601. */
-  time: z.string(),
-  headers: z.record(z.string(), z.string()),
-  attempts: z.number(),
-  /** Of the last attempts; of those before a change of dispatcher only the number is known. */
-  failures: z.array(failureSchema),
-  /** The payload would not have fitted beside all this: it is still in the stream. */
-  withoutPayload: z.boolean().optional(),
-});
-export type DeadLetter = z.infer<typeof deadLetterSchema>;
-export type DeadFailure = z.infer<typeof failureSchema>;
 
 /** The last ones that are kept with a dead letter. */
 export const MAX_FAILURES_KEPT = 5;

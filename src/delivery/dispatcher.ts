@@ -5,6 +5,7 @@ import type { Bus } from '../bus/connection.ts';
 import type { Source } from '../bus/event-streams.ts';
 import { MAX_HEADERS_BYTES } from '../bus/frame.ts';
 import { StreamTail, type StreamEvent } from '../bus/stream-tail.ts';
+import { DEAD_HEADER, readDeadLetter, type DeadFailure } from '../core/delivery/dead-letter.ts';
 import { Dispatch, type Cursor, type Held } from '../core/delivery/dispatch.ts';
 import type { Delivery } from '../core/delivery/marker.ts';
 import { messageOf, type MillraceError } from '../core/errors.ts';
@@ -14,14 +15,7 @@ import type { LoadedFunction } from '../function/load.ts';
 import { validate } from '../function/schema.ts';
 import type { Transactions } from '../state/transactions.ts';
 import type { Cursors } from './cursors.ts';
-import {
-  bury,
-  DEAD_HEADER,
-  deadLetterOf,
-  deadLetterSchema,
-  MAX_FAILURES_KEPT,
-  type DeadFailure,
-} from './dead-letters.ts';
+import { bury, deadLetterOf, MAX_FAILURES_KEPT } from './dead-letters.ts';
 import {
   decodeOutcome,
   DELIVERY_HEADER,
@@ -369,7 +363,7 @@ function incomingOf(stored: StreamEvent, stream: string): Incoming {
   const headers: Record<string, string> = {};
   for (const [name, values] of stored.headers ?? []) headers[name] = values.at(-1) ?? '';
   const { [DEAD_HEADER]: dead, ...rest } = headers;
-  const replayed = dead === undefined ? undefined : letterOf(dead);
+  const replayed = dead === undefined ? undefined : readDeadLetter(dead);
   if (replayed !== undefined) {
     const { id, subject, time } = replayed;
     const before = { id, subject, time: new Date(time), headers: replayed.headers };
@@ -383,12 +377,4 @@ function incomingOf(stored: StreamEvent, stream: string): Incoming {
     headers: rest,
     failures: [],
   };
-}
-
-function letterOf(text: string) {
-  try {
-    return deadLetterSchema.safeParse(JSON.parse(text)).data;
-  } catch {
-    return undefined;
-  }
 }

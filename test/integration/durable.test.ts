@@ -182,3 +182,105 @@ describe('events with a key', () => {
     await until('they are dead', async () => (await functionNamed('append')).deadLetters === 4);
   });
 });
+
+describe('dead letters', () => {
+  const deadOf = async (id: string) =>
+    (await mill.dead.list({ function: 'append' })).find((each) => each.id === id);
+
+  it('say what happened, and are found by function, error and time', async () => {
+    failing = (id) => (id === 'told 7' ? new TypeError('the reason') : undefined);
+    const since = new Date();
+    const { id } = await mill.publish('append.told', { key: 'told', value: 7 });
+    await until('it is dead', async () => (await deadOf(id)) !== undefined);
+    const event = await deadOf(id);
+    expect(event).toMatchObject({
+      function: 'append',
+      subject: 'append.told',
+      stream: 'millrace-events',
+      attempts: 3,
+      data: { key: 'told', value: 7 },
+    });
+    expect(event?.failures).toHaveLength(3);
+    expect(event?.failures[2]).toMatchObject({
+      attempt: 3,
+      code: 'FUNCTION_FAILED',
+      version: 'v1',
+    });
+    expect(event?.failures[2]?.stack).toContain('durable.test.ts');
+    const numbers = async (filter: Parameters<typeof mill.dead.list>[0]) =>
+      (await mill.dead.list(filter)).map(({ number }) => number);
+    expect(await numbers({ error: 'the reason' })).toEqual([event?.number]);
+    expect(await numbers({ since, function: 'append' })).toEqual([event?.number]);
+    expect(await numbers({ function: 'count' })).toEqual([]);
+    expect(await numbers({ limit: 1 })).toHaveLength(1);
+    expect(await mill.dead.get(event?.number ?? 0)).toEqual(event);
+  });
+
+  it('are handled when they are replayed, as the event that they were', async () => {
+    const event = (await mill.dead.list({ error: 'the reason' }))[0];
+    failing = () => undefined;
+    runs = [];
+    await mill.dead.replay(event?.number ?? 0);
+    await reaches('lists', 'told', [7]);
+    expect(runs).toEqual(['told 7 1']);
+    await expect(mill.dead.get(event?.number ?? 0)).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    await expect(mill.dead.replay(event?.number ?? 0)).rejects.toMatchObject({
+      code: 'NOT_FOUND',
+    });
+  });
+
+  it('are gone when they are dropped', async () => {
+    const before = await mill.dead.list();
+    for (const { number } of before) await mill.dead.drop(number);
+    expect(await mill.dead.list()).toEqual([]);
+    expect((await functionNamed('append')).deadLetters).toBe(0);
+    await expect(mill.dead.drop(before[0]?.number ?? 0)).rejects.toMatchObject({
+      code: 'NOT_FOUND',
+    });
+  });
+});
+
+describe('streams', () => {
+  const offered = async (name: string, on: string, more: object = {}): Promise<TestWorker> =>
+    startTestWorker(broker.url, [
+      defineFunction({
+        name,
+        on,
+        ...more,
+        handler: async ({ data, id }, ctx) => ctx.state('seen').set(id, data),
+      }),
+    ]);
+
+  it('that capture a subject already are used, from the start where the function says so', async () => {
+    const manager = await nats.jetstreamManager();
+    await manager.streams.add({ name: 'SHOP', subjects: ['shop.>'] });
+    const stored = await nats.jetstream().publish('shop.sold', '1');
+    const early = await offered('early', 'shop.*', { from: 'start' });
+    const late = await offered('late', 'shop.sold');
+    workers.push(early, late);
+    await reaches('seen', `SHOP-${stored.seq}`, 1);
+    expect((await mill.publish('shop.sold', 2, { id: 'second' })).stream).toBe('SHOP');
+    await reaches('seen', 'second', 2);
+    const calls = async (name: string): Promise<number> => (await functionNamed(name)).calls;
+    await until('both have it', async () => (await calls('late')) === 1);
+    expect(await calls('early')).toBe(2);
+  });
+
+  it('that give each event to one consumer are refused', async () => {
+    const manager = await nats.jetstreamManager();
+    await manager.streams.add({
+      name: 'QUEUE',
+      subjects: ['queue.*'],
+      retention: 'workqueue' as never,
+    });
+    await expect(offered('queued', 'queue.one')).rejects.toMatchObject({
+      code: 'STREAM_UNUSABLE',
+    });
+  });
+
+  it('that capture only some of what a function wants are refused', async () => {
+    const manager = await nats.jetstreamManager();
+    await manager.streams.add({ name: 'PART', subjects: ['part.one'] });
+    await expect(offered('parted', 'part.*')).rejects.toMatchObject({ code: 'STREAM_UNUSABLE' });
+  });
+});
