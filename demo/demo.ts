@@ -1,14 +1,15 @@
 /**
  * The main job on real input, checked: 329 webhook payloads of GitHub's are published as events, functions on two
- * worker processes sort and count them, and the tally that inspect gives must be what was sent. Then the calculator
- * answers, and 10,000 transfers survive a worker that is killed. Ends with status 0 when all is as it should be; 1 otherwise.
+ * worker processes sort and count them, one of the workers is killed half-way, and the tally must be what was sent. Then the
+ * calculator answers, orders survive a payment provider that is away, and 10,000 transfers a worker that is killed. Ends with status 0 when all is as it should be; 1 otherwise.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { connect, type InspectedFunction, type Mill } from '../src/index.ts';
+import { connect, type Mill } from '../src/index.ts';
 import { transferMoney } from './bank.ts';
+import { takeOrders } from './orders.ts';
 import { startSystem } from './system.ts';
 
 interface Webhook {
@@ -44,6 +45,7 @@ try {
   print(`They listen at ${system.url}.\n`);
   await tallyWebhooks(mill);
   await calculate(mill);
+  await takeOrders(mill);
   await transferMoney(mill, system);
   print('All as expected.');
 } finally {
@@ -54,7 +56,18 @@ try {
 async function tallyWebhooks(mill: Mill): Promise<void> {
   print(`Publishing ${webhooks.length} webhooks of GitHub's on github.<event> …`);
   const startedMs = performance.now();
-  await Promise.all(webhooks.map(({ event, payload }) => mill.publish(`github.${event}`, payload)));
+  const half = Math.floor(webhooks.length / 2);
+  const publish = async (some: readonly Webhook[]): Promise<void> => {
+    await Promise.all(some.map(({ event, payload }) => mill.publish(`github.${event}`, payload)));
+  };
+  await publish(webhooks.slice(0, half));
+  const [victim] = await mill.inspect.workers();
+  if (victim === undefined) throw new Error('There is no worker.');
+  process.kill(victim.pid, 'SIGKILL');
+  print(`  half of them are published: kill -9 ${victim.pid}, one of the workers`);
+  const replaced = system.addWorker();
+  await publish(webhooks.slice(half));
+  await replaced;
   const counted = await waitForTally(mill, webhooks.length);
   print(`Published and counted in ${Math.round(performance.now() - startedMs)} ms.\n`);
 
@@ -94,11 +107,11 @@ function tallyOf(sent: readonly Webhook[]): Tally {
   return tally;
 }
 
-/** Asks inspect until as many were counted as were sent. */
+/** Asks for the state until as many were counted as were sent. */
 async function waitForTally(mill: Mill, wanted: number): Promise<Tally> {
-  const deadlineMs = performance.now() + 30_000;
+  const deadlineMs = performance.now() + 60_000;
   for (;;) {
-    const tally = inspectedTally(await mill.inspect.functions());
+    const tally = await inspectedTally(mill).catch(() => new Map<string, number>());
     const total = [...tally.values()].reduce((sum, count) => sum + count, 0);
     if (total >= wanted) return tally;
     if (performance.now() > deadlineMs) throw new Error(`Only ${total} of ${wanted} were counted.`);
@@ -106,15 +119,9 @@ async function waitForTally(mill: Mill, wanted: number): Promise<Tally> {
   }
 }
 
-/** The calls of github-tally by subject: `tally.issues.opened` is `issues.opened`. */
-function inspectedTally(functions: readonly InspectedFunction[]): Tally {
-  const counter = functions.find(({ name }) => name === 'github-tally');
-  return new Map(
-    Object.entries(counter?.subjects ?? {}).map(([subject, calls]) => [
-      subject.replace(/^tally\./, ''),
-      calls,
-    ]),
-  );
+async function inspectedTally(mill: Mill): Promise<Tally> {
+  const { items } = await mill.inspect.list<number>('tally', { limit: 1_000 });
+  return new Map(items.map(({ key, value }) => [key, value]));
 }
 
 async function calculate(mill: Mill): Promise<void> {

@@ -22,7 +22,7 @@ export async function startSystem(options: {
   const broker = await startBroker({ binary, port: 0, storeDir: options.store });
   const commandLine = ['worker', '--server', broker.url, '--functions', FUNCTIONS];
   const newWorker = (): WorkerProcess =>
-    new WorkerProcess([...commandLine, '--log-level', 'error'], MAIN);
+    new WorkerProcess([...commandLine, '--log-level', 'fatal'], MAIN);
   const workers = Array.from({ length: options.workers }, newWorker);
   const stop = async (): Promise<void> => {
     await Promise.all(workers.map((worker) => worker.stop()));

@@ -1,14 +1,17 @@
 import { defineFunction } from 'millrace';
 import { z } from 'zod';
 
-/** Receives one event for every sorted webhook; `millrace inspect functions --json` shows how many on which subject. */
+/** Counts sorted webhooks; `millrace inspect state tally` shows how many of which. */
 export default defineFunction({
   name: 'github-tally',
   description: 'Counts GitHub webhooks by event and action.',
   on: 'tally.*.*',
-  delivery: 'ephemeral',
   input: z.object({ delivery: z.string() }),
-  handler({ subject, data }, ctx) {
-    ctx.log.debug({ subject, delivery: data.delivery }, 'counted');
+  key: ({ subject }) => subject.replace(/^tally\./, ''),
+  async handler({ subject, data }, ctx) {
+    const kind = subject.replace(/^tally\./, '');
+    const tally = ctx.state<number>('tally');
+    await tally.set(kind, ((await tally.get(kind)) ?? 0) + 1);
+    ctx.log.debug({ kind, delivery: data.delivery }, 'counted');
   },
 });

@@ -6,7 +6,6 @@ export default defineFunction({
   name: 'github-webhook',
   description: 'Sorts GitHub webhooks by event and action.',
   on: 'github.*',
-  delivery: 'ephemeral',
   input: z.looseObject({ action: z.string().optional() }),
   async handler({ id, subject, data }, ctx) {
     const [, event] = subject.split('.');

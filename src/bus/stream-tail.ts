@@ -29,10 +29,10 @@ export interface TailOptions {
   /** The first sequence that is wanted. */
   from: number;
   /** How many events may come now. */
-  room(): number;
-  onEvent(event: StreamEvent): void;
+  readonly room: () => number;
+  readonly onEvent: (event: StreamEvent) => void;
   /** Reading does not go on for now; it is tried again. */
-  onProblem(error: Error): void;
+  readonly onProblem: (error: Error) => void;
 }
 
 /** So many at most are asked for in one go. */

@@ -36,7 +36,7 @@ export interface DispatcherOptions {
   source: Source;
   loaded: LoadedFunction;
   /** The worker with the key's state. */
-  ownerOf(key: string): string | undefined;
+  readonly ownerOf: (key: string) => string | undefined;
 }
 
 interface Incoming {
@@ -313,7 +313,7 @@ export class Dispatcher {
     try {
       const delivery = this.#deliveryOf(held);
       await bury(transactions, settings, name, delivery, letter, () => this.#stopped);
-      log.warn(facts, `an event is given up after ${Math.max(1, held.failures)} attempts`);
+      log.error(facts, `an event is given up after ${Math.max(1, held.failures)} attempts`);
       this.#settled(held);
     } catch (error) {
       // Another dispatcher meets it again.

@@ -413,11 +413,13 @@ export class FunctionRunner {
   }
 
   #logFailure(invocation: Invocation, error: MillraceError, thrown: unknown): void {
-    const { eventId, attempt } = invocation.incoming;
+    const { eventId, attempt, delivery } = invocation.incoming;
     const { code, message } = error;
     const facts = { function: this.loaded.name, invocation: eventId, attempt, code };
     const unexpected = code !== 'INVALID_INPUT' && isUnexpected(thrown);
-    logThrown(this.#host.log, unexpected ? 'error' : 'debug', facts, thrown, message);
+    // What is done about a failed event its dispatcher says.
+    const level = delivery === undefined ? 'error' : 'warn';
+    logThrown(this.#host.log, unexpected ? level : 'debug', facts, thrown, message);
   }
 
   #fail(invocation: Invocation, error: MillraceError, thrown?: unknown): void {

@@ -295,11 +295,6 @@ describe('a worker refuses to start, with status 1 and one sentence,', () => {
       /millrace\.fn\.x/,
     ],
     [
-      'durable delivery, not built yet',
-      { 'a.ts': define("  on: 'a.b', handler: () => 1") },
-      /a\.ts.*NOT_SUPPORTED/,
-    ],
-    [
       'two functions of one name',
       { 'a/same.ts': define('  handler: () => 1'), 'b/same.ts': define('  handler: () => 2') },
       /b\/same\.ts.*a\/same\.ts|a\/same\.ts.*b\/same\.ts/s,

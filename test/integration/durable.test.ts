@@ -99,6 +99,7 @@ describe('a durable event', () => {
   it('may come from any NATS client, with no SDK', async () => {
     nats.publish('count.plain', '7');
     await reaches('counters', 'count.plain', 7);
+    expect((await functionNamed('count')).errors).toBe(0);
   });
 
   it('counts once though it is published twice under its id', async () => {
@@ -119,13 +120,15 @@ describe('a durable event', () => {
   it('causes others, each once', async () => {
     await Promise.all(Array.from({ length: 50 }, async () => mill.publish('chain.first', 1)));
     await reaches('sums', 'chain', 150);
+    await until('nothing waits', async () => (await functionNamed('second')).pending === 0);
+    expect(await valueOf('sums', 'chain')).toBe(150);
   });
 
   it('waits for a function that is away, and is handled when it is back', async () => {
-    await Promise.all(workers.map(async ({ offer }) => offer([append, first, second])));
+    await Promise.all(workers.map(async (worker) => worker.offer([append, first, second])));
     await mill.publish('count.later', 3);
     expect(await valueOf('counters', 'count.later')).toBeUndefined();
-    await Promise.all(workers.map(async ({ offer }) => offer(functions)));
+    await Promise.all(workers.map(async (worker) => worker.offer(functions)));
     await reaches('counters', 'count.later', 3);
   });
 });
@@ -138,6 +141,7 @@ describe('events with a key', () => {
     }
     const wanted = Array.from({ length: 20 }, (_, value) => value);
     for (const key of keys) await reaches('lists', key, wanted);
+    expect((await functionNamed('append')).errors).toBe(0);
   });
 
   it('wait for one of theirs that fails, and others don’t', async () => {
@@ -164,6 +168,7 @@ describe('events with a key', () => {
     await mill.publish('append.it', { key: 'dead', value: 0 });
     await mill.publish('append.it', { key: 'dead', value: 1 });
     await reaches('lists', 'dead', [1]);
+    expect(await valueOf('lists', 'dead')).toEqual([1]);
     await until('it is dead', async () => (await functionNamed('append')).deadLetters === 1);
   });
 
@@ -180,6 +185,8 @@ describe('events with a key', () => {
     nats.publish('append.it', '{ no json');
     nats.publish('append.it', '{}');
     await until('they are dead', async () => (await functionNamed('append')).deadLetters === 4);
+    const codes = (await mill.dead.list()).map(({ failures }) => failures[0]?.code);
+    expect(codes.slice(-2)).toEqual(['INVALID_INPUT', 'INVALID_INPUT']);
   });
 });
 
