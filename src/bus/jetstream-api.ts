@@ -19,7 +19,7 @@ export const apiSchema = z.object({ error: apiErrorSchema.optional() });
 const messageSchema = apiSchema.extend({
   message: z
     .object({
-      subject: z.string(),
+      subject: z.string().default(''),
       seq: z.number().int(),
       data: z.string().optional(),
       hdrs: z.string().optional(),

@@ -12,7 +12,6 @@
  *       its writes if the handler threw, before the answer. A transaction that is refused is run again, unseen.
  */
 import { Admission } from '../core/admission.ts';
-import { markerKey, settle } from '../core/delivery/marker.ts';
 import { MillraceError } from '../core/errors.ts';
 import { ContentType, decodePayload, encodePayload, type Encoded } from '../core/payload.ts';
 import type { PreparedEvent } from '../bus/publisher.ts';
@@ -27,7 +26,7 @@ import { Attempt, refusalFor, type WrittenCollections } from '../state/attempt.t
 import type { Joinable } from '../state/join.ts';
 import { encodeEmit } from '../state/outbox.ts';
 import type { Transactions } from '../state/transactions.ts';
-import { answerFor, describe } from './answers.ts';
+import { answerFor } from './answers.ts';
 import {
   eventOf,
   Invocation,
@@ -36,9 +35,14 @@ import {
   type InvocationHost,
 } from './invocation.ts';
 import { isUnexpected, logThrown } from './log-thrown.ts';
+import { isPromiseLike } from './promise-like.ts';
 import { answerToKeep, waitBeforeRun } from './run-again.ts';
+import { full, invalidInput, invalidOutput, late, noState } from './refusals.ts';
+import { endIfSettled, settleWith } from './settle-event.ts';
 import type { FunctionStats } from './stats.ts';
 
+/** What was thrown where a handler has thrown nothing at all: `throw undefined`. */
+const UNDEFINED = new Error('undefined was thrown');
 /** What a handler of an event answers. */
 const NOTHING: Encoded = { type: ContentType.empty, body: '' };
 
@@ -92,7 +96,9 @@ export class FunctionRunner {
         : this.#admission.offer(invocation);
     if (admitted === 'refused') {
       this.#stats.refused += 1;
-      incoming.fail(this.#full());
+      const { abandoned } = this.#stats;
+      const stuck = abandoned >= this.#settings.maxAbandoned ? abandoned : 0;
+      incoming.fail(full(this.loaded.name, this, stuck));
       return;
     }
     this.#host.live.set(invocation, this);
@@ -101,7 +107,7 @@ export class FunctionRunner {
 
   /** The deadline has come: R1, R3. */
   expire(invocation: Invocation): void {
-    this.giveUp(invocation, this.#late(invocation));
+    this.giveUp(invocation, late(this.loaded.name, invocation));
   }
 
   /** Answers with `error` now, whatever the handler does later. */
@@ -128,7 +134,7 @@ export class FunctionRunner {
     const now = performance.now();
     if (now >= invocation.deadlineMs) {
       // Its deadline came while it waited, and the sweep has not come by yet.
-      this.#fail(invocation, this.#late(invocation));
+      this.#fail(invocation, late(this.loaded.name, invocation));
       this.#slotFreed();
       return;
     }
@@ -172,12 +178,7 @@ export class FunctionRunner {
       this.#handle(invocation, checked.value);
       return;
     }
-    const { name } = this.loaded;
-    const message = `The input of ${name} is not valid: ${describe(checked.issues)}.`;
-    this.#thrown(
-      invocation,
-      new MillraceError('INVALID_INPUT', message, { details: { issues: checked.issues } }),
-    );
+    this.#thrown(invocation, invalidInput(this.loaded.name, checked.issues));
   }
 
   #handle(invocation: Invocation, data: unknown): void {
@@ -210,11 +211,7 @@ export class FunctionRunner {
       this.#finish(invocation, checked.value);
       return;
     }
-    const message = `${this.loaded.name} returned what its output schema refuses: ${describe(checked.issues)}.`;
-    this.#thrown(
-      invocation,
-      new MillraceError('FUNCTION_FAILED', message, { details: { issues: checked.issues } }),
-    );
+    this.#thrown(invocation, invalidOutput(this.loaded.name, checked.issues));
   }
 
   #finish(invocation: Invocation, value: unknown): void {
@@ -245,27 +242,20 @@ export class FunctionRunner {
     }
   }
 
-  /** D1: the marker is part of the transaction; one that finds the event marked leaves nothing. */
   #settleEvent(invocation: Invocation, delivery: DeliveryHeader): void {
     const attempt = this.#attempt(invocation);
-    attempt.over();
-    const key = markerKey(this.loaded.name, delivery);
-    this.#then(invocation, attempt.read(key, true), (value) => {
-      const marker = settle(value, delivery);
-      if (marker === undefined) attempt.forgetWrites();
-      else attempt.write(key, marker);
-      const emits = marker === undefined ? [] : invocation.emits.map((emit) => encodeEmit(emit));
-      this.#then(invocation, attempt.commit(emits), () => this.#succeed(invocation, NOTHING));
-    });
+    const emits = invocation.emits.map((emit) => encodeEmit(emit));
+    this.#then(invocation, settleWith(attempt, this.loaded.name, delivery, emits), () =>
+      this.#succeed(invocation, NOTHING),
+    );
   }
 
   /** It may have run before. */
   #unlessSettled(invocation: Invocation, delivery: DeliveryHeader): void {
     const attempt = this.#attempt(invocation);
-    const marker = attempt.read(markerKey(this.loaded.name, delivery), true);
-    this.#then(invocation, marker, (value) => {
-      if (settle(value, delivery) !== undefined) this.#decode(invocation);
-      else this.#then(invocation, attempt.commit([]), () => this.#succeed(invocation, NOTHING));
+    this.#then(invocation, endIfSettled(attempt, this.loaded.name, delivery), (settled) => {
+      if (settled) this.#succeed(invocation, NOTHING);
+      else this.#decode(invocation);
     });
   }
 
@@ -289,12 +279,7 @@ export class FunctionRunner {
 
   #attempt(invocation: Invocation): Attempt {
     const { transactions } = this.#host;
-    if (transactions === undefined) {
-      throw new MillraceError(
-        'NOT_SUPPORTED',
-        'There is no state: the NATS server has no JetStream.',
-      );
-    }
+    if (transactions === undefined) throw noState();
     if (invocation.attempt === undefined) {
       const transaction = transactions.begin(invocation.deadlineMs, invocation.age);
       invocation.age = transaction.identity.age;
@@ -308,9 +293,8 @@ export class FunctionRunner {
   }
 
   #endAttempt(invocation: Invocation): void {
-    if (invocation.attempt !== undefined) {
-      this.#host.transactions?.ended(invocation.attempt.transaction);
-    }
+    const { attempt } = invocation;
+    if (attempt !== undefined) this.#host.transactions?.ended(attempt.transaction);
     invocation.attempt = undefined;
   }
 
@@ -370,22 +354,23 @@ export class FunctionRunner {
     const failure = attempt?.transaction.failure;
     if (failure !== undefined) this.#interrupted(invocation, failure);
     else if (attempt === undefined || invocation.settled || attempt.transaction.size === 0) {
-      this.#failed(invocation, answerFor(this.loaded.name, thrown), thrown);
+      this.#failed(invocation, answerFor(this.loaded.name, thrown), thrown ?? UNDEFINED);
     } else {
       // R6: what it threw for may have been another transaction's doing that is not committed in the end.
       attempt.over();
       attempt.forgetWrites();
       attempt.commit([]).then(
-        () => this.#failed(invocation, answerFor(this.loaded.name, thrown), thrown),
+        () => this.#failed(invocation, answerFor(this.loaded.name, thrown), thrown ?? UNDEFINED),
         () => this.#interrupted(invocation, attempt.transaction.failure as Failure),
       );
     }
   }
 
-  #failed(invocation: Invocation, error: MillraceError, thrown: unknown): void {
+  /** `thrown`: where it is the function's own failure. */
+  #failed(invocation: Invocation, error: MillraceError, thrown?: unknown): void {
     this.#endAttempt(invocation);
-    if (!invocation.settled) this.#fail(invocation, error, thrown ?? error);
-    this.#logFailure(invocation, error, thrown);
+    if (!invocation.settled) this.#fail(invocation, error, thrown);
+    this.#logFailure(invocation, error, thrown ?? error);
     this.#ended(invocation);
   }
 
@@ -398,10 +383,7 @@ export class FunctionRunner {
       : waitBeforeRun(invocation, failure, maxTransactionAttempts);
     if (waitMs === undefined) {
       const error = refusalFor(failure, this.loaded.name, invocation.runs);
-      this.#endAttempt(invocation);
-      if (!invocation.settled) this.#fail(invocation, error);
-      this.#logFailure(invocation, error, error);
-      this.#ended(invocation);
+      this.#failed(invocation, error);
       return;
     }
     invocation.beginAgain();
@@ -464,27 +446,4 @@ export class FunctionRunner {
     }
     this.#starting = false;
   }
-
-  #late(invocation: Invocation): MillraceError {
-    const phase = invocation.running ? 'did not end' : 'was not started';
-    return new MillraceError('TIMEOUT', `${this.loaded.name} ${phase} before its deadline.`);
-  }
-
-  #full(): MillraceError {
-    const { name } = this.loaded;
-    if (this.#stats.abandoned >= this.#settings.maxAbandoned) {
-      return new MillraceError(
-        'UNAVAILABLE',
-        `${name} is stopped on this worker: ${this.#stats.abandoned} of its handlers never ended.`,
-      );
-    }
-    return new MillraceError(
-      'UNAVAILABLE',
-      `${name} is full on this worker: ${this.running} run and ${this.queued} wait.`,
-    );
-  }
-}
-
-function isPromiseLike<Value>(value: Value | PromiseLike<Value>): value is PromiseLike<Value> {
-  return typeof (value as PromiseLike<Value> | null | undefined)?.then === 'function';
 }

@@ -42,7 +42,9 @@ import { Replies } from './replies.ts';
 import { FunctionRunner, type RunnerHost } from './runner.ts';
 import { FunctionStats } from './stats.ts';
 import { FunctionSubscriptions } from './subscriptions.ts';
+import { traced } from './trace.ts';
 import { failPlain, receiveFrame, receivePlain } from './transports.ts';
+import { unlessDown } from './unless-down.ts';
 import { UnknownFunctions } from './unknown-functions.ts';
 
 export interface WorkerOptions {
@@ -53,8 +55,6 @@ export interface WorkerOptions {
   version: string;
 }
 
-/** A flush or an unsubscribe that takes longer finds the connection down. */
-const UNSUBSCRIBE_TIMEOUT_MS = 2_000;
 /** How often a drain looks whether all is answered. */
 const DRAIN_POLL_MS = 5;
 /** After the farewell: time for calls that were already under way to arrive. */
@@ -447,26 +447,4 @@ function isUnclear(error: unknown): boolean {
 
 function callKey(functionName: string, { caller, eventId }: Incoming): string {
   return `${functionName} ${caller} ${eventId}`;
-}
-
-/** Printable ASCII; W3C allows 512 characters of trace state. */
-const TRACE_VALUE = /^[\x20-\x7e]{1,512}$/;
-const TRACE_HEADERS = ['traceparent', 'tracestate'];
-
-/** A trace that came with the event goes on with the calls and events it causes. */
-function traced<Options extends { headers?: Readonly<Record<string, string>> }>(
-  invocation: Invocation,
-  options: Options,
-): Options {
-  const { headers } = invocation.incoming;
-  // From outside: what is no trace is left behind, it would make every call and event of the handler fail.
-  const carried = TRACE_HEADERS.filter((name) => TRACE_VALUE.test(headers[name] ?? ''));
-  if (carried.length === 0) return options;
-  const trace = Object.fromEntries(carried.map((name) => [name, headers[name] ?? '']));
-  return { ...options, headers: { ...trace, ...options.headers } };
-}
-
-/** A connection that is down must not hold up the end. */
-async function unlessDown(done: Promise<void>): Promise<void> {
-  await Promise.race([done.catch(() => {}), delay(UNSUBSCRIBE_TIMEOUT_MS)]);
 }

@@ -69,11 +69,13 @@ const MAY_IMPORT: Record<string, Record<string, Rule> | 'all'> = {
   function: { core: any, bus: typesOnly },
   client: { core: any, bus: any, function: any },
   state: { core: any, bus: any, function: typesOnly },
+  delivery: { core: any, bus: any, function: any, state: any },
   worker: {
     core: any,
     bus: any,
     function: any,
     state: any,
+    delivery: any,
     client: ({ names }, target) =>
       target === 'client/client.ts' &&
       names.every((name) => name === 'openBus' || name.startsWith('type ')),
