@@ -43,6 +43,7 @@ type StreamConfig = z.infer<typeof configSchema>;
 export class EventStreams {
   readonly #api: JetStreamApi;
   readonly #settings: Settings;
+  #deadMade: Promise<void> | undefined;
 
   constructor(bus: Bus, settings: Settings) {
     this.#api = new JetStreamApi(bus);
@@ -63,7 +64,8 @@ export class EventStreams {
    * Throws STREAM_UNUSABLE where a stream that captures them cannot serve, UNAVAILABLE where JetStream does not.
    */
   async sourcesOf(functionName: string, subjects: readonly string[]): Promise<Source[]> {
-    await this.#ensureDead();
+    this.#deadMade ??= this.#makeDead();
+    await this.#deadMade;
     const sources = new Map<string, string[]>();
     for (const subject of subjects) {
       const stream = await this.#capture(functionName, subject);
@@ -100,6 +102,12 @@ export class EventStreams {
   async trim(sequence: number): Promise<void> {
     if (sequence <= 1) return;
     await this.#api.ask(`STREAM.PURGE.${this.own}`, { seq: sequence }, apiSchema);
+  }
+
+  /** Likewise replayed dead letters of a function. */
+  async trimReplayed(functionName: string, sequence: number): Promise<void> {
+    const subject = subjectsOf(this.#settings.namespace).replay(functionName);
+    await this.#api.purge(this.dead, subject, sequence);
   }
 
   async #capture(functionName: string, subject: string): Promise<string> {
@@ -160,9 +168,14 @@ export class EventStreams {
     }
   }
 
-  async #ensureDead(): Promise<void> {
+  async #makeDead(): Promise<void> {
     const subjects = subjectsOf(this.#settings.namespace);
-    await this.#create(this.dead, [subjects.dead('*'), subjects.replay('*')]);
+    try {
+      await this.#create(this.dead, [subjects.dead('*'), subjects.replay('*')]);
+    } catch (error) {
+      this.#deadMade = undefined;
+      throw error;
+    }
   }
 
   /** One that is there stays as it is. */

@@ -42,6 +42,7 @@ const HEARTBEAT_NS = 5_000_000_000;
 /** Two heartbeats and a half. */
 const SILENT_MS = 12_500;
 const RETRY_MS = 500;
+const MIN_AGAIN_MS = 250;
 /** One that was forgotten ends by itself. */
 const CONSUMER_IDLE_NS = 30_000_000_000;
 const EXPIRED = 408;
@@ -68,6 +69,7 @@ export class StreamTail {
   #silence: NodeJS.Timeout | undefined;
   readonly #stopListening: () => void;
   #closed = false;
+  #begunAtMs = Number.NEGATIVE_INFINITY;
   /** Counts the consumers: what an earlier one's creation still brings is not heeded. */
   #generation = 0;
 
@@ -104,6 +106,11 @@ export class StreamTail {
     if (this.#closed) return;
     this.#generation += 1;
     const generation = this.#generation;
+    const waitMs = this.#begunAtMs + MIN_AGAIN_MS - performance.now();
+    this.#begunAtMs = performance.now() + Math.max(0, waitMs);
+    // One that is lost as soon as it is made must not be made as fast as can be.
+    if (waitMs > 0) await delay(waitMs, undefined, { ref: false });
+    if (generation !== this.#generation) return;
     const { stream, subjects, onProblem } = this.#options;
     try {
       const { name, num_pending, error } = await this.#api.ask(
@@ -142,7 +149,10 @@ export class StreamTail {
     this.#expected = 1;
     this.#asked = 0;
     this.#inbox = `${this.#bus.inbox}.t.${nuid.next()}`;
-    this.#messages = this.#bus.subscribe(this.#inbox, (message) => this.#onMessage(message));
+    this.#messages = this.#bus.subscribe(this.#inbox, (message) => {
+      // What was on its way when another consumer took its place.
+      if (generation === this.#generation && this.#consumer !== undefined) this.#onMessage(message);
+    });
     this.#silence = setTimeout(() => this.#onSilence(), SILENT_MS).unref();
     this.more();
   }

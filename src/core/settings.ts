@@ -63,7 +63,7 @@ const shape = z.strictObject({
   ownerMissedMs: integer(200, 10 * MINUTE_MS, 2_000),
   handoverMs: integer(0, MINUTE_MS, 1_000),
   answerKeepMs: integer(1_000, DAY_MS, 10 * MINUTE_MS),
-  maxEventsHeld: integer(1, 1_000_000, 10_000),
+  maxEventsHeld: integer(1, 50_000, 10_000),
   maxEventBytesHeld: integer(MiB, 4_096 * MiB, 64 * MiB),
   maxEventsRunning: integer(1, 65_536, 512),
   cursorIntervalMs: integer(10, MINUTE_MS, 500),

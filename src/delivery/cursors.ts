@@ -47,8 +47,7 @@ export class Cursors {
     for await (const key of await this.#bucket.keys()) {
       const entry = await this.#read(key);
       if (entry?.stream !== stream) continue;
-      const own = Math.min(entry.next, ...entry.open.map(([sequence]) => sequence));
-      lowest = Math.min(lowest ?? own, own);
+      lowest = Math.min(lowest ?? entry.next, lowestOf(entry));
     }
     return lowest;
   }
@@ -57,6 +56,11 @@ export class Cursors {
     const stored = await this.#bucket.get(key);
     return stored === null ? undefined : readControl(entrySchema, stored.value);
   }
+}
+
+/** Everything before it is settled. */
+export function lowestOf({ next, open }: Cursor): number {
+  return open.reduce((lowest, [sequence]) => Math.min(lowest, sequence), next);
 }
 
 /** A stream's name may have characters that a key may not. */

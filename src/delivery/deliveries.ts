@@ -7,7 +7,7 @@ import { hash32 } from '../core/hash.ts';
 import type { Settings } from '../core/settings.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import type { StateService } from '../state/service.ts';
-import { Cursors } from './cursors.ts';
+import { Cursors, lowestOf } from './cursors.ts';
 import { Dispatcher } from './dispatcher.ts';
 
 export interface DeliveriesOptions {
@@ -150,7 +150,12 @@ export class Deliveries {
 
   /** Whoever dispatches something from the platform's own stream. */
   async #trim(): Promise<void> {
-    const own = this.#streams.own;
+    const { own, dead } = this.#streams;
+    for (const name of this.#registered.keys()) {
+      if (!this.#isDispatcher(name)) continue;
+      const cursor = await this.#cursors.get(name, dead);
+      if (cursor !== undefined) await this.#streams.trimReplayed(name, lowestOf(cursor));
+    }
     if (![...this.#dispatchers.keys()].some((key) => key.endsWith(` ${own}`))) return;
     const lowest = await this.#cursors.lowest(own);
     if (lowest !== undefined) await this.#streams.trim(lowest);

@@ -8,6 +8,7 @@ import { StreamTail, type StreamEvent } from '../bus/stream-tail.ts';
 import { DEAD_HEADER, readDeadLetter, type DeadFailure } from '../core/delivery/dead-letter.ts';
 import { Dispatch, type Cursor, type Held } from '../core/delivery/dispatch.ts';
 import type { Delivery } from '../core/delivery/marker.ts';
+import { assertKey } from '../core/state/keys.ts';
 import { messageOf, type MillraceError } from '../core/errors.ts';
 import { CONTENT_TYPE_HEADER, contentTypeOf, decodePayload } from '../core/payload.ts';
 import type { Settings } from '../core/settings.ts';
@@ -157,7 +158,7 @@ export class Dispatcher {
         data = checked.value;
       }
       const key: unknown = keyOf({ id, subject, data, headers, time, attempt: failures + 1 });
-      if (typeof key !== 'string' || key === '') throw new Error('its key is no text');
+      assertKey(key);
       this.#add(incoming, failures, key);
     } catch (error) {
       const held = this.#add(incoming, failures, undefined, true);
@@ -210,17 +211,9 @@ export class Dispatcher {
     const { name, definition } = this.loaded;
     const { headers, stored } = held.event;
     const text = this.#headersOf(held);
-    let failure: EventFailure | undefined;
+    let failure = this.#tooLarge(stored, text);
     try {
-      if (text.length > MAX_EVENT_HEADERS_BYTES) {
-        failure = {
-          code: 'PAYLOAD_TOO_LARGE',
-          message: `The headers have more than ${MAX_EVENT_HEADERS_BYTES} bytes.`,
-          retryable: false,
-          version: this.loaded.version,
-          worker: this.#options.workerId,
-        };
-      } else {
+      if (failure === undefined) {
         const type = contentTypeOf(headers[CONTENT_TYPE_HEADER]);
         failure = await caller.call(
           {
@@ -247,6 +240,24 @@ export class Dispatcher {
     }
     if (failure === undefined) this.#settled(held);
     else this.#failed(held, failure);
+  }
+
+  /** What no frame can carry to a worker. */
+  #tooLarge({ data }: StreamEvent, headers: string): EventFailure | undefined {
+    const { maxPayloadBytes } = this.#options.settings;
+    const what =
+      data.length > maxPayloadBytes
+        ? `The event has ${data.length} bytes; ${maxPayloadBytes} can be handled`
+        : `The headers have more than ${MAX_EVENT_HEADERS_BYTES} bytes`;
+    if (data.length <= maxPayloadBytes && headers.length <= MAX_EVENT_HEADERS_BYTES)
+      return undefined;
+    return {
+      code: 'PAYLOAD_TOO_LARGE',
+      message: `${what}.`,
+      retryable: false,
+      version: this.loaded.version,
+      worker: this.#options.workerId,
+    };
   }
 
   #headersOf(held: Held<Incoming>): string {

@@ -16,7 +16,8 @@ interface Runs {
 
 /** The event that the call brings; the call itself where it brings none. */
 export function unwrapped(call: Incoming, runs: Runs): Incoming {
-  const text = call.headers[DELIVERY_HEADER];
+  // Only frames bring events: a plain message may have any header.
+  const text = call.caller === '' ? undefined : call.headers[DELIVERY_HEADER];
   const delivery = text === undefined ? undefined : readDelivery(text);
   if (delivery === undefined) return call;
   const { [DELIVERY_HEADER]: _, ...headers } = call.headers;

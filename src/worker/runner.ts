@@ -38,7 +38,7 @@ import { isUnexpected, logThrown } from './log-thrown.ts';
 import { isPromiseLike } from './promise-like.ts';
 import { answerToKeep, waitBeforeRun } from './run-again.ts';
 import { full, invalidInput, invalidOutput, late, noState } from './refusals.ts';
-import { endIfSettled, settleWith } from './settle-event.ts';
+import { isSettledNow, settleWith } from './settle-event.ts';
 import type { FunctionStats } from './stats.ts';
 
 /** What was thrown where a handler has thrown nothing at all: `throw undefined`. */
@@ -253,7 +253,8 @@ export class FunctionRunner {
   /** It may have run before. */
   #unlessSettled(invocation: Invocation, delivery: DeliveryHeader): void {
     const attempt = this.#attempt(invocation);
-    this.#then(invocation, endIfSettled(attempt, this.loaded.name, delivery), (settled) => {
+    this.#then(invocation, isSettledNow(attempt, this.loaded.name, delivery), (settled) => {
+      this.#endAttempt(invocation);
       if (settled) this.#succeed(invocation, NOTHING);
       else this.#decode(invocation);
     });

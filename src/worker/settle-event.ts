@@ -17,14 +17,13 @@ export async function settleWith(
   await attempt.commit(marker === undefined ? [] : emits);
 }
 
-/** True when the event is settled: then its transaction is at its end. */
-export async function endIfSettled(
+/** Asked in a transaction of its own, so that a handler that takes its time keeps no marker locked. */
+export async function isSettledNow(
   attempt: Attempt,
   functionName: string,
   delivery: Delivery,
 ): Promise<boolean> {
-  const marker = await attempt.read(markerKey(functionName, delivery), true);
-  if (settle(marker, delivery) !== undefined) return false;
+  const marker = await attempt.read(markerKey(functionName, delivery), false);
   await attempt.commit([]);
-  return true;
+  return settle(marker, delivery) === undefined;
 }

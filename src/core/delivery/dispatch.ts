@@ -57,7 +57,9 @@ export class Dispatch<Event> {
 
   /** Where reading is to begin. */
   get from(): number {
-    return Math.min(this.next, ...this.#missing.keys());
+    let from = this.next;
+    for (const sequence of this.#missing.keys()) from = Math.min(from, sequence);
+    return from;
   }
 
   get held(): number {
