@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { benchEvents } from './events.ts';
 import { benchIdle, IDLE_COMMAND } from './idle.ts';
 import { benchInvoke } from './invoke.ts';
 import { PEERS } from './peers/index.ts';
@@ -24,6 +25,10 @@ transfer serializable transactions over keys on several partitions
   --no-postgres            without PostgreSQL beside it (it is measured where it is installed)
   --json FILE              default bench/results/transfer.json
 
+events   durable events: published to handled, from a backlog, and how long one takes; beside it a raw JetStream consumer
+  --workers 2  --events 60000
+  --json FILE              default bench/results/events.json
+
 recovery a worker with many keys is killed: how long until its keys answer again
   --workers 2  --items 1000000
   --json FILE              default bench/results/recovery.json
@@ -33,6 +38,7 @@ idle     what a worker costs while nothing happens
   --settle 5  --seconds 20`;
 
 const TRANSFER_RESULTS = fileURLToPath(new URL('./results/transfer.json', import.meta.url));
+const EVENT_RESULTS = fileURLToPath(new URL('./results/events.json', import.meta.url));
 const RECOVERY_RESULTS = fileURLToPath(new URL('./results/recovery.json', import.meta.url));
 const RESULTS = fileURLToPath(new URL('./results/invoke.json', import.meta.url));
 
@@ -72,6 +78,7 @@ async function main(): Promise<void> {
       partitions: { type: 'string' },
       keys: { type: 'string' },
       items: { type: 'string' },
+      events: { type: 'string' },
       'no-postgres': { type: 'boolean' },
       help: { type: 'boolean', short: 'h' },
     },
@@ -99,6 +106,12 @@ async function main(): Promise<void> {
       keys: (list(values.keys) ?? ['1', '2', '4', '8']).map((n) => positive(n, 1)),
       postgres: values['no-postgres'] !== true,
       jsonFile: values.json ?? TRANSFER_RESULTS,
+    });
+  } else if (what === 'events') {
+    await benchEvents({
+      workers: positive(values.workers, 2),
+      events: positive(values.events, 60_000),
+      jsonFile: values.json ?? EVENT_RESULTS,
     });
   } else if (what === 'recovery') {
     await benchRecovery({

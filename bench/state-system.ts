@@ -1,4 +1,4 @@
-/** A broker and workers with the functions of `state-functions`, for as long as a measurement lasts. */
+/** A broker and workers with functions that use state, for as long as a measurement lasts. */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,19 +9,28 @@ import { WorkerProcess } from '../src/dev/worker-process.ts';
 import { startBenchBroker } from './broker.ts';
 
 const MAIN = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
-const FUNCTIONS = fileURLToPath(new URL('./state-functions', import.meta.url));
+
+interface SystemOptions {
+  /** A folder beside this file. */
+  functions?: string;
+  /** What is to happen before there are workers. */
+  before?: (url: string) => Promise<void>;
+}
 
 /** Throws when transactions are left open at the end. */
 export async function withSystem(
   workers: number,
   partitions: number,
-  run: (mill: Mill, system: { brokerVersion: string }) => Promise<void>,
+  run: (mill: Mill, system: { brokerVersion: string; url: string }) => Promise<void>,
+  { functions = 'state-functions', before }: SystemOptions = {},
 ): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'millrace-bench-'));
   const config = join(folder, 'config.json');
   await writeFile(config, JSON.stringify({ partitions }));
   const broker = await startBenchBroker();
-  const command = ['worker', '--server', broker.url, '--functions', FUNCTIONS];
+  const folderOf = fileURLToPath(new URL(`./${functions}`, import.meta.url));
+  const command = ['worker', '--server', broker.url, '--functions', folderOf];
+  await before?.(broker.url);
   const processes = Array.from(
     { length: workers },
     () => new WorkerProcess([...command, '--config', config, '--log-level', 'error'], MAIN),
@@ -30,7 +39,7 @@ export async function withSystem(
     await Promise.all(processes.map(async (worker) => worker.ready));
     const mill = await connect({ servers: broker.url });
     await allServed(mill, Math.min(workers, partitions));
-    await run(mill, { brokerVersion: broker.version });
+    await run(mill, { brokerVersion: broker.version, url: broker.url });
     const { active } = await mill.inspect.transactions();
     if (active.length > 0) throw new Error('transactions are left open');
     await mill.close();
