@@ -123,3 +123,9 @@ export function notUnderstood(functionName: string, workerId: string): CallError
     { retryable: false },
   );
 }
+
+/** May the call have taken effect? */
+export function isUnclear(error: unknown): boolean {
+  const { code, details } = error as MillraceError;
+  return code === 'TIMEOUT' || (details as { outcome?: string } | undefined)?.outcome === 'unknown';
+}

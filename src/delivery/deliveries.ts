@@ -8,7 +8,7 @@ import type { Settings } from '../core/settings.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import type { StateService } from '../state/service.ts';
 import { Cursors, lowestOf } from './cursors.ts';
-import { Dispatcher } from './dispatcher.ts';
+import { Dispatcher, type DispatcherOptions } from './dispatcher.ts';
 
 export interface DeliveriesOptions {
   bus: Bus;
@@ -17,6 +17,7 @@ export interface DeliveriesOptions {
   workerId: string;
   caller: Caller;
   service: StateService;
+  readonly runHere: DispatcherOptions['runHere'];
 }
 
 const ELECT_MS = 500;

@@ -23,6 +23,7 @@ import {
   encodeOutcome,
   writeDelivery,
   type DeliveryHeader,
+  type DispatchedEvent,
   type EventFailure,
 } from './outcome.ts';
 
@@ -38,6 +39,11 @@ export interface DispatcherOptions {
   loaded: LoadedFunction;
   /** The worker with the key's state. */
   readonly ownerOf: (key: string) => string | undefined;
+  /** Runs it on this worker. Resolves with how it failed; rejects where the platform did. */
+  readonly runHere: (
+    functionName: string,
+    event: DispatchedEvent,
+  ) => Promise<EventFailure | undefined>;
 }
 
 interface Incoming {
@@ -207,27 +213,9 @@ export class Dispatcher {
   }
 
   async #run(held: Held<Incoming>): Promise<void> {
-    const { caller, ownerOf } = this.#options;
-    const { name, definition } = this.loaded;
-    const { headers, stored } = held.event;
-    const text = this.#headersOf(held);
-    let failure = this.#tooLarge(stored, text);
+    let failure = this.#tooLarge(held.event);
     try {
-      if (failure === undefined) {
-        const type = contentTypeOf(headers[CONTENT_TYPE_HEADER]);
-        failure = await caller.call(
-          {
-            functionName: name,
-            encoded: { type, body: stored.data },
-            eventId: '',
-            headers: text,
-            timeoutMs: definition.timeoutMs + ANSWER_MARGIN_MS,
-            retry: false,
-            near: held.key === undefined ? undefined : ownerOf(held.key),
-          },
-          ({ body }) => decodeOutcome(Buffer.from(body as Uint8Array).toString()),
-        );
-      }
+      if (failure === undefined) failure = await this.#call(held);
     } catch (error) {
       const { code, message } = error as MillraceError;
       if (PLATFORM_CODES.has(code)) {
@@ -242,15 +230,42 @@ export class Dispatcher {
     else this.#failed(held, failure);
   }
 
+  /** On this worker without a message, on another one as a call. */
+  #call(held: Held<Incoming>): Promise<EventFailure | undefined> {
+    const { caller, ownerOf, workerId, runHere } = this.#options;
+    const { name, definition } = this.loaded;
+    const { headers, stored } = held.event;
+    const { directory } = caller.members;
+    const near = held.key === undefined ? directory.pick(name, Math.random) : ownerOf(held.key);
+    const type = contentTypeOf(headers[CONTENT_TYPE_HEADER]);
+    const delivery = this.#headerOf(held);
+    if (near === workerId) {
+      const { timeoutMs } = definition;
+      return runHere(name, { delivery, type, body: stored.data, headers, timeoutMs });
+    }
+    return caller.call(
+      {
+        functionName: name,
+        encoded: { type, body: stored.data },
+        eventId: '',
+        headers: JSON.stringify({ ...headers, [DELIVERY_HEADER]: writeDelivery(delivery) }),
+        timeoutMs: definition.timeoutMs + ANSWER_MARGIN_MS,
+        retry: false,
+        near,
+      },
+      ({ body }) => decodeOutcome(Buffer.from(body as Uint8Array).toString()),
+    );
+  }
+
   /** What no frame can carry to a worker. */
-  #tooLarge({ data }: StreamEvent, headers: string): EventFailure | undefined {
+  #tooLarge({ stored: { data }, headers }: Incoming): EventFailure | undefined {
     const { maxPayloadBytes } = this.#options.settings;
+    const headerBytes = bytesOf(headers);
+    if (data.length <= maxPayloadBytes && headerBytes <= MAX_EVENT_HEADERS_BYTES) return undefined;
     const what =
       data.length > maxPayloadBytes
         ? `The event has ${data.length} bytes; ${maxPayloadBytes} can be handled`
         : `The headers have more than ${MAX_EVENT_HEADERS_BYTES} bytes`;
-    if (data.length <= maxPayloadBytes && headers.length <= MAX_EVENT_HEADERS_BYTES)
-      return undefined;
     return {
       code: 'PAYLOAD_TOO_LARGE',
       message: `${what}.`,
@@ -260,9 +275,9 @@ export class Dispatcher {
     };
   }
 
-  #headersOf(held: Held<Incoming>): string {
-    const { id, subject, time, headers } = held.event;
-    const delivery: DeliveryHeader = {
+  #headerOf(held: Held<Incoming>): DeliveryHeader {
+    const { id, subject, time } = held.event;
+    return {
       ...this.#deliveryOf(held),
       id,
       subject,
@@ -270,7 +285,6 @@ export class Dispatcher {
       attempt: held.failures + 1,
       again: held.again,
     };
-    return JSON.stringify({ ...headers, [DELIVERY_HEADER]: writeDelivery(delivery) });
   }
 
   #deliveryOf({ sequence, key }: Held<Incoming>): Delivery {
@@ -368,6 +382,12 @@ function remember({ event, failures }: Held<Incoming>, failure: EventFailure): v
     worker,
   });
   if (event.failures.length > MAX_FAILURES_KEPT) event.failures.shift();
+}
+
+function bytesOf(headers: Readonly<Record<string, string>>): number {
+  let bytes = 0;
+  for (const name in headers) bytes += name.length + 3 * (headers[name] ?? '').length;
+  return bytes;
 }
 
 function incomingOf(stored: StreamEvent, stream: string): Incoming {

@@ -1,6 +1,7 @@
 /** What a worker tells a dispatcher about the run of an event, and how the event was named to it. */
 import { z } from 'zod';
 import type { Delivery } from '../core/delivery/marker.ts';
+import type { ContentType } from '../core/payload.ts';
 
 /** Of a call that brings an event: beside the event's own headers. */
 export const DELIVERY_HEADER = 'Millrace-Delivery';
@@ -13,6 +14,15 @@ export interface DeliveryHeader extends Delivery {
   attempt: number;
   /** It may have run before. */
   again: boolean;
+}
+
+/** An event on its way to a function, as it is handed over within one worker. */
+export interface DispatchedEvent {
+  delivery: DeliveryHeader;
+  type: ContentType;
+  body: Uint8Array;
+  headers: Readonly<Record<string, string>>;
+  timeoutMs: number;
 }
 
 /** A list without names: there is one with every event. */

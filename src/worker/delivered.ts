@@ -2,9 +2,12 @@
 import { ContentType } from '../core/payload.ts';
 import { messageOf, type MillraceError } from '../core/errors.ts';
 import {
+  decodeOutcome,
   DELIVERY_HEADER,
   encodeOutcome,
   readDelivery,
+  type DeliveryHeader,
+  type DispatchedEvent,
   type EventFailure,
 } from '../delivery/outcome.ts';
 import type { Incoming } from './invocation.ts';
@@ -21,12 +24,39 @@ export function unwrapped(call: Incoming, runs: Runs): Incoming {
   const delivery = text === undefined ? undefined : readDelivery(text);
   if (delivery === undefined) return call;
   const { [DELIVERY_HEADER]: _, ...headers } = call.headers;
+  return asEvent({ ...call, headers }, delivery, runs);
+}
+
+/** An event that this worker dispatches itself, and runs: no frame is needed. Rejects where the platform fails. */
+export function dispatchedHere(
+  { delivery, type, body, headers, timeoutMs }: DispatchedEvent,
+  runs: Runs,
+  deliver: (incoming: Incoming) => void,
+): Promise<EventFailure | undefined> {
+  return new Promise((resolve, reject) => {
+    const call: Incoming = {
+      caller: '',
+      subject: delivery.subject,
+      type,
+      body,
+      headers,
+      eventId: delivery.id,
+      attempt: delivery.attempt,
+      repeats: 'never',
+      timeoutMs,
+      answer: (outcome) => resolve(decodeOutcome(outcome.body as string)),
+      fail: reject,
+    };
+    deliver(asEvent(call, delivery, runs));
+  });
+}
+
+function asEvent(call: Incoming, delivery: DeliveryHeader, runs: Runs): Incoming {
   const answer = (failure?: EventFailure): void =>
     call.answer({ type: ContentType.json, body: encodeOutcome(failure) });
   return {
     ...call,
     subject: delivery.subject,
-    headers,
     eventId: delivery.id,
     attempt: delivery.attempt,
     time: new Date(delivery.timeMs),

@@ -223,3 +223,8 @@ export function eventOf(incoming: Incoming, data: unknown): FunctionEvent {
   const { eventId: id, subject, headers, attempt, time = new Date() } = incoming;
   return { id, subject, data, headers, time, attempt };
 }
+
+/** Names a call: the same one that comes again has the same. */
+export function callKey(functionName: string, { caller, eventId }: Incoming): string {
+  return `${functionName} ${caller} ${eventId}`;
+}

@@ -12,6 +12,7 @@ import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { nuid, type Msg, type Subscription } from 'nats';
 import type { Logger } from 'pino';
+import { isUnclear } from '../bus/call-errors.ts';
 import { Caller } from '../bus/caller.ts';
 import type { Bus } from '../bus/connection.ts';
 import { invokeThrough, type InvokeOptions } from '../bus/invoke.ts';
@@ -21,7 +22,8 @@ import type { FunctionReport, WorkerReport } from '../core/report.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import type { LoadedFunction } from '../function/load.ts';
-import { Deliveries } from '../delivery/deliveries.ts';
+import { Deliveries, type DeliveriesOptions } from '../delivery/deliveries.ts';
+import type { DispatchedEvent, EventFailure } from '../delivery/outcome.ts';
 import { nameOf } from '../function/reference.ts';
 import {
   decodeRef,
@@ -34,10 +36,10 @@ import { StateQuestions } from '../state/questions.ts';
 import { StateService } from '../state/service.ts';
 import type { Transactions } from '../state/transactions.ts';
 import { Announcer } from './announcer.ts';
-import { unwrapped } from './delivered.ts';
+import { dispatchedHere, unwrapped } from './delivered.ts';
 import { Discovery, type DiscoveredFunction } from './discovery.ts';
 import { Inspector } from './inspect.ts';
-import type { Incoming, Invocation } from './invocation.ts';
+import { callKey, type Incoming, type Invocation } from './invocation.ts';
 import { Replies } from './replies.ts';
 import { FunctionRunner, type RunnerHost } from './runner.ts';
 import { FunctionStats } from './stats.ts';
@@ -192,7 +194,9 @@ export class Worker {
       const service = await StateService.open({ bus, settings, log, workerId, publisher });
       const questions = new StateQuestions(bus, settings, workerId, service);
       const caller = this.#caller;
-      const deliveries = await Deliveries.open({ bus, settings, log, workerId, caller, service });
+      const runHere: DeliveriesOptions['runHere'] = (name, event) => this.#runHere(name, event);
+      const own = { bus, settings, log, workerId, caller, service, runHere };
+      const deliveries = await Deliveries.open(own);
       this.#state = { service, questions, deliveries };
       service.start();
     } catch (error) {
@@ -377,6 +381,12 @@ export class Worker {
     runner.accept(incoming);
   }
 
+  async #runHere(name: string, event: DispatchedEvent): Promise<EventFailure | undefined> {
+    const version = this.#runners.get(name)?.loaded.version ?? '';
+    const runs = { version, worker: this.id };
+    return dispatchedHere(event, runs, (incoming) => this.#deliver(name, incoming));
+  }
+
   #onSweep(): void {
     const now = performance.now();
     for (const [invocation, runner] of this.#live) {
@@ -437,14 +447,4 @@ export class Worker {
       };
     });
   }
-}
-
-/** May the call have taken effect? */
-function isUnclear(error: unknown): boolean {
-  const { code, details } = error as MillraceError;
-  return code === 'TIMEOUT' || (details as { outcome?: string } | undefined)?.outcome === 'unknown';
-}
-
-function callKey(functionName: string, { caller, eventId }: Incoming): string {
-  return `${functionName} ${caller} ${eventId}`;
 }

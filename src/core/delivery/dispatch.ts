@@ -38,7 +38,7 @@ export class Dispatch<Event> {
   /** All that is not settled, in the order of sequences. */
   readonly #held = new Map<number, Held<Event>>();
   #heldBytes = 0;
-  /** By lane: what is held or missing. */
+  /** By lane: what is held without a key, or missing. */
   readonly #lanes = new Map<number, Set<number>>();
   readonly #running = new Set<number>();
   /** By key: what waits behind the one that is running or has failed. */
@@ -103,7 +103,7 @@ export class Dispatch<Event> {
     this.next = Math.max(this.next, held.sequence + 1);
     this.#held.set(held.sequence, held);
     this.#heldBytes += held.bytes;
-    this.#opened(held.sequence);
+    if (held.key === undefined) this.#opened(held.sequence);
   }
 
   /** In the order of sequences. */
