@@ -37,14 +37,14 @@ export interface TailOptions {
 
 /** So many at most are asked for in one go. */
 const BATCH_MESSAGES = 512;
-const EXPIRES_NS = 20_000_000_000;
-const HEARTBEAT_NS = 5_000_000_000;
-/** Two heartbeats and a half. */
-const SILENT_MS = 12_500;
+const EXPIRES_NS = 60_000_000_000;
+const HEARTBEAT_NS = 10_000_000_000;
+/** Two heartbeats and a half: a consumer that is lost though the connection is not. */
+const SILENT_MS = 25_000;
 const RETRY_MS = 500;
 const MIN_AGAIN_MS = 250;
 /** One that was forgotten ends by itself. */
-const CONSUMER_IDLE_NS = 30_000_000_000;
+const CONSUMER_IDLE_NS = 90_000_000_000;
 const EXPIRED = 408;
 const HEARTBEAT = 100;
 

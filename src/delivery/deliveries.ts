@@ -20,7 +20,7 @@ export interface DeliveriesOptions {
   readonly runHere: DispatcherOptions['runHere'];
 }
 
-const ELECT_MS = 500;
+const ELECT_MS = 1_000;
 const TRIM_MS = 10_000;
 
 interface Registered {
@@ -37,6 +37,8 @@ export class Deliveries {
   readonly #dispatchers = new Map<string, Dispatcher | 'starting'>();
   #electing: NodeJS.Timeout | undefined;
   #trimming: NodeJS.Timeout | undefined;
+  /** Some cursor has gone on since the streams were trimmed. */
+  #trimmable = false;
   #closed = false;
 
   private constructor(options: DeliveriesOptions, cursors: Cursors) {
@@ -130,7 +132,10 @@ export class Deliveries {
       const { transactions, ring, cluster } = service;
       const ownerOf = (of: string): string | undefined => cluster.ownerOf(ring.partitionOf(of));
       const cursors = this.#cursors;
-      const options = { ...rest, log, transactions, cursors, source, loaded, ownerOf };
+      const onSaved = (): void => {
+        this.#trimmable = true;
+      };
+      const options = { ...rest, log, transactions, cursors, source, loaded, ownerOf, onSaved };
       this.#dispatchers.set(key, new Dispatcher(options, cursor));
     } catch (error) {
       log.debug({ err: error, function: loaded.name }, 'durable events are not dispatched yet');
@@ -151,6 +156,8 @@ export class Deliveries {
 
   /** Whoever dispatches something from the platform's own stream. */
   async #trim(): Promise<void> {
+    if (!this.#trimmable) return;
+    this.#trimmable = false;
     const { own, dead } = this.#streams;
     for (const name of this.#registered.keys()) {
       if (!this.#isDispatcher(name)) continue;

@@ -39,6 +39,8 @@ export interface DispatcherOptions {
   loaded: LoadedFunction;
   /** The worker with the key's state. */
   readonly ownerOf: (key: string) => string | undefined;
+  /** The cursor has gone on: what lies before it may be removed. */
+  readonly onSaved: () => void;
   /** Runs it on this worker. Resolves with how it failed; rejects where the platform did. */
   readonly runHere: (
     functionName: string,
@@ -79,7 +81,8 @@ export class Dispatcher {
   readonly #options: DispatcherOptions;
   readonly #dispatch: Dispatch<Incoming>;
   readonly #tail: StreamTail;
-  readonly #saving: NodeJS.Timeout;
+  /** While there is something to store. */
+  #saving: NodeJS.Timeout | undefined;
   #saved: string;
   #due: NodeJS.Timeout | undefined;
   /** Events with a key are read one after the other: a schema may take its time. */
@@ -105,7 +108,6 @@ export class Dispatcher {
       onEvent: (event) => this.#onEvent(event),
       onProblem: (error) => this.#onProblem(error),
     });
-    this.#saving = setInterval(() => void this.#save(), settings.cursorIntervalMs);
   }
 
   /** Events that wait: what is in the stream, and what was read. */
@@ -117,7 +119,7 @@ export class Dispatcher {
   async stop(timeoutMs: number): Promise<void> {
     this.#stopped = true;
     this.#tail.close();
-    clearInterval(this.#saving);
+    clearTimeout(this.#saving);
     clearTimeout(this.#due);
     const untilMs = performance.now() + timeoutMs;
     while (this.#dispatch.running > 0 && performance.now() < untilMs) {
@@ -200,6 +202,7 @@ export class Dispatcher {
 
   #pump(): void {
     if (this.#pumping || this.#stopped) return;
+    this.#saving ??= setTimeout(() => void this.#save(), this.#options.settings.cursorIntervalMs);
     this.#pumping = true;
     for (const held of this.#dispatch.take(performance.now())) void this.#run(held);
     this.#pumping = false;
@@ -348,14 +351,18 @@ export class Dispatcher {
 
   /** Only what has changed. */
   async #save(): Promise<void> {
+    this.#saving = undefined;
     const cursor = this.#dispatch.cursor();
     const text = JSON.stringify(cursor);
     if (text === this.#saved) return;
     try {
       await this.#options.cursors.put(this.loaded.name, this.stream, cursor);
       this.#saved = text;
+      this.#options.onSaved();
     } catch (error) {
       this.#onProblem(error as Error);
+      // Tried again, also when no further event comes.
+      if (!this.#stopped) this.#pump();
     }
   }
 
