@@ -12,9 +12,9 @@ import { everything, killWorkers, type Faults } from './faults.ts';
 
 const SECONDS = Number(process.env['CHAOS_SECONDS'] ?? 8);
 const SEED = Number(process.env['CHAOS_SEED'] ?? 1);
-const KEYS = Array.from({ length: 24 }, (_, index) => `key-${index}`);
-const PAUSE_MS = 20;
-const SETTLE_MS = 60_000;
+const KEYS = Array.from({ length: 16 }, (_, index) => `key-${index}`);
+const PAUSE_MS = 40;
+const SETTLE_MS = 100_000;
 
 interface Seen {
   key: string;
