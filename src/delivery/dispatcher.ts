@@ -73,6 +73,8 @@ const PLATFORM_CODES = new Set([
 const MAX_EVENT_HEADERS_BYTES = 8 * MAX_HEADERS_BYTES;
 const PROBLEM_NOTICE_MS = 30_000;
 const STOP_POLL_MS = 10;
+/** Longer ones come at once. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 export class Dispatcher {
   readonly stream: string;
@@ -209,7 +211,7 @@ export class Dispatcher {
     clearTimeout(this.#due);
     const { dueMs } = this.#dispatch;
     if (dueMs !== undefined) {
-      const waitMs = Math.max(1, dueMs - performance.now());
+      const waitMs = Math.min(MAX_TIMER_MS, Math.max(1, dueMs - performance.now()));
       this.#due = setTimeout(() => this.#pump(), waitMs);
     }
     this.#tail.more();

@@ -35,10 +35,12 @@ export class Dispatch<Event> {
   readonly #limits: DispatchLimits;
   /** Of the cursor that it began at: open, and not read again yet. */
   readonly #missing: Map<number, number>;
+  /** Of these, read again and not held yet. */
+  readonly #unheld = new Set<number>();
   /** All that is not settled, in the order of sequences. */
   readonly #held = new Map<number, Held<Event>>();
   #heldBytes = 0;
-  /** By lane: what is held without a key, or missing. */
+  /** By lane: what is held or missing. */
   readonly #lanes = new Map<number, Set<number>>();
   readonly #running = new Set<number>();
   /** By key: what waits behind the one that is running or has failed. */
@@ -89,11 +91,12 @@ export class Dispatch<Event> {
    */
   read(sequence: number): number | undefined {
     const failures = this.#missing.get(sequence) ?? (sequence < this.next ? undefined : 0);
+    if (this.#missing.has(sequence)) this.#unheld.add(sequence);
     for (const missing of this.#missing.keys()) {
-      if (missing > sequence) continue;
-      this.#missing.delete(missing);
+      if (missing >= sequence || this.#unheld.has(missing)) continue;
       // Gone from its stream: nobody settles it any more.
-      if (missing < sequence) this.#closed(missing);
+      this.#missing.delete(missing);
+      this.#closed(missing);
     }
     return failures;
   }
@@ -103,7 +106,10 @@ export class Dispatch<Event> {
     this.next = Math.max(this.next, held.sequence + 1);
     this.#held.set(held.sequence, held);
     this.#heldBytes += held.bytes;
-    if (held.key === undefined) this.#opened(held.sequence);
+    this.#missing.delete(held.sequence);
+    this.#unheld.delete(held.sequence);
+    // Those with a key, too: what is said of a lane must hold for whoever asks.
+    this.#opened(held.sequence);
   }
 
   /** In the order of sequences. */
