@@ -41,11 +41,13 @@ const namesSchema = apiSchema.extend({ streams: z.array(z.string()).nullish() })
 type StreamConfig = z.infer<typeof configSchema>;
 
 export class EventStreams {
+  readonly #bus: Bus;
   readonly #api: JetStreamApi;
   readonly #settings: Settings;
   #deadMade: Promise<void> | undefined;
 
   constructor(bus: Bus, settings: Settings) {
+    this.#bus = bus;
     this.#api = new JetStreamApi(bus);
     this.#settings = settings;
   }
@@ -150,20 +152,47 @@ export class EventStreams {
     return found;
   }
 
-  /** The next look at who captures the subject shows whether it was done: somebody else may have written over it. */
+  /**
+   * The next look at who captures the subject shows whether it was done. What somebody else has put there meanwhile must not be
+   * written over: so all that workers want is noted first, and whoever has changed the stream looks whether more was noted since.
+   */
   async #add(subject: string): Promise<void> {
+    const bucket = await this.#bus.keyValue(`${this.own}-wanted`, this.#settings.replicas);
+    const note = Buffer.from(subject).toString('base64url');
+    await bucket.put(note, subject);
+    for (let before = -1; ;) {
+      const wanted: string[] = [];
+      for await (const key of await bucket.keys()) {
+        wanted.push(Buffer.from(key, 'base64url').toString());
+      }
+      if (wanted.length === before) return;
+      before = wanted.length;
+      try {
+        await this.#captureAll(subject, wanted);
+      } catch (error) {
+        // It must not stand in the way of others.
+        await bucket.delete(note);
+        throw error;
+      }
+    }
+  }
+
+  async #captureAll(subject: string, wanted: readonly string[]): Promise<void> {
     const { config } = await this.#api.ask(`STREAM.INFO.${this.own}`, {}, streamSchema);
     if (config === undefined) {
       await this.#create(this.own, [subject]);
       return;
     }
-    const kept = (config.subjects ?? []).filter((each) => !subjectCovers(subject, each));
-    const changed = { ...config, subjects: [...kept, subject] };
+    const all = [...new Set([...(config.subjects ?? []), ...wanted, subject])];
+    const subjects = all.filter(
+      (each) => !all.some((wider) => wider !== each && subjectCovers(wider, each)),
+    );
+    const changed = { ...config, subjects };
     const { error } = await this.#api.ask(`STREAM.UPDATE.${this.own}`, changed, streamSchema);
     if (error?.description?.includes('overlap') === true) {
       throw new MillraceError(
         'STREAM_UNUSABLE',
-        `The subject ${subject} overlaps with another function's (${kept.join(', ')}) without containing it or being contained in it, which JetStream does not capture: use subjects of which one contains the other.`,
+        `The subject ${subject} overlaps with another function's (${subjects.filter((each) => each !== subject).join(', ')}) without containing it or being contained in it, which JetStream does not capture: use subjects of which one contains the other.`,
       );
     }
   }

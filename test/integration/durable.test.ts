@@ -273,6 +273,15 @@ describe('streams', () => {
     expect(await calls('early')).toBe(2);
   });
 
+  it('capture what many workers want that start at once, each other things', async () => {
+    const names = Array.from({ length: 12 }, (_, index) => `crowd-${index}`);
+    workers.push(...(await Promise.all(names.map(async (name) => offered(name, `${name}.*`)))));
+    const streams = await Promise.all(
+      names.map(async (name) => (await mill.publish(`${name}.one`, 1)).stream),
+    );
+    expect(new Set(streams)).toEqual(new Set(['millrace-events']));
+  });
+
   it('that give each event to one consumer are refused', async () => {
     const manager = await nats.jetstreamManager();
     await manager.streams.add({
