@@ -88,7 +88,7 @@ export class Journals {
     const claims = Array.from({ length: this.#partitions }, (_, each) => streams.claims(each));
     for (const id of ids) {
       // It is tried again when the next partition needs it no longer.
-      emptyJournal(id, streams.journal(id), claims).catch((error: unknown) => {
+      emptyJournal(id, randomNonce(), streams.journal(id), claims).catch((error: unknown) => {
         log.debug({ err: error }, `journal ${id} was not emptied`);
       });
     }

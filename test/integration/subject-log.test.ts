@@ -391,7 +391,7 @@ describe('replay', () => {
   it('of an append that somebody has changed shows that it is corrupt', async () => {
     const log = await writer();
     const append = encodeAppend({
-      seal: false,
+      kind: 'records',
       nonce: 2n,
       index: 1,
       sections: [{ partition: 1, epoch: 1, records: text('records') }],

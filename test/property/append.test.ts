@@ -4,7 +4,7 @@ import { decodeAppend, encodeAppend, type Append } from '../../src/core/state/ap
 
 const u32 = fc.integer({ min: 0, max: 0xffff_ffff });
 const append: fc.Arbitrary<Append> = fc.record({
-  seal: fc.boolean(),
+  kind: fc.constantFrom('records', 'seal', 'emptied'),
   nonce: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
   index: fc.maxSafeNat(),
   sections: fc.array(

@@ -152,6 +152,7 @@ export class Cluster {
     if (!node.alive || node.owners.has(partition) || node.taking.has(partition)) return;
     node.taking.add(partition);
     this.#nonce += 1n;
+    let released = false;
     const owner: PartitionOwner = new PartitionOwner(
       partition,
       this.#nonce,
@@ -159,14 +160,16 @@ export class Cluster {
       {
         claims: this.#claims(node, partition),
         journal: (id) => this.store.log(`journal-${id}`, node),
-        seal: async (id) => this.#seal(node, id),
+        seal: async (id) => this.#seal(node, id, released),
         forsaken: (ids) => void this.#empty(node, ids).catch(() => {}),
         snapshots: this.store.snapshot(partition, node),
         now: () => this.now(node),
         toPartition: (to, message) => this.#toPartition(node, to, message),
         toCoordinator: (to, message) => this.#send(node, to, { partition: undefined, message }),
         publish: (tx) => this.clock.after(5, node, () => owner.published(tx)),
-        askToRelease: async (journal) => this.#askToRelease(node, partition, journal),
+        askToRelease: async (journal) => {
+          released = await this.#askToRelease(node, partition, journal);
+        },
         ended: (reason) => {
           this.trace(() => `${node.id} gives up ${partition}: ${reason}`);
           if (node.owners.get(partition) === owner) node.owners.delete(partition);
@@ -193,16 +196,27 @@ export class Cluster {
     );
   }
 
+  /** The epoch of whoever owns it, or is about to. */
+  claimedEpoch(partition: number): number {
+    const claimed = this.store.logs.get(`claims-${partition}`)?.at(-1);
+    return (claimed && decodeClaim(claimed.bytes)?.epoch) ?? 0;
+  }
+
   /** Somebody takes it, if nobody who is awake has it; former owners who don't know that they are don't count. */
   ensureOwner(partition: number): void {
     if (!this.retakes) return;
     const awake = this.nodes.filter(({ pausedUntilMs }) => pausedUntilMs <= this.clock.nowMs);
-    const claimed = this.store.logs.get(`claims-${partition}`)?.at(-1);
-    const epoch = claimed === undefined ? 0 : decodeClaim(claimed.bytes)?.epoch;
+    const epoch = this.claimedEpoch(partition);
     const owned = awake.some(
       ({ owners, taking }) => owners.get(partition)?.epoch === epoch || taking.has(partition),
     );
-    if (!owned && awake.length > 0) this.take(this.random.pick(awake), partition);
+    if (owned) return;
+    const fresh = awake.filter(({ owners }) => !owners.has(partition));
+    if (fresh.length > 0) this.take(this.random.pick(fresh), partition);
+    // Whoever asks them something makes them find out.
+    else if (awake.length > 0)
+      this.random.pick(awake).journal?.end('another worker has taken over');
+    else this.clock.after(RETAKE_MS, undefined, () => this.ensureOwner(partition));
   }
 
   begin(node: Node, deadlineMs: number, age?: Age): Transaction {
@@ -248,18 +262,22 @@ export class Cluster {
     return node.journal;
   }
 
-  async #seal(node: Node, id: string): Promise<Position> {
+  async #seal(node: Node, id: string, released: boolean): Promise<Position> {
     const writer = this.nodes.find((other) => other.id === writerOf(id));
     const awake = writer !== undefined && writer.pausedUntilMs <= this.clock.nowMs;
     const mistaken = this.random.chance(Math.max(SEALED_ALIVE, this.faults.unasked));
-    if (awake && writer.journal?.id === id && !mistaken) throw new Error('its worker is there');
+    if (awake && writer.journal?.id === id && !released && !mistaken)
+      throw new Error('its worker is there');
     this.#nonce += 1n;
     return sealJournal(this.store.log(`journal-${id}`, node), this.#nonce, MAX_SEAL_ATTEMPTS);
   }
 
   async #empty(node: Node, ids: readonly string[]): Promise<void> {
     const claims = Array.from({ length: this.partitions }, (_, each) => this.#claims(node, each));
-    for (const id of ids) await emptyJournal(id, this.store.log(`journal-${id}`, node), claims);
+    for (const id of ids) {
+      this.#nonce += 1n;
+      await emptyJournal(id, this.#nonce, this.store.log(`journal-${id}`, node), claims);
+    }
   }
 
   #tick(node: Node): void {
@@ -271,17 +289,24 @@ export class Cluster {
     });
   }
 
-  async #askToRelease(node: Node, partition: number, journal: string): Promise<void> {
+  /** True when its worker has answered: it writes nothing more for the partition. */
+  async #askToRelease(node: Node, partition: number, journal: string): Promise<boolean> {
     const present = this.nodes.find(({ id }) => id === writerOf(journal));
     // The present owner is not always known.
-    if (present === undefined || this.random.chance(this.faults.unasked)) return;
+    if (present === undefined || this.random.chance(this.faults.unasked)) return false;
+    let released = false;
     this.clock.after(this.#delay(), present, () => {
-      void present.owners.get(partition)?.release();
+      const letGo = async (): Promise<void> => {
+        await present.owners.get(partition)?.release();
+        released = true;
+      };
+      void letGo();
       this.clock.after(RELEASE_MS, present, () => {
         present.owners.get(partition)?.giveUp();
       });
     });
     await this.clock.sleep(RELEASE_MS + this.#delay() * 3, node);
+    return released;
   }
 
   #announce(owner: Node, partition: number): void {
@@ -359,13 +384,13 @@ function writerOf(journal: string): string {
 }
 
 function appendShown(bytes: Uint8Array): string {
-  const { index, seal, sections = [] } = decodeAppend(bytes) ?? {};
+  const { index, kind, sections = [] } = decodeAppend(bytes) ?? {};
   const written = sections.map(({ partition, epoch, records }) => [
     partition,
     epoch,
     decodeRecords(records),
   ]);
-  return seal === true ? `${index} seal` : `${index} ${JSON.stringify(written)}`;
+  return `${index} ${kind} ${JSON.stringify(written)}`;
 }
 
 function claimShown(bytes: Uint8Array): string {

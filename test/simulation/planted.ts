@@ -217,7 +217,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     bug: 'a seal is not heeded by the next one to seal',
     file: JOURNAL,
-    from: 'if (last.seal) return last.position;',
+    from: "if (last.kind !== 'records') return last.position;",
     to: '',
   },
   {
@@ -231,6 +231,12 @@ export const MUTANTS: readonly Mutant[] = [
     file: JOURNAL,
     from: 'if (claim !== undefined && neededFrom(claim, id) !== undefined) return;',
     to: 'if (claim === undefined || neededFrom(claim, id) === -1) return;',
+  },
+  {
+    bug: 'a journal is emptied without a word',
+    file: JOURNAL,
+    from: "if (kind === 'seal') {",
+    to: "if (kind === 'emptied') {",
   },
   {
     bug: 'a segment is closed before its last append',

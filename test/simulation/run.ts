@@ -122,11 +122,12 @@ function sorted({ machine }: PartitionOwner): unknown[] {
   return [...machine.items].sort(([left], [right]) => (left < right ? -1 : 1));
 }
 
-/** The owner under the highest epoch: a former one may not know yet that it is one. */
+/** A former one may not know yet that it is one. */
 function servingOwner(cluster: Cluster, partition: number): PartitionOwner | undefined {
+  const claimed = cluster.claimedEpoch(partition);
   return cluster.nodes
     .flatMap(({ owners }) => owners.get(partition) ?? [])
-    .sort((left, right) => right.epoch - left.epoch)[0];
+    .find(({ epoch }) => epoch === claimed);
 }
 
 async function replay(cluster: Cluster, partition: number): Promise<PartitionOwner | undefined> {

@@ -14,7 +14,7 @@ const RECORD_BYTES = Buffer.from(
   'hex',
 );
 const BYTES = Buffer.concat([
-  // Version, no seal, nonce, index, two sections.
+  // Version, kind, nonce, index, two sections.
   Buffer.from('0200fffffffffffffffe427000000000000000000002', 'hex'),
   // Partition, epoch, length.
   Buffer.from('00000007ee6b2800', 'hex'),
@@ -47,7 +47,7 @@ const RECORDS: LogRecord[] = [
 ];
 
 const APPEND = {
-  seal: false,
+  kind: 'records' as const,
   nonce: 0xff_ff_ff_ff_ff_ff_ff_fen,
   index: 2 ** 40,
   sections: [
@@ -63,7 +63,7 @@ describe('an append of version 2', () => {
 
   it('is read as it always was', () => {
     const append = decodeAppend(BYTES);
-    expect(append).toMatchObject({ seal: false, nonce: APPEND.nonce, index: APPEND.index });
+    expect(append).toMatchObject({ kind: 'records', nonce: APPEND.nonce, index: APPEND.index });
     const [first, second] = append?.sections ?? [];
     expect(first).toMatchObject({ partition: 7, epoch: 4_000_000_000 });
     expect(decodeRecords(first?.records ?? Buffer.alloc(0))).toEqual(RECORDS);
@@ -72,8 +72,15 @@ describe('an append of version 2', () => {
   });
 
   it('may be a seal', () => {
-    const seal = { seal: true, nonce: 1n, index: 9, sections: [] };
+    const seal = { kind: 'seal' as const, nonce: 1n, index: 9, sections: [] };
     expect(decodeAppend(encodeAppend(seal))).toEqual(seal);
+    expect(encodeAppend(seal)[1]).toBe(1);
+  });
+
+  it('may say that the journal was emptied', () => {
+    const emptied = { kind: 'emptied' as const, nonce: 1n, index: 10, sections: [] };
+    expect(decodeAppend(encodeAppend(emptied))).toEqual(emptied);
+    expect(encodeAppend(emptied)[1]).toBe(2);
   });
 
   it('refuses a record of a kind that this version does not know', () => {

@@ -1,7 +1,7 @@
 /**
  * One message of a worker's journal: what it writes for its partitions in one go. Big-endian.
  *
- * u8 version, u8 is a seal, u64 nonce, f64 index, u32 sections, sections, u32 CRC-32 of all before it.
+ * u8 version, u8 kind, u64 nonce, f64 index, u32 sections, sections, u32 CRC-32 of all before it.
  * A section: u32 partition, u32 epoch, u32 length, records of that partition.
  */
 import { crc32 } from 'node:zlib';
@@ -12,9 +12,14 @@ export interface Section {
   records: Uint8Array;
 }
 
+/**
+ * A seal is written by somebody else, who takes over from the journal's worker: no records follow it.
+ * Emptied: behind a seal, says that all before it may be gone, because no claim named the journal any more.
+ */
+export type AppendKind = 'records' | 'seal' | 'emptied';
+
 export interface Append {
-  /** The last one of its journal: written by somebody else, who takes over from its worker. */
-  seal: boolean;
+  kind: AppendKind;
   /** Drawn once by each writer: no two write the same bytes. */
   nonce: bigint;
   /** 1 for the first append of the journal, then one more each time: a gap shows. */
@@ -23,18 +28,20 @@ export interface Append {
 }
 
 const VERSION = 2;
+/** By their code. */
+const KINDS: readonly AppendKind[] = ['records', 'seal', 'emptied'];
 const HEADER_BYTES = 22;
 const SECTION_BYTES = 12;
 const CRC_BYTES = 4;
 
-export function encodeAppend({ seal, nonce, index, sections }: Append): Uint8Array {
+export function encodeAppend({ kind, nonce, index, sections }: Append): Uint8Array {
   const length = sections.reduce(
     (sum, { records }) => sum + SECTION_BYTES + records.length,
     HEADER_BYTES + CRC_BYTES,
   );
   const bytes = Buffer.allocUnsafe(length);
   bytes.writeUInt8(VERSION, 0);
-  bytes.writeUInt8(seal ? 1 : 0, 1);
+  bytes.writeUInt8(KINDS.indexOf(kind), 1);
   bytes.writeBigUInt64BE(nonce, 2);
   bytes.writeDoubleBE(index, 10);
   bytes.writeUInt32BE(sections.length, 18);
@@ -56,6 +63,8 @@ export function decodeAppend(message: Uint8Array): Append | undefined {
   const end = bytes.length - CRC_BYTES;
   if (end < HEADER_BYTES || bytes.readUInt8(0) !== VERSION) return undefined;
   if (crc32(bytes.subarray(0, end)) !== bytes.readUInt32BE(end)) return undefined;
+  const kind = KINDS[bytes.readUInt8(1)];
+  if (kind === undefined) return undefined;
   const sections: Section[] = [];
   let at = HEADER_BYTES;
   for (let count = bytes.readUInt32BE(18); count > 0; count -= 1) {
@@ -71,7 +80,7 @@ export function decodeAppend(message: Uint8Array): Append | undefined {
   }
   if (at !== end) return undefined;
   return {
-    seal: bytes.readUInt8(1) === 1,
+    kind,
     nonce: bytes.readBigUInt64BE(2),
     index: bytes.readDoubleBE(10),
     sections,

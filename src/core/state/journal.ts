@@ -6,7 +6,7 @@
  * Somebody who takes over from the worker seals the journal first; the worker notices at its next append or
  * confirmation, and all of its partitions end (I1).
  */
-import { decodeAppend, encodeAppend, type Section } from './append.ts';
+import { decodeAppend, encodeAppend, type AppendKind, type Section } from './append.ts';
 import { decodeClaim, neededFrom, type Position } from './claim.ts';
 import type { LogPort } from './log-port.ts';
 import type { LogQueue, QueueTarget, WhenLogged } from './log-queue.ts';
@@ -186,7 +186,7 @@ export class Journal implements QueueTarget {
     const index = this.position.index + 1;
     const sections = sectionsOf(entries);
     const bytes = encodeAppend({
-      seal: false,
+      kind: 'records',
       nonce: this.#nonce,
       index,
       sections: [...sections.values()],
@@ -304,9 +304,9 @@ export async function sealJournal(
 ): Promise<Position> {
   for (let attempt = 1; ; attempt += 1) {
     const last = await lastOf(log);
-    if (last.seal) return last.position;
+    if (last.kind !== 'records') return last.position;
     const index = last.position.index + 1;
-    const bytes = encodeAppend({ seal: true, nonce, index, sections: [] });
+    const bytes = encodeAppend({ kind: 'seal', nonce, index, sections: [] });
     try {
       return { index, sequence: await log.append(bytes, last.position.sequence) };
     } catch (error) {
@@ -316,15 +316,17 @@ export async function sealJournal(
 }
 
 /**
- * Removes what a sealed journal has if no claim names it any more. Its last message stays: it is the fence against its
- * former writer.
+ * Removes what a sealed journal has if no claim names it any more. A last message stays: it is the fence against its
+ * former writer, and tells the reader of a claim which that one may still write that nothing followed from it.
  */
 export async function emptyJournal(
   id: string,
+  nonce: bigint,
   log: LogPort,
   claims: Iterable<LogPort>,
 ): Promise<void> {
-  if (!(await lastOf(log)).seal) return;
+  const { kind, position } = await lastOf(log);
+  if (kind === 'records') return;
   for (const each of claims) {
     const last = await each.last();
     const claim = last === undefined ? undefined : decodeClaim(last.bytes);
@@ -332,16 +334,21 @@ export async function emptyJournal(
     if (last !== undefined && claim === undefined) return;
     if (claim !== undefined && neededFrom(claim, id) !== undefined) return;
   }
+  if (kind === 'seal') {
+    const index = position.index + 1;
+    const bytes = encodeAppend({ kind: 'emptied', nonce, index, sections: [] });
+    await log.append(bytes, position.sequence);
+  }
   await log.trim(Number.MAX_SAFE_INTEGER);
 }
 
 /** The last place of a journal. */
-export async function lastOf(log: LogPort): Promise<{ position: Position; seal: boolean }> {
+export async function lastOf(log: LogPort): Promise<{ position: Position; kind: AppendKind }> {
   const last = await log.last();
-  if (last === undefined) return { position: { index: 0, sequence: 0 }, seal: false };
+  if (last === undefined) return { position: { index: 0, sequence: 0 }, kind: 'records' };
   const append = decodeAppend(last.bytes);
   if (append === undefined) throw new Error('an append cannot be read: the journal is corrupt');
-  return { position: { index: append.index, sequence: last.sequence }, seal: append.seal };
+  return { position: { index: append.index, sequence: last.sequence }, kind: append.kind };
 }
 
 /** By partition, in the order of their records. */

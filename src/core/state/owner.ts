@@ -257,12 +257,13 @@ export class PartitionOwner {
 
   async #readSegment({ journal, epoch, from, to }: ClosedSegment): Promise<void> {
     let position = this.#read?.epoch === epoch ? this.#read.position : from;
+    let missing = false;
     const { id, queue } = this.machine;
     const read = (sequence: number, bytes: Uint8Array): void => {
       const append = decodeAppend(bytes);
       if (append === undefined) throw new Error('an append cannot be read: the log is corrupt');
-      // Its worker may have trimmed it meanwhile; otherwise it is corrupt, and stays so.
-      if (append.index !== position.index + 1) throw new Error('an append of the log is missing');
+      missing ||= append.index !== position.index + 1;
+      if (missing) return;
       for (const section of append.sections) {
         if (section.partition !== id) continue;
         if (section.epoch !== epoch) throw new Error('an append is of another epoch');
@@ -275,8 +276,20 @@ export class PartitionOwner {
     if (position.index < to.index) {
       await this.#ports.journal(journal).read(position.sequence + 1, to.sequence, read);
     }
-    if (position.index < to.index) throw new Error('the log has changed while it was read');
+    if (position.index < to.index) {
+      // Its worker may have trimmed it meanwhile; otherwise the log is corrupt, and stays so.
+      const untouched = position.index === from.index;
+      if (!untouched || !(await this.#isEmptied(journal))) {
+        throw new Error('an append of the log is missing');
+      }
+      position = to;
+    }
     this.#read = { epoch, position };
+  }
+
+  /** Then what no claim named at that time had nothing of this partition, and never will. */
+  async #isEmptied(journal: string): Promise<boolean> {
+    return (await lastOf(this.#ports.journal(journal))).kind === 'emptied';
   }
 
   async #writeClaim(claim: Omit<Claim, 'nonce'>): Promise<void> {
