@@ -4,6 +4,7 @@ import type { Settings } from '../core/settings.ts';
 import { assertCollection, assertKey, itemKey } from '../core/state/keys.ts';
 import { NO_PARTITION, type Refusal } from '../core/state/messages.ts';
 import type { Failure, Transaction } from '../core/state/transaction.ts';
+import { writeBytes } from '../core/state/wire.ts';
 import type { Collection } from '../function/context.ts';
 import type { PreparedEvent } from '../bus/publisher.ts';
 import type { Joinable, TransactionRef } from './join.ts';
@@ -119,10 +120,14 @@ export class Attempt implements Joinable {
     this.transaction.forgetWrites();
   }
 
-  /** Rejects with Interrupted, or with FUNCTION_FAILED when it is doomed. */
+  /** Rejects with Interrupted, FUNCTION_FAILED when it is doomed, PAYLOAD_TOO_LARGE over `maxTransactionBytes`. */
   commit(emits: readonly Uint8Array[]): Promise<void> {
     if (this.#doomed !== undefined) {
       return Promise.reject(new MillraceError('FUNCTION_FAILED', this.#doomed));
+    }
+    const emitted = emits.reduce((bytes, emit) => bytes + emit.length, 0);
+    if (this.transaction.writtenBytes + emitted > this.#settings.maxTransactionBytes) {
+      return Promise.reject(tooLarge(this.#settings));
     }
     return new Promise((resolve, reject) => {
       this.transaction.commit(emits, performance.now(), (failure) => {
@@ -141,15 +146,8 @@ export class Attempt implements Joinable {
     this.#check(collection, key);
     const name = itemKey(collection, key);
     if (this.transaction.hasRead(name)) this.#written.add(collection);
-    this.#bytes += name.length + (value?.length ?? 0);
-    const { maxTransactionBytes } = this.#settings;
-    if (this.#bytes > maxTransactionBytes) {
-      throw new MillraceError(
-        'PAYLOAD_TOO_LARGE',
-        `One transaction writes at most ${maxTransactionBytes} bytes.`,
-        { details: { limitBytes: maxTransactionBytes } },
-      );
-    }
+    this.#bytes += writeBytes(name, value);
+    if (this.#bytes > this.#settings.maxTransactionBytes) throw tooLarge(this.#settings);
     this.write(name, value);
     if (this.transaction.failure !== undefined) throw new Interrupted(this.transaction.failure);
   }
@@ -204,6 +202,14 @@ export class Attempt implements Joinable {
     }
     return text;
   }
+}
+
+function tooLarge({ maxTransactionBytes }: Settings): MillraceError {
+  return new MillraceError(
+    'PAYLOAD_TOO_LARGE',
+    `One transaction writes and emits at most ${maxTransactionBytes} bytes.`,
+    { details: { limitBytes: maxTransactionBytes } },
+  );
 }
 
 /** What the requester is told when no further attempt is made. */

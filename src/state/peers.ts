@@ -8,7 +8,7 @@ import { isNoResponders } from '../bus/status.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import type { CoordinatorMessage, PartitionMessage } from '../core/state/messages.ts';
-import { decodeEnvelopes, encodeEnvelopes, type Envelope } from '../core/state/wire.ts';
+import { decodeEnvelopes, encodeEnvelopes, writeBytes, type Envelope } from '../core/state/wire.ts';
 
 export interface PeerEvents {
   /** False when this worker does not own the partition. */
@@ -187,12 +187,9 @@ function* framesOf(envelopes: readonly Envelope[]): Generator<Envelope[]> {
 
 function sizeOf({ message }: Envelope): number {
   if (message.kind === 'granted') {
-    return ENVELOPE_BYTES + message.key.length + (message.value?.length ?? 0);
+    return ENVELOPE_BYTES + writeBytes(message.key, message.value);
   }
   if (message.kind !== 'prepare') return ENVELOPE_BYTES;
-  const writes = message.writes.reduce(
-    (sum, [key, value]) => sum + key.length + (value?.length ?? 0),
-    0,
-  );
+  const writes = message.writes.reduce((sum, [key, value]) => sum + writeBytes(key, value), 0);
   return ENVELOPE_BYTES + writes + message.emits.reduce((sum, emit) => sum + emit.length, 0);
 }

@@ -8,6 +8,7 @@ import { KeyRing } from '../core/key-ring.ts';
 import type { Settings } from '../core/settings.ts';
 import { placeOf } from '../core/state/keys.ts';
 import { Cluster } from './cluster.ts';
+import { assertFits } from './fits.ts';
 import { Hosting } from './hosting.ts';
 import { JoinServer } from './join.ts';
 import { Peers } from './peers.ts';
@@ -88,9 +89,10 @@ export class StateService {
     );
   }
 
-  /** Creates streams and table where they are missing. Throws UNAVAILABLE where JetStream does not serve. */
+  /** Creates streams and table where they are missing. Throws UNAVAILABLE where JetStream does not serve, USAGE where the broker's messages are too small. */
   static async open(options: StateOptions): Promise<StateService> {
     const { bus, settings } = options;
+    assertFits(bus.maxMessageBytes, settings);
     const streams = await LogStreams.open(bus, settings);
     const store = await AssignmentStore.open(bus, settings);
     return new StateService(options, streams, store, await store.read());

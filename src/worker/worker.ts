@@ -200,8 +200,8 @@ export class Worker {
       this.#state = { service, questions, deliveries };
       service.start();
     } catch (error) {
-      if (!bus.up || bus.epoch !== epoch) {
-        // That says nothing of whether there is JetStream.
+      // Neither says whether there is JetStream.
+      if ((error as MillraceError).code === 'USAGE' || !bus.up || bus.epoch !== epoch) {
         this.#opened = undefined;
         throw error;
       }

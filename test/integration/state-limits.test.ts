@@ -31,6 +31,14 @@ const read = defineFunction({
   handler: async ({ data }, ctx) =>
     ((await ctx.state<string>('blobs').get(data as string)) ?? '').length,
 });
+const tell = defineFunction({
+  name: 'tell',
+  handler: async ({ data }, ctx) => {
+    const { written, emits, bytes } = data as { written: number; emits: number; bytes: number };
+    if (written > 0) await ctx.state('blobs').set('told', 'x'.repeat(written));
+    for (let count = 0; count < emits; count += 1) ctx.emit('told', 'x'.repeat(bytes));
+  },
+});
 const remove = defineFunction({
   name: 'remove',
   handler: async ({ data }, ctx) => ctx.state('blobs').delete(data as string),
@@ -55,7 +63,7 @@ describe('state', () => {
 
   beforeAll(async () => {
     broker = await startTestBroker();
-    worker = await startTestWorker(broker.url, [put, read, remove, hold], SETTINGS);
+    worker = await startTestWorker(broker.url, [put, read, remove, hold, tell], SETTINGS);
     mill = await connect({ servers: broker.url });
   });
 
@@ -82,6 +90,30 @@ describe('state', () => {
       details: { limitBytes: 128 * KIB },
     });
     for (const key of keys) expect(await mill.invoke('read', key)).toBe(0);
+  });
+
+  it('counts bytes, not characters', async () => {
+    const wide = defineFunction({
+      name: 'wide',
+      handler: async (_, ctx) => {
+        for (const key of ['w1', 'w2', 'w3'])
+          await ctx.state('blobs').set(key, '\u6c34'.repeat(20 * KIB));
+      },
+    });
+    const other = await startTestWorker(broker.url, [wide], SETTINGS);
+    await expect(mill.invoke('wide', null)).rejects.toMatchObject({ code: 'PAYLOAD_TOO_LARGE' });
+    await other.stop();
+  });
+
+  it('refuses a transaction whose events are too large together with what it writes', async () => {
+    const large = mill.invoke('tell', { written: 50 * KIB, emits: 2, bytes: 50 * KIB });
+    await expect(large).rejects.toMatchObject({
+      code: 'PAYLOAD_TOO_LARGE',
+      details: { limitBytes: 128 * KIB },
+    });
+    expect(await mill.invoke('read', 'told')).toBe(0);
+    await mill.invoke('tell', { written: 50 * KIB, emits: 1, bytes: 50 * KIB });
+    expect(await mill.invoke('read', 'told')).toBe(50 * KIB);
   });
 
   it('refuses a transaction of too many keys', async () => {

@@ -11,7 +11,7 @@ import { decodeClaim, neededFrom, type Position } from './claim.ts';
 import type { LogPort } from './log-port.ts';
 import type { LogQueue, QueueTarget, WhenLogged } from './log-queue.ts';
 import type { LogRecord } from './messages.ts';
-import { encodeRecords } from './wire.ts';
+import { encodeRecords, recordBytes } from './wire.ts';
 
 export interface JournalPorts {
   log: LogPort;
@@ -47,9 +47,6 @@ interface Confirmation {
   queue: LogQueue;
   whenConfirmed: () => void;
 }
-
-const RECORD_OVERHEAD_BYTES = 64;
-const WRITE_OVERHEAD_BYTES = 16;
 
 export class Journal implements QueueTarget {
   readonly id: string;
@@ -212,7 +209,7 @@ export class Journal implements QueueTarget {
     let count = 0;
     let bytes = 0;
     for (const { record } of this.#entries) {
-      bytes += sizeOf(record);
+      bytes += recordBytes(record);
       if (count > 0 && bytes > this.#limits.maxAppendBytes) break;
       count += 1;
     }
@@ -370,15 +367,4 @@ function sectionsOf(entries: readonly Entry[]): Map<LogQueue, Section> {
 /** The others only say sooner what could also be learnt from the home. */
 function isAwaited({ kind }: LogRecord): boolean {
   return kind === 'prepare' || kind === 'decide';
-}
-
-function sizeOf(record: LogRecord): number {
-  let bytes = RECORD_OVERHEAD_BYTES;
-  if (record.kind === 'prepare' || record.kind === 'decide') {
-    for (const [key, value] of record.writes) {
-      bytes += key.length + (value?.length ?? 0) + WRITE_OVERHEAD_BYTES;
-    }
-  }
-  if (record.kind === 'decide') for (const emit of record.emits) bytes += emit.length;
-  return bytes;
 }

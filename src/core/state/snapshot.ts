@@ -4,13 +4,12 @@
  */
 import { Packr } from 'msgpackr';
 import type { Partition } from './partition.ts';
-import { decodeRecords, encodeRecords } from './wire.ts';
+import type { LogRecord } from './messages.ts';
+import { decodeRecords, encodeRecords, recordBytes, writeBytes } from './wire.ts';
 
 const packr = new Packr({ useRecords: false, moreTypes: false, variableMapSize: true });
 const HEAD = 0;
 const ITEMS = 1;
-/** Beside an item's characters. */
-const ITEM_BYTES = 12;
 
 type Chunk =
   | [kind: typeof HEAD, version: number, records: Uint8Array]
@@ -22,18 +21,36 @@ export async function* writeSnapshot(
   chunkBytes: number,
 ): AsyncGenerator<Uint8Array> {
   const { items } = partition;
-  yield packr.pack([HEAD, items.version, encodeRecords(partition.openRecords())]);
+  const heads = batches(partition.openRecords(), chunkBytes).map((each) => encodeRecords(each));
+  const { version: highest } = items;
+  for (const records of heads) yield packr.pack([HEAD, highest, records]);
   let chunk: (string | number)[] = [ITEMS];
   let bytes = 0;
   for (const [key, { value, version }] of items) {
     chunk.push(key, value, version);
-    bytes += key.length + value.length + ITEM_BYTES;
+    bytes += writeBytes(key, value);
     if (bytes < chunkBytes) continue;
     yield packr.pack(chunk);
     chunk = [ITEMS];
     bytes = 0;
   }
   if (chunk.length > 1) yield packr.pack(chunk);
+}
+
+/** In order, none larger than `maxBytes` unless a single record is; one at least, if empty. */
+function batches(records: readonly LogRecord[], maxBytes: number): LogRecord[][] {
+  const all: LogRecord[][] = [[]];
+  let bytes = 0;
+  for (const record of records) {
+    const size = recordBytes(record);
+    if (bytes > 0 && bytes + size > maxBytes) {
+      all.push([]);
+      bytes = 0;
+    }
+    all.at(-1)?.push(record);
+    bytes += size;
+  }
+  return all;
 }
 
 export function readSnapshot(partition: Partition, bytes: Uint8Array): void {

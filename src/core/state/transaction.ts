@@ -7,6 +7,7 @@
  */
 import type { Age } from './age.ts';
 import { NO_PARTITION } from './messages.ts';
+import { writeBytes } from './wire.ts';
 import type {
   CoordinatorMessage,
   GrantedMessage,
@@ -149,6 +150,13 @@ export class Transaction {
   /** Something is to be written. */
   get writes(): boolean {
     return this.#writes.size > 0;
+  }
+
+  /** Of all keys and values, as they are sent and stored. */
+  get writtenBytes(): number {
+    let bytes = 0;
+    for (const [key, value] of this.#writes) bytes += writeBytes(key, value);
+    return bytes;
   }
 
   /** What it read is still to be confirmed, what it wrote is not wanted any more. */

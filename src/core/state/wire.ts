@@ -335,3 +335,24 @@ function unpack(bytes: Uint8Array): unknown {
     return undefined;
   }
 }
+
+/** What the markers, the number and the list around a key and its value take at most. */
+const WRITE_OVERHEAD_BYTES = 20;
+
+/** At most so many, as it is sent and stored. */
+export function writeBytes(key: string, value: string | null): number {
+  return Buffer.byteLength(key) + Buffer.byteLength(value ?? '') + WRITE_OVERHEAD_BYTES;
+}
+
+/** What a record takes beside its writes and emits, lists of partitions included. */
+const RECORD_OVERHEAD_BYTES = 256;
+
+/** About as many as the record takes in the log; of what can be large no less. */
+export function recordBytes(record: LogRecord): number {
+  let bytes = RECORD_OVERHEAD_BYTES;
+  if (record.kind === 'prepare' || record.kind === 'decide') {
+    for (const [key, value] of record.writes) bytes += writeBytes(key, value);
+  }
+  if (record.kind === 'decide') for (const emit of record.emits) bytes += emit.length;
+  return bytes;
+}
