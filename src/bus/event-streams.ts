@@ -100,16 +100,9 @@ export class EventStreams {
     return new Map(counts.map(([subject, count]) => [subject.slice(prefix.length), count]));
   }
 
-  /** Removes the platform's own events before `sequence`: all functions that read them have settled them. */
-  async trim(sequence: number): Promise<void> {
-    if (sequence <= 1) return;
-    await this.#api.ask(`STREAM.PURGE.${this.own}`, { seq: sequence }, apiSchema);
-  }
-
-  /** Likewise replayed dead letters of a function. */
-  async trimReplayed(functionName: string, sequence: number): Promise<void> {
-    const subject = subjectsOf(this.#settings.namespace).replay(functionName);
-    await this.#api.purge(this.dead, subject, sequence);
+  /** Removes events of a stream of the platform's own before `sequence`: all functions that read them have settled them. */
+  async trim(stream: string, subject: string, sequence: number): Promise<void> {
+    await this.#api.purge(stream, subject, sequence);
   }
 
   async #capture(functionName: string, subject: string): Promise<string> {

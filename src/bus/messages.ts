@@ -18,6 +18,8 @@ export type Beat = z.infer<typeof beatSchema>;
 
 export const announcementSchema = beatSchema.extend({
   functions: z.array(z.string().max(64)),
+  /** Of those with durable events: delivery/identity.ts. */
+  identities: z.record(z.string(), z.string()).optional(),
 });
 export type Announcement = z.infer<typeof announcementSchema>;
 

@@ -18,6 +18,8 @@ export interface WorkerRecord {
   connectionEpoch: number;
   state: WorkerState;
   functions: readonly string[];
+  /** By function: versions with the same one dispatch its durable events alike. */
+  identities?: Readonly<Record<string, string>> | undefined;
   /** Counts the changes of `functions`; a beat with another revision makes the listener ask for an announcement. */
   revision: number;
 }

@@ -2,18 +2,34 @@
 import { z } from 'zod';
 import type { Bus } from '../bus/connection.ts';
 import { readControl, writeControl } from '../bus/messages.ts';
-import type { Cursor } from '../core/delivery/dispatch.ts';
+import { MillraceError } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 
 const whole = z.number().int().nonnegative();
 const entrySchema = z.object({
   function: z.string(),
   stream: z.string(),
+  /** Of the versions that dispatch it (identity.ts). */
+  identity: z.string(),
+  /** The function's subjects in this stream, and the sequence from which on each counts. */
+  subjects: z.record(z.string(), whole),
   next: whole,
   open: z.array(z.tuple([whole, whole])),
 });
-type Entry = z.infer<typeof entrySchema>;
+export type CursorEntry = z.infer<typeof entrySchema>;
+export interface StoredCursor {
+  entry: CursorEntry;
+  revision: number;
+}
 type Bucket = Awaited<ReturnType<Bus['keyValue']>>;
+
+/** JetStream's error code for a write under another revision than the present one. */
+const OTHER_REVISION = 10071;
+
+/** Somebody else dispatches the source now. */
+export class StaleCursor extends Error {
+  override readonly name = 'StaleCursor';
+}
 
 export class Cursors {
   readonly #bucket: Bucket;
@@ -26,40 +42,63 @@ export class Cursors {
     return new Cursors(await bus.keyValue(`${settings.namespace}-deliveries`, settings.replicas));
   }
 
-  async get(functionName: string, stream: string): Promise<Cursor | undefined> {
+  async read(functionName: string, stream: string): Promise<StoredCursor | undefined> {
     return this.#read(keyOf(functionName, stream));
   }
 
   /** The one that is there counts. */
-  async create(functionName: string, stream: string, next: number): Promise<void> {
-    const entry: Entry = { function: functionName, stream, next, open: [] };
-    await this.#bucket.create(keyOf(functionName, stream), writeControl(entry)).catch(() => {});
-  }
-
-  async put(functionName: string, stream: string, cursor: Cursor): Promise<void> {
-    const entry: Entry = { function: functionName, stream, ...cursor };
-    await this.#bucket.put(keyOf(functionName, stream), writeControl(entry));
-  }
-
-  /** The lowest sequence of the stream that some function has yet to settle; undefined where none reads it. */
-  async lowest(stream: string): Promise<number | undefined> {
-    let lowest: number | undefined;
-    for await (const key of await this.#bucket.keys()) {
-      const entry = await this.#read(key);
-      if (entry?.stream !== stream) continue;
-      lowest = Math.min(lowest ?? entry.next, lowestOf(entry));
+  async create(entry: CursorEntry): Promise<void> {
+    const key = keyOf(entry.function, entry.stream);
+    try {
+      await this.#bucket.create(key, writeControl(entry));
+    } catch (error) {
+      if (!isOtherRevision(error)) throw error;
     }
-    return lowest;
   }
 
-  async #read(key: string): Promise<Entry | undefined> {
+  /** Resolves with the new revision. Throws StaleCursor where `revision` is not the present one any more. */
+  async put(entry: CursorEntry, revision: number): Promise<number> {
+    const key = keyOf(entry.function, entry.stream);
+    try {
+      return await this.#bucket.update(key, writeControl(entry), revision);
+    } catch (error) {
+      throw isOtherRevision(error) ? new StaleCursor() : error;
+    }
+  }
+
+  async remove(functionName: string, stream: string): Promise<void> {
+    await this.#bucket.delete(keyOf(functionName, stream));
+  }
+
+  /** Throws UNAVAILABLE where one of them cannot be read: then nothing is known of what it still needs. */
+  async all(): Promise<CursorEntry[]> {
+    const keys: string[] = [];
+    for await (const key of await this.#bucket.keys()) keys.push(key);
+    const entries: CursorEntry[] = [];
+    for (const key of keys) {
+      const stored = await this.#read(key);
+      if (stored !== undefined) entries.push(stored.entry);
+    }
+    return entries;
+  }
+
+  async #read(key: string): Promise<StoredCursor | undefined> {
     const stored = await this.#bucket.get(key);
-    return stored === null ? undefined : readControl(entrySchema, stored.value);
+    if (stored === null || stored.operation !== 'PUT') return undefined;
+    const entry = readControl(entrySchema, stored.value);
+    if (entry === undefined) {
+      throw new MillraceError('UNAVAILABLE', `The cursor ${key} cannot be read.`);
+    }
+    return { entry, revision: stored.revision };
   }
 }
 
+function isOtherRevision(error: unknown): boolean {
+  return (error as { api_error?: { err_code?: number } }).api_error?.err_code === OTHER_REVISION;
+}
+
 /** Everything before it is settled. */
-export function lowestOf({ next, open }: Cursor): number {
+export function lowestOf({ next, open }: Pick<CursorEntry, 'next' | 'open'>): number {
   return open.reduce((lowest, [sequence]) => Math.min(lowest, sequence), next);
 }
 

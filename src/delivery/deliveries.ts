@@ -2,13 +2,17 @@
 import type { Logger } from 'pino';
 import type { Caller } from '../bus/caller.ts';
 import type { Bus } from '../bus/connection.ts';
+import type { Publisher } from '../bus/publisher.ts';
 import { EventStreams, type Source } from '../bus/event-streams.ts';
+import type { WorkerRecord } from '../core/directory.ts';
 import { hash32 } from '../core/hash.ts';
+import { subjectsOverlap } from '../core/names.ts';
 import type { Settings } from '../core/settings.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import type { StateService } from '../state/service.ts';
-import { Cursors, lowestOf } from './cursors.ts';
+import { Cursors, lowestOf, type CursorEntry, type StoredCursor } from './cursors.ts';
 import { Dispatcher, type DispatcherOptions } from './dispatcher.ts';
+import { identityOf } from './identity.ts';
 
 export interface DeliveriesOptions {
   bus: Bus;
@@ -16,6 +20,7 @@ export interface DeliveriesOptions {
   log: Logger;
   workerId: string;
   caller: Caller;
+  publisher: Publisher;
   service: StateService;
   readonly runHere: DispatcherOptions['runHere'];
 }
@@ -25,7 +30,18 @@ const TRIM_MS = 10_000;
 
 interface Registered {
   loaded: LoadedFunction;
+  identity: string;
   sources: Source[];
+  /** Of each stream, when the function was registered: a subject that is new to it counts from here on. */
+  ends: ReadonlyMap<string, number>;
+}
+
+/** What a worker's functions need before they are announced is done. */
+export interface Registration {
+  /** To be announced. */
+  identities: Readonly<Record<string, string>>;
+  /** To be called behind the announcement. */
+  begin(): void;
 }
 
 export class Deliveries {
@@ -35,6 +51,10 @@ export class Deliveries {
   #registered = new Map<string, Registered>();
   /** `<function> <stream>` → its dispatcher, or that there will be one. */
   readonly #dispatchers = new Map<string, Dispatcher | 'starting'>();
+  /** Likewise: what they run may still end. */
+  readonly #stopping = new Set<string>();
+  /** Up to where, by subject and stream. */
+  readonly #trimmed = new Map<string, number>();
   #electing: NodeJS.Timeout | undefined;
   #trimming: NodeJS.Timeout | undefined;
   /** Some cursor has gone on since the streams were trimmed. */
@@ -55,19 +75,43 @@ export class Deliveries {
    * Captures the events of these functions; those that are new begin now. To be called before they are announced. Throws
    * STREAM_UNUSABLE, UNAVAILABLE.
    */
-  async register(functions: readonly LoadedFunction[]): Promise<void> {
+  async register(functions: readonly LoadedFunction[]): Promise<Registration> {
     const registered = new Map<string, Registered>();
     for (const loaded of functions) {
       const { name, definition } = loaded;
-      const { on, delivery, from } = definition;
-      if (delivery !== 'durable' || on.length === 0) continue;
-      const sources = await this.#streams.sourcesOf(name, on);
-      for (const { stream } of sources) {
-        const { last } = await this.#streams.bounds(stream);
-        await this.#cursors.create(name, stream, from === 'start' ? 1 : last + 1);
-      }
-      registered.set(name, { loaded, sources });
+      if (definition.delivery !== 'durable' || definition.on.length === 0) continue;
+      registered.set(name, await this.#registerOne(loaded));
     }
+    const identities = [...registered].map(([name, { identity }]) => [name, identity] as const);
+    return {
+      identities: Object.fromEntries(identities),
+      begin: () => this.#begin(registered),
+    };
+  }
+
+  async #registerOne(loaded: LoadedFunction): Promise<Registered> {
+    const { name, definition } = loaded;
+    const identity = identityOf(definition);
+    const sources = await this.#streams.sourcesOf(name, definition.on);
+    const ends = new Map<string, number>();
+    for (const { stream, subjects } of sources) {
+      const { last } = await this.#streams.bounds(stream);
+      ends.set(stream, last + 1);
+      const next = definition.from === 'start' ? 1 : last + 1;
+      const since = Object.fromEntries(subjects.map((subject) => [subject, next]));
+      await this.#cursors.create({
+        function: name,
+        stream,
+        identity,
+        subjects: since,
+        next,
+        open: [],
+      });
+    }
+    return { loaded, identity, sources, ends };
+  }
+
+  #begin(registered: Map<string, Registered>): void {
     this.#registered = registered;
     if (registered.size === 0) return;
     this.#electing ??= setInterval(() => this.#elect(), ELECT_MS);
@@ -103,74 +147,139 @@ export class Deliveries {
   /** Functions that have come, gone or changed, workers that have. */
   #elect(): void {
     if (this.#closed) return;
-    const wanted = new Map<string, [LoadedFunction, Source]>();
-    for (const [name, { loaded, sources }] of this.#registered) {
-      if (!this.#isDispatcher(name)) continue;
-      for (const source of sources) wanted.set(keyOf(name, source), [loaded, source]);
+    const wanted = new Map<string, [Registered, Source]>();
+    for (const [name, registered] of this.#registered) {
+      if (!this.#isDispatcher(name, registered.identity)) continue;
+      for (const source of registered.sources) {
+        wanted.set(keyOf(name, source.stream), [registered, source]);
+      }
     }
     for (const [key, dispatcher] of this.#dispatchers) {
       if (dispatcher === 'starting') continue;
-      const [loaded] = wanted.get(key) ?? [];
-      if (loaded !== undefined) dispatcher.loaded = loaded;
-      else {
-        this.#dispatchers.delete(key);
-        void dispatcher.stop(this.#options.settings.handoverMs);
-      }
+      const [registered] = wanted.get(key) ?? [];
+      if (registered?.identity === dispatcher.identity) dispatcher.loaded = registered.loaded;
+      else this.#stop(key, dispatcher);
     }
-    for (const [key, [loaded, source]] of wanted) {
-      if (!this.#dispatchers.has(key)) void this.#start(key, loaded, source);
+    for (const [key, [registered, source]] of wanted) {
+      if (!this.#dispatchers.has(key) && !this.#stopping.has(key)) {
+        void this.#start(key, registered, source);
+      }
     }
   }
 
-  async #start(key: string, loaded: LoadedFunction, source: Source): Promise<void> {
+  #stop(key: string, dispatcher: Dispatcher): void {
+    this.#dispatchers.delete(key);
+    const stopped = dispatcher.stop(this.#options.settings.handoverMs);
+    this.#stopping.add(key);
+    void stopped.finally(() => this.#stopping.delete(key));
+  }
+
+  async #start(key: string, registered: Registered, source: Source): Promise<void> {
     const { service, log, ...rest } = this.#options;
+    const { loaded } = registered;
     this.#dispatchers.set(key, 'starting');
     try {
-      const cursor = await this.#cursors.get(loaded.name, source.stream);
-      if (cursor === undefined) throw new Error('the cursor cannot be read');
-      if (this.#closed) return;
+      const entry = await this.#claim(registered, source);
+      if (entry === undefined || this.#closed) {
+        this.#dispatchers.delete(key);
+        return;
+      }
       const { transactions, ring, cluster } = service;
       const ownerOf = (of: string): string | undefined => cluster.ownerOf(ring.partitionOf(of));
       const cursors = this.#cursors;
       const onSaved = (): void => {
         this.#trimmable = true;
       };
-      const options = { ...rest, log, transactions, cursors, source, loaded, ownerOf, onSaved };
-      this.#dispatchers.set(key, new Dispatcher(options, cursor));
+      const onLost = (): void => {
+        const dispatcher = this.#dispatchers.get(key);
+        if (dispatcher !== undefined && dispatcher !== 'starting') this.#stop(key, dispatcher);
+      };
+      const replays = source.stream === this.#streams.dead;
+      const own = { log, transactions, cursors, source, replays, loaded, ownerOf, onSaved, onLost };
+      this.#dispatchers.set(key, new Dispatcher({ ...rest, ...own }, entry));
     } catch (error) {
       log.debug({ err: error, function: loaded.name }, 'durable events are not dispatched yet');
       this.#dispatchers.delete(key);
     }
   }
 
-  /** The highest of the hashes of all workers that have the function and are there: each computes it alike. */
-  #isDispatcher(functionName: string): boolean {
-    const { caller, service, workerId } = this.#options;
+  /**
+   * Whoever dispatched the source before finds out when it stores its cursor the next time. Undefined while there are workers
+   * whose version has another identity and has the source.
+   */
+  async #claim(registered: Registered, source: Source): Promise<StoredCursor | undefined> {
+    const { loaded, identity, sources, ends } = registered;
+    const { name } = loaded;
+    const stored = await this.#cursors.read(name, source.stream);
+    if (stored === undefined) throw new Error('there is no cursor');
+    const { entry, revision } = stored;
+    if (entry.identity === identity) {
+      return { entry, revision: await this.#cursors.put(entry, revision) };
+    }
+    if (this.#workersWith(name, entry.identity).length > 0) return undefined;
+    const subjects = Object.fromEntries(
+      source.subjects.map((subject) => {
+        const since = entry.subjects[subject] ?? ends.get(source.stream) ?? entry.next;
+        return [subject, since] as const;
+      }),
+    );
+    const changed = { ...entry, identity, subjects };
+    const claimed = { entry: changed, revision: await this.#cursors.put(changed, revision) };
+    // What the function has no source in any more must not be kept for it.
+    const streams = new Set(sources.map(({ stream }) => stream));
+    for (const { function: owner, stream } of await this.#cursors.all()) {
+      if (owner === name && !streams.has(stream)) await this.#cursors.remove(name, stream);
+    }
+    return claimed;
+  }
+
+  /** Those that drain included: what they run is theirs until they are gone. */
+  #workersWith(functionName: string, identity: string): WorkerRecord[] {
+    return this.#options.caller.members.directory
+      .workersOf(functionName)
+      .filter(({ identities }) => identities?.[functionName] === identity);
+  }
+
+  /** The highest of the hashes of all workers that have this version or one like it: each computes it alike. */
+  #isDispatcher(functionName: string, identity: string): boolean {
+    const { service, workerId } = this.#options;
     const weight = (id: string): number => hash32(`${functionName} ${id}`);
     const own = weight(workerId);
-    return caller.members.directory
-      .workersOf(functionName)
+    return this.#workersWith(functionName, identity)
       .filter(({ id, state }) => state === 'running' && service.cluster.members.has(id))
       .every(({ id }) => weight(id) < own || (weight(id) === own && id <= workerId));
   }
 
-  /** Whoever dispatches something from the platform's own stream. */
+  /** Whoever dispatches something: events that all their functions have settled, by subject. */
   async #trim(): Promise<void> {
     if (!this.#trimmable) return;
     this.#trimmable = false;
     const { own, dead } = this.#streams;
-    for (const name of this.#registered.keys()) {
-      if (!this.#isDispatcher(name)) continue;
-      const cursor = await this.#cursors.get(name, dead);
-      if (cursor !== undefined) await this.#streams.trimReplayed(name, lowestOf(cursor));
+    const entries = await this.#cursors.all();
+    for (const stream of [own, dead]) {
+      const readers = entries.filter((each) => each.stream === stream);
+      for (const [subject, lowest] of lowestBySubject(readers)) {
+        const key = keyOf(subject, stream);
+        if (lowest <= (this.#trimmed.get(key) ?? 1)) continue;
+        await this.#streams.trim(stream, subject, lowest);
+        this.#trimmed.set(key, lowest);
+      }
     }
-    if (![...this.#dispatchers.keys()].some((key) => key.endsWith(` ${own}`))) return;
-    const lowest = await this.#cursors.lowest(own);
-    if (lowest !== undefined) await this.#streams.trim(lowest);
   }
 }
 
-/** With the subjects: when they change another dispatcher begins. */
-function keyOf(functionName: string, { stream, subjects }: Source): string {
-  return `${functionName} ${subjects.join(',')} ${stream}`;
+/** What all functions that have the subject, or a part of it, have settled lies before these. */
+function lowestBySubject(entries: readonly CursorEntry[]): Map<string, number> {
+  const lowest = new Map<string, number>();
+  for (const subject of new Set(entries.flatMap(({ subjects }) => Object.keys(subjects)))) {
+    const readers = entries.filter(({ subjects }) =>
+      Object.keys(subjects).some((other) => subjectsOverlap(subject, other)),
+    );
+    lowest.set(subject, Math.min(...readers.map((each) => lowestOf(each))));
+  }
+  return lowest;
+}
+
+function keyOf(name: string, stream: string): string {
+  return `${name} ${stream}`;
 }

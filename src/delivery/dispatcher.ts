@@ -1,22 +1,25 @@
 /** Reads one source of one function and has its events run: core/delivery/SPEC.md, "An event's way". */
+import { setTimeout as delay } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import type { Caller } from '../bus/caller.ts';
 import type { Bus } from '../bus/connection.ts';
 import type { Source } from '../bus/event-streams.ts';
 import { MAX_HEADERS_BYTES } from '../bus/frame.ts';
+import type { Publisher } from '../bus/publisher.ts';
 import { StreamTail, type StreamEvent } from '../bus/stream-tail.ts';
-import { DEAD_HEADER, readDeadLetter, type DeadFailure } from '../core/delivery/dead-letter.ts';
-import { Dispatch, type Cursor, type Held } from '../core/delivery/dispatch.ts';
+import { Dispatch, type Held } from '../core/delivery/dispatch.ts';
 import type { Delivery } from '../core/delivery/marker.ts';
-import { assertKey } from '../core/state/keys.ts';
 import { messageOf, type MillraceError } from '../core/errors.ts';
-import { CONTENT_TYPE_HEADER, contentTypeOf, decodePayload } from '../core/payload.ts';
+import { subjectMatches } from '../core/names.ts';
+import { CONTENT_TYPE_HEADER, contentTypeOf } from '../core/payload.ts';
 import type { Settings } from '../core/settings.ts';
 import type { LoadedFunction } from '../function/load.ts';
-import { validate } from '../function/schema.ts';
 import type { Transactions } from '../state/transactions.ts';
-import type { Cursors } from './cursors.ts';
-import { bury, deadLetterOf, MAX_FAILURES_KEPT } from './dead-letters.ts';
+import { StaleCursor, type CursorEntry, type Cursors, type StoredCursor } from './cursors.ts';
+import { bury, MAX_FAILURES_KEPT } from './dead-letters.ts';
+import { keyIdentity } from './identity.ts';
+import { incomingOf, keyOf, type Incoming } from './incoming.ts';
 import {
   decodeOutcome,
   DELIVERY_HEADER,
@@ -34,28 +37,23 @@ export interface DispatcherOptions {
   workerId: string;
   caller: Caller;
   transactions: Transactions;
+  publisher: Publisher;
   cursors: Cursors;
   source: Source;
+  /** It has dead letters that are handled again. */
+  replays: boolean;
   loaded: LoadedFunction;
   /** The worker with the key's state. */
   readonly ownerOf: (key: string) => string | undefined;
   /** The cursor has gone on: what lies before it may be removed. */
   readonly onSaved: () => void;
+  /** Another worker dispatches the source. */
+  readonly onLost: () => void;
   /** Runs it on this worker. Resolves with how it failed; rejects where the platform did. */
   readonly runHere: (
     functionName: string,
     event: DispatchedEvent,
   ) => Promise<EventFailure | undefined>;
-}
-
-interface Incoming {
-  id: string;
-  stored: StreamEvent;
-  /** As the event came in; a dead letter that is replayed is the event that it was. */
-  subject: string;
-  time: Date;
-  headers: Readonly<Record<string, string>>;
-  failures: DeadFailure[];
 }
 
 /** Beyond the function's own timeout: a worker that says nothing for so much longer is taken for lost. */
@@ -72,12 +70,16 @@ const PLATFORM_CODES = new Set([
 /** A frame's field for headers has room for 64 KiB, with the delivery's own. */
 const MAX_EVENT_HEADERS_BYTES = 8 * MAX_HEADERS_BYTES;
 const PROBLEM_NOTICE_MS = 30_000;
+const BURY_RETRY_MS = 1_000;
 const STOP_POLL_MS = 10;
 /** Longer ones come at once. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 export class Dispatcher {
   readonly stream: string;
+  readonly identity: string;
+  /** What markers call the source. */
+  readonly #markers: string;
   /** The present version: a reload changes it. */
   loaded: LoadedFunction;
   readonly #options: DispatcherOptions;
@@ -85,7 +87,12 @@ export class Dispatcher {
   readonly #tail: StreamTail;
   /** While there is something to store. */
   #saving: NodeJS.Timeout | undefined;
-  #saved: string;
+  #entry: CursorEntry;
+  #revision: number;
+  /** One is under way at a time. */
+  #save: Promise<void> = Promise.resolve();
+  /** Subjects that count from a sequence on which was not read when it began. */
+  readonly #since: [subject: string, since: number][];
   #due: NodeJS.Timeout | undefined;
   /** Events with a key are read one after the other: a schema may take its time. */
   #reading: Promise<void> | undefined;
@@ -95,13 +102,18 @@ export class Dispatcher {
   #stopped = false;
   #problemToldAtMs = Number.NEGATIVE_INFINITY;
 
-  constructor(options: DispatcherOptions, cursor: Cursor) {
+  constructor(options: DispatcherOptions, { entry, revision }: StoredCursor) {
     const { bus, settings, source, loaded } = options;
     this.#options = options;
     this.stream = source.stream;
     this.loaded = loaded;
-    this.#dispatch = new Dispatch(cursor, settings);
-    this.#saved = JSON.stringify(this.#dispatch.cursor());
+    this.identity = entry.identity;
+    const which = keyIdentity(loaded.definition.key);
+    this.#markers = which === undefined ? source.stream : `${source.stream}.${which}`;
+    this.#entry = entry;
+    this.#revision = revision;
+    this.#since = Object.entries(entry.subjects).filter(([, since]) => since > entry.next);
+    this.#dispatch = new Dispatch(entry, settings);
     this.#tail = new StreamTail(bus, {
       stream: source.stream,
       subjects: source.subjects,
@@ -125,15 +137,19 @@ export class Dispatcher {
     clearTimeout(this.#due);
     const untilMs = performance.now() + timeoutMs;
     while (this.#dispatch.running > 0 && performance.now() < untilMs) {
-      await new Promise((resolve) => setTimeout(resolve, STOP_POLL_MS));
+      await delay(STOP_POLL_MS);
     }
-    await this.#save();
+    await this.#store();
   }
 
   #onEvent(stored: StreamEvent): void {
     const failures = this.#dispatch.read(stored.sequence);
     if (failures === undefined) return;
-    const incoming = incomingOf(stored, this.stream);
+    if (this.#isEarly(stored)) {
+      this.#dispatch.skip(stored.sequence);
+      return;
+    }
+    const incoming = incomingOf(stored, this.stream, this.#options.replays);
     if (this.loaded.definition.key === undefined && this.#reading === undefined) {
       this.#add(incoming, failures, undefined);
       this.#pump();
@@ -151,34 +167,23 @@ export class Dispatcher {
     this.#reading = reading;
   }
 
+  /** Before the function had the subject. */
+  #isEarly({ sequence, subject }: StreamEvent): boolean {
+    return this.#since.some(
+      ([pattern, since]) => sequence < since && subjectMatches(pattern, subject),
+    );
+  }
+
   /** Never rejects: an event that cannot be read is a dead letter. */
   async #readKeyed(incoming: Incoming, failures: number): Promise<void> {
-    const { key: keyOf, input } = this.loaded.definition;
-    if (keyOf === undefined) {
-      this.#add(incoming, failures, undefined);
-      return;
-    }
+    const { definition, version } = this.loaded;
+    const { settings, workerId: worker } = this.#options;
     try {
-      const { headers, stored, id, subject, time } = incoming;
-      const type = contentTypeOf(headers[CONTENT_TYPE_HEADER]);
-      let data = decodePayload(type, stored.data, this.#options.settings);
-      if (input !== undefined) {
-        const checked = await validate(input, data);
-        if (!checked.ok) throw new Error(checked.issues.map(({ message }) => message).join('; '));
-        data = checked.value;
-      }
-      const key: unknown = keyOf({ id, subject, data, headers, time, attempt: failures + 1 });
-      assertKey(key);
-      this.#add(incoming, failures, key);
+      this.#add(incoming, failures, await keyOf(incoming, definition, failures + 1, settings));
     } catch (error) {
       const held = this.#add(incoming, failures, undefined, true);
-      void this.#bury(held, {
-        code: 'INVALID_INPUT',
-        message: `The event cannot be read: ${messageOf(error)}`,
-        retryable: false,
-        version: this.loaded.version,
-        worker: this.#options.workerId,
-      });
+      const message = `The event cannot be read: ${messageOf(error)}`;
+      void this.#bury(held, { code: 'INVALID_INPUT', message, retryable: false, version, worker });
     }
   }
 
@@ -191,7 +196,7 @@ export class Dispatcher {
     const held: Held<Incoming> = {
       sequence: incoming.stored.sequence,
       key,
-      bytes: incoming.stored.data.length,
+      bytes: incoming.stored.data.length + bytesOf(incoming.headers),
       failures,
       again: failures > 0,
       dueMs: 0,
@@ -204,7 +209,7 @@ export class Dispatcher {
 
   #pump(): void {
     if (this.#pumping || this.#stopped) return;
-    this.#saving ??= setTimeout(() => void this.#save(), this.#options.settings.cursorIntervalMs);
+    this.#saving ??= setTimeout(() => void this.#store(), this.#options.settings.cursorIntervalMs);
     this.#pumping = true;
     for (const held of this.#dispatch.take(performance.now())) void this.#run(held);
     this.#pumping = false;
@@ -293,10 +298,10 @@ export class Dispatcher {
   }
 
   #deliveryOf({ sequence, key }: Held<Incoming>): Delivery {
-    const { stream } = this;
-    if (key !== undefined) return { stream, sequence, key, below: 0, open: [] };
+    const source = this.#markers;
+    if (key !== undefined) return { source, sequence, key, below: 0, open: [] };
     const open = this.#dispatch.openBeside(sequence);
-    return { stream, sequence, key, below: this.#dispatch.next, open };
+    return { source, sequence, key, below: this.#dispatch.next, open };
   }
 
   #settled(held: Held<Incoming>): void {
@@ -318,50 +323,60 @@ export class Dispatcher {
     this.#pump();
   }
 
+  /** Tries until it is done, or another dispatcher is to meet the event again. */
   async #bury(held: Held<Incoming>, failure: EventFailure): Promise<void> {
-    const { bus, settings, transactions, log } = this.#options;
+    const { log } = this.#options;
     const { name } = this.loaded;
     const { id, subject, stored, time, headers, failures } = held.event;
     if (failures.at(-1)?.attempt !== held.failures) remember(held, failure);
-    const letter = deadLetterOf(
-      {
-        function: name,
-        id,
-        subject,
-        stream: this.stream,
-        sequence: stored.sequence,
-        time: time.toISOString(),
-        headers,
-        attempts: Math.max(1, held.failures),
-        failures,
-      },
-      stored,
-      settings.namespace,
-      bus.maxMessageBytes,
-    );
     const facts = { function: name, event: id, subject, code: failure.code };
-    try {
-      const delivery = this.#deliveryOf(held);
-      await bury(transactions, settings, name, delivery, letter, () => this.#stopped);
-      log.error(facts, `an event is given up after ${Math.max(1, held.failures)} attempts`);
-      this.#settled(held);
-    } catch (error) {
-      // Another dispatcher meets it again.
-      if (!this.#stopped) log.error({ ...facts, err: error }, 'an event could not be given up');
+    const attempts = Math.max(1, held.failures);
+    const letter = {
+      function: name,
+      id,
+      subject,
+      stream: this.stream,
+      sequence: stored.sequence,
+      time: time.toISOString(),
+      headers,
+      attempts,
+      failures,
+    };
+    while (!this.#stopped) {
+      try {
+        const delivery = this.#deliveryOf(held);
+        await bury(this.#options, letter, stored.data, delivery, () => this.#stopped);
+        log.error(facts, `an event is given up after ${attempts} attempts`);
+        this.#settled(held);
+        return;
+      } catch (error) {
+        log.error({ ...facts, err: error }, 'an event could not be given up yet');
+        await delay(BURY_RETRY_MS, undefined, { ref: false });
+      }
     }
   }
 
-  /** Only what has changed. */
-  async #save(): Promise<void> {
+  /** The cursor, where it has changed. */
+  #store(): Promise<void> {
     this.#saving = undefined;
-    const cursor = this.#dispatch.cursor();
-    const text = JSON.stringify(cursor);
-    if (text === this.#saved) return;
+    this.#save = this.#save.then(() => this.#put());
+    return this.#save;
+  }
+
+  async #put(): Promise<void> {
+    const { next, open } = this.#dispatch.cursor();
+    const { cursors, onSaved, onLost } = this.#options;
+    if (isDeepStrictEqual([next, open], [this.#entry.next, this.#entry.open])) return;
+    const entry = { ...this.#entry, next, open };
     try {
-      await this.#options.cursors.put(this.loaded.name, this.stream, cursor);
-      this.#saved = text;
-      this.#options.onSaved();
+      this.#revision = await cursors.put(entry, this.#revision);
+      this.#entry = entry;
+      onSaved();
     } catch (error) {
+      if (error instanceof StaleCursor) {
+        onLost();
+        return;
+      }
       this.#onProblem(error as Error);
       // Tried again, also when no further event comes.
       if (!this.#stopped) this.#pump();
@@ -397,24 +412,4 @@ function bytesOf(headers: Readonly<Record<string, string>>): number {
   let bytes = 0;
   for (const name in headers) bytes += name.length + 3 * (headers[name] ?? '').length;
   return bytes;
-}
-
-function incomingOf(stored: StreamEvent, stream: string): Incoming {
-  const headers: Record<string, string> = {};
-  for (const [name, values] of stored.headers ?? []) headers[name] = values.at(-1) ?? '';
-  const { [DEAD_HEADER]: dead, ...rest } = headers;
-  const replayed = dead === undefined ? undefined : readDeadLetter(dead);
-  if (replayed !== undefined) {
-    const { id, subject, time } = replayed;
-    const before = { id, subject, time: new Date(time), headers: replayed.headers };
-    return { ...before, stored, failures: [] };
-  }
-  return {
-    id: rest['Nats-Msg-Id'] ?? `${stream}-${stored.sequence}`,
-    stored,
-    subject: stored.subject,
-    time: stored.time,
-    headers: rest,
-    failures: [],
-  };
 }

@@ -32,7 +32,7 @@ type Fields = [
   timeMs: number,
   attempt: number,
   again: boolean,
-  stream: string,
+  source: string,
   sequence: number,
   key: string | null,
   below: number,
@@ -40,9 +40,9 @@ type Fields = [
 ];
 
 export function writeDelivery(delivery: DeliveryHeader): string {
-  const { id, subject, timeMs, attempt, again, stream, sequence, key = null, below } = delivery;
+  const { id, subject, timeMs, attempt, again, source, sequence, key = null, below } = delivery;
   const open = [...delivery.open];
-  const fields: Fields = [id, subject, timeMs, attempt, again, stream, sequence, key, below, open];
+  const fields: Fields = [id, subject, timeMs, attempt, again, source, sequence, key, below, open];
   return JSON.stringify(fields);
 }
 
@@ -51,9 +51,9 @@ export function readDelivery(text: string): DeliveryHeader | undefined {
   try {
     const fields: unknown = JSON.parse(text);
     if (!Array.isArray(fields) || !Array.isArray(fields[9])) return undefined;
-    const [id, subject, timeMs, attempt, again, stream, sequence, key, below, open] =
+    const [id, subject, timeMs, attempt, again, source, sequence, key, below, open] =
       fields as Fields;
-    const place = { stream, sequence, key: key ?? undefined, below, open };
+    const place = { source, sequence, key: key ?? undefined, below, open };
     return { id, subject, timeMs, attempt, again, ...place };
   } catch {
     return undefined;

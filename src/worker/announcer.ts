@@ -14,6 +14,7 @@ export class Announcer {
   readonly #stopListening: () => void;
   readonly #timer: NodeJS.Timeout;
   #functions: readonly string[] = [];
+  #identities: Readonly<Record<string, string>> = {};
   #revision = 0;
   #state: WorkerState = 'running';
 
@@ -35,8 +36,9 @@ export class Announcer {
     }, settings.heartbeatIntervalMs);
   }
 
-  offer(functions: readonly string[]): void {
+  offer(functions: readonly string[], identities: Readonly<Record<string, string>>): void {
     this.#functions = functions;
+    this.#identities = identities;
     this.#revision += 1;
     this.#announce();
   }
@@ -59,7 +61,8 @@ export class Announcer {
   }
 
   #announcement(): Uint8Array {
-    const announcement: Announcement = { ...this.#beat(), functions: [...this.#functions] };
+    const [functions, identities] = [[...this.#functions], { ...this.#identities }];
+    const announcement: Announcement = { ...this.#beat(), functions, identities };
     return writeControl(announcement);
   }
 

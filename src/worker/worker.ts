@@ -22,7 +22,7 @@ import type { FunctionReport, WorkerReport } from '../core/report.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import type { LoadedFunction } from '../function/load.ts';
-import { Deliveries, type DeliveriesOptions } from '../delivery/deliveries.ts';
+import { Deliveries, type DeliveriesOptions, type Registration } from '../delivery/deliveries.ts';
 import type { DispatchedEvent, EventFailure } from '../delivery/outcome.ts';
 import { nameOf } from '../function/reference.ts';
 import {
@@ -142,7 +142,7 @@ export class Worker {
     if (this.#draining !== undefined) return;
     this.#opened ??= this.#openState();
     await this.#opened;
-    await this.#register(functions);
+    const registration = await this.#register(functions);
     const runners = new Map<string, FunctionRunner>();
     for (const loaded of functions) {
       const before = this.#runners.get(loaded.name);
@@ -161,21 +161,19 @@ export class Worker {
     } finally {
       this.#next = undefined;
     }
-    this.#announcer.offer([...runners.keys()]);
+    this.#announcer.offer([...runners.keys()], registration?.identities ?? {});
+    registration?.begin();
     // Where the connection breaks just now, the announcement is made again once it is back.
     await unlessDown(this.#bus.flush());
   }
 
   /** Their events are captured before anybody can know of the functions. */
-  async #register(functions: readonly LoadedFunction[]): Promise<void> {
-    if (this.#state !== undefined) {
-      await this.#state.deliveries.register(functions);
-      return;
-    }
+  async #register(functions: readonly LoadedFunction[]): Promise<Registration | undefined> {
+    if (this.#state !== undefined) return this.#state.deliveries.register(functions);
     const durable = functions.find(
       ({ definition: { on, delivery } }) => delivery === 'durable' && on.length > 0,
     );
-    if (durable === undefined) return;
+    if (durable === undefined) return undefined;
     throw new MillraceError(
       'NOT_SUPPORTED',
       `The function ${durable.name} wants durable delivery, but the NATS server has no JetStream; set delivery: 'ephemeral'.`,
@@ -195,7 +193,7 @@ export class Worker {
       const questions = new StateQuestions(bus, settings, workerId, service);
       const caller = this.#caller;
       const runHere: DeliveriesOptions['runHere'] = (name, event) => this.#runHere(name, event);
-      const own = { bus, settings, log, workerId, caller, service, runHere };
+      const own = { bus, settings, log, workerId, caller, publisher, service, runHere };
       const deliveries = await Deliveries.open(own);
       this.#state = { service, questions, deliveries };
       service.start();

@@ -36,7 +36,7 @@ const tell = defineFunction({
   handler: async ({ data }, ctx) => {
     const { written, emits, bytes } = data as { written: number; emits: number; bytes: number };
     if (written > 0) await ctx.state('blobs').set('told', 'x'.repeat(written));
-    for (let count = 0; count < emits; count += 1) ctx.emit('told', 'x'.repeat(bytes));
+    for (let count = 0; count < emits; count += 1) await ctx.emit('told', 'x'.repeat(bytes));
   },
 });
 const remove = defineFunction({

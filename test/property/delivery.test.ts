@@ -92,7 +92,7 @@ class World {
   }
 
   commit({ sequence, key }: Held<null>, below: number, open: number[]): void {
-    const delivery = { stream: 's', sequence, key, below, open };
+    const delivery = { source: 's', sequence, key, below, open };
     const name = markerKey('f', delivery);
     const marker = settle(this.markers.get(name) ?? null, delivery);
     if (marker === undefined) return;

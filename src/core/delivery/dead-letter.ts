@@ -21,13 +21,15 @@ const deadLetterSchema = z.object({
   stream: z.string(),
   sequence: z.number(),
   /** When the stream stored the event, ISO 8601. */
-  time: z.string(),
+  time: z.iso.datetime(),
   headers: z.record(z.string(), z.string()),
   attempts: z.number(),
   /** Of the last attempts; of those before a change of dispatcher only the number is known. */
   failures: z.array(failureSchema),
   /** The payload would not have fitted beside all this: it is still in the stream. */
   withoutPayload: z.boolean().optional(),
+  /** Likewise the event's headers. */
+  withoutHeaders: z.boolean().optional(),
 });
 export type DeadLetter = z.infer<typeof deadLetterSchema>;
 export type DeadFailure = z.infer<typeof failureSchema>;

@@ -40,6 +40,7 @@ export class Dispatch<Event> {
   /** All that is not settled, in the order of sequences. */
   readonly #held = new Map<number, Held<Event>>();
   #heldBytes = 0;
+  #largestBytes = 1;
   /** By lane: what is held or missing. */
   readonly #lanes = new Map<number, Set<number>>();
   readonly #running = new Set<number>();
@@ -79,10 +80,11 @@ export class Dispatch<Event> {
     return first;
   }
 
-  /** How many more events may be read now (D4). */
+  /** How many more events may be read now, each taken to be as large as the largest so far (D4). */
   get room(): number {
-    if (this.#heldBytes >= this.#limits.maxEventBytesHeld) return 0;
-    return Math.max(0, this.#limits.maxEventsHeld - this.#held.size);
+    const { maxEventsHeld, maxEventBytesHeld } = this.#limits;
+    const byBytes = Math.ceil((maxEventBytesHeld - this.#heldBytes) / this.#largestBytes);
+    return Math.max(0, Math.min(maxEventsHeld - this.#held.size, byBytes));
   }
 
   /**
@@ -101,11 +103,20 @@ export class Dispatch<Event> {
     return failures;
   }
 
+  /** Read, and not wanted. */
+  skip(sequence: number): void {
+    this.next = Math.max(this.next, sequence + 1);
+    this.#missing.delete(sequence);
+    this.#unheld.delete(sequence);
+    this.#closed(sequence);
+  }
+
   /** Only until it is settled: it is not run. */
   hold(held: Held<Event>): void {
     this.next = Math.max(this.next, held.sequence + 1);
     this.#held.set(held.sequence, held);
     this.#heldBytes += held.bytes;
+    this.#largestBytes = Math.max(this.#largestBytes, held.bytes);
     this.#missing.delete(held.sequence);
     this.#unheld.delete(held.sequence);
     // Those with a key, too: what is said of a lane must hold for whoever asks.

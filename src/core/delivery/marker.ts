@@ -2,7 +2,8 @@
 
 /** Names one event of one function, and says what its dispatcher knows. */
 export interface Delivery {
-  stream: string;
+  /** The stream and, for a function with keys, which function finds them. */
+  source: string;
   sequence: number;
   /** Undefined for a function without keys. */
   key: string | undefined;
@@ -18,7 +19,7 @@ export interface Lane {
   done: readonly number[];
 }
 
-/** For each function and stream. More lanes: less that two events have in common. */
+/** For each function and source. More lanes: less that two events have in common. */
 export const LANES = 128;
 
 const COLLECTION = '$settled';
@@ -30,8 +31,8 @@ export function laneOf(sequence: number): number {
 }
 
 /** The item. What follows the slash decides its partition: a key's marker lies with the key's state. */
-export function markerKey(functionName: string, { stream, sequence, key }: Delivery): string {
-  return `${COLLECTION}.${functionName}.${stream}/${key ?? `lane-${laneOf(sequence)}`}`;
+export function markerKey(functionName: string, { source, sequence, key }: Delivery): string {
+  return `${COLLECTION}.${functionName}.${source}/${key ?? `lane-${laneOf(sequence)}`}`;
 }
 
 /** The marker's new value; undefined when the event is settled already. */

@@ -1,0 +1,22 @@
+/** What of a function decides which events it gets and how they are told apart. */
+import { createHash } from 'node:crypto';
+import type { FunctionDefinition } from '../function/definition.ts';
+
+const DIGITS = 12;
+
+/**
+ * Versions of a function with the same identity dispatch alike: the same subjects, the same key. One with another takes over
+ * when no worker has the one before any more (SPEC.md, "A new version").
+ */
+export function identityOf({ on, key }: FunctionDefinition): string {
+  return digest(JSON.stringify([on.toSorted(), keyIdentity(key)]));
+}
+
+/** Of the key's function, by its text; undefined for none. What it calls may change unseen. */
+export function keyIdentity(key: FunctionDefinition['key']): string | undefined {
+  return key === undefined ? undefined : digest(Function.prototype.toString.call(key));
+}
+
+function digest(text: string): string {
+  return createHash('sha256').update(text).digest('base64url').slice(0, DIGITS);
+}
