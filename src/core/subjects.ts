@@ -37,6 +37,8 @@ export interface Subjects {
   dead(functionName: string): string;
   /** Dead letters that are to be handled again: likewise. */
   replay(functionName: string): string;
+  /** What the ticks of a function's schedule come under; nothing is published there. */
+  cron(functionName: string): string;
   inspect(what: string): string;
   /** Says which question is being answered: its reply subject. */
   readonly inspecting: string;
@@ -74,6 +76,7 @@ export function subjectsOf(namespace: string): Subjects {
     tx: (what, workerId) => `${namespace}.tx.${what}.${workerId}`,
     dead: (functionName) => `${namespace}.dead.${functionName}`,
     replay: (functionName) => `${namespace}.replay.${functionName}`,
+    cron: (functionName) => `${namespace}.cron.${functionName}`,
     inspect: (what) => `${namespace}.inspect.${what}`,
     inspecting: `${namespace}.inspecting`,
     // A dot keeps it apart from the group of any function.

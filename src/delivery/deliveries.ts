@@ -10,9 +10,10 @@ import { subjectsOverlap } from '../core/names.ts';
 import type { Settings } from '../core/settings.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import type { StateService } from '../state/service.ts';
+import { CRON_SOURCE } from './cron-tail.ts';
 import { Cursors, lowestOf, type CursorEntry, type StoredCursor } from './cursors.ts';
 import { Dispatcher, type DispatcherOptions } from './dispatcher.ts';
-import { identityOf } from './identity.ts';
+import { identityOf, isDurable, scheduleText } from './identity.ts';
 
 export interface DeliveriesOptions {
   bus: Bus;
@@ -79,7 +80,7 @@ export class Deliveries {
     const registered = new Map<string, Registered>();
     for (const loaded of functions) {
       const { name, definition } = loaded;
-      if (definition.delivery !== 'durable' || definition.on.length === 0) continue;
+      if (!isDurable(definition)) continue;
       registered.set(name, await this.#registerOne(loaded));
     }
     const identities = [...registered].map(([name, { identity }]) => [name, identity] as const);
@@ -94,10 +95,14 @@ export class Deliveries {
     const identity = identityOf(definition);
     const sources = await this.#streams.sourcesOf(name, definition.on);
     const ends = new Map<string, number>();
+    if (definition.cron !== undefined) {
+      sources.push({ stream: CRON_SOURCE, subjects: [scheduleText(definition.cron)] });
+    }
     for (const { stream, subjects } of sources) {
-      const { last } = await this.#streams.bounds(stream);
+      const isCron = stream === CRON_SOURCE;
+      const last = isCron ? Date.now() : (await this.#streams.bounds(stream)).last;
       ends.set(stream, last + 1);
-      const next = definition.from === 'start' ? 1 : last + 1;
+      const next = definition.from === 'start' && !isCron ? 1 : last + 1;
       const since = Object.fromEntries(subjects.map((subject) => [subject, next]));
       await this.#cursors.create({
         function: name,

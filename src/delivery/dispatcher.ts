@@ -14,8 +14,10 @@ import { messageOf, type MillraceError } from '../core/errors.ts';
 import { subjectMatches } from '../core/names.ts';
 import { CONTENT_TYPE_HEADER, contentTypeOf } from '../core/payload.ts';
 import type { Settings } from '../core/settings.ts';
+import { subjectsOf } from '../core/subjects.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import type { Transactions } from '../state/transactions.ts';
+import { CRON_SOURCE, CronTail } from './cron-tail.ts';
 import { StaleCursor, type CursorEntry, type Cursors, type StoredCursor } from './cursors.ts';
 import { bury, MAX_FAILURES_KEPT } from './dead-letters.ts';
 import { keyIdentity } from './identity.ts';
@@ -84,7 +86,7 @@ export class Dispatcher {
   loaded: LoadedFunction;
   readonly #options: DispatcherOptions;
   readonly #dispatch: Dispatch<Incoming>;
-  readonly #tail: StreamTail;
+  readonly #tail: StreamTail | CronTail;
   /** While there is something to store. */
   #saving: NodeJS.Timeout | undefined;
   #entry: CursorEntry;
@@ -114,14 +116,29 @@ export class Dispatcher {
     this.#revision = revision;
     this.#since = Object.entries(entry.subjects).filter(([, since]) => since > entry.next);
     this.#dispatch = new Dispatch(entry, settings);
-    this.#tail = new StreamTail(bus, {
-      stream: source.stream,
-      subjects: source.subjects,
+    const { cron } = loaded.definition;
+    const tail = {
       from: this.#dispatch.from,
       room: () => Math.max(0, this.#dispatch.room - this.#unread),
-      onEvent: (event) => this.#onEvent(event),
-      onProblem: (error) => this.#onProblem(error),
-    });
+      onEvent: (event: StreamEvent) => this.#onEvent(event),
+    };
+    if (source.stream === CRON_SOURCE && cron !== undefined) {
+      // Of another schedule than before only what comes from then on.
+      const from = Math.max(entry.next, ...Object.values(entry.subjects));
+      const open = entry.open.map(([tick]) => tick);
+      const subject = subjectsOf(settings.namespace).cron(loaded.name);
+      this.#tail = new CronTail({
+        ...tail,
+        from,
+        open,
+        subject,
+        schedule: cron,
+        functionName: loaded.name,
+      });
+    } else {
+      const onProblem = (error: Error): void => this.#onProblem(error);
+      this.#tail = new StreamTail(bus, { ...source, ...tail, onProblem });
+    }
   }
 
   /** Events that wait: what is in the stream, and what was read. */

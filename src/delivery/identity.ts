@@ -1,15 +1,26 @@
 /** What of a function decides which events it gets and how they are told apart. */
 import { createHash } from 'node:crypto';
+import type { Schedule } from '../function/cron.ts';
 import type { FunctionDefinition } from '../function/definition.ts';
 
 const DIGITS = 12;
 
 /**
- * Versions of a function with the same identity dispatch alike: the same subjects, the same key. One with another takes over
+ * Versions of a function with the same identity dispatch alike: the same subjects, key and schedule. One with another takes over
  * when no worker has the one before any more (SPEC.md, "A new version").
  */
-export function identityOf({ on, key }: FunctionDefinition): string {
-  return digest(JSON.stringify([on.toSorted(), keyIdentity(key)]));
+export function identityOf({ on, key, cron }: FunctionDefinition): string {
+  return digest(JSON.stringify([on.toSorted(), keyIdentity(key), cron && scheduleText(cron)]));
+}
+
+/** Names a schedule, as a subject names what comes in a stream. */
+export function scheduleText({ schedule, timeZone }: Schedule): string {
+  return `${schedule} ${timeZone}`;
+}
+
+/** Has it events that are kept? */
+export function isDurable({ delivery, on, cron }: FunctionDefinition): boolean {
+  return delivery === 'durable' && (on.length > 0 || cron !== undefined);
 }
 
 /** Of the key's function, by its text; undefined for none. What it calls may change unseen. */

@@ -2,6 +2,7 @@ import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { MillraceError } from '../core/errors.ts';
 import { assertFunctionName, quote } from '../core/names.ts';
 import type { CallDataOf, ReturnOf, FunctionDefinition, FunctionOptions } from './definition.ts';
+import { toSchedule } from './cron.ts';
 import { checkOptions, DEFAULT_RETRIES, DEFAULT_TIMEOUT_MS } from './options.ts';
 import { FUNCTION_BRAND, isFunctionReference, type FunctionSlot } from './reference.ts';
 import { callerOf } from './stack.ts';
@@ -64,6 +65,7 @@ export function defineFunction(
     key,
     balance: options.balance ?? 'random',
     from: options.from ?? 'now',
+    cron: options.cron === undefined ? undefined : Object.freeze(toSchedule(options.cron)),
     retries: Object.freeze({ ...DEFAULT_RETRIES, ...withoutUndefined(options.retries) }),
     timeoutMs: options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
     handler,

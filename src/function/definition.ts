@@ -1,5 +1,6 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { Context, FunctionEvent } from './context.ts';
+import type { CronOption, Schedule } from './cron.ts';
 import type { FunctionReference } from './reference.ts';
 import type { Position } from './stack.ts';
 
@@ -56,6 +57,12 @@ export interface FunctionOptions<
   /** Which events a durable function that is new begins with: those from now on (default), or all that its stream still has. */
   from?: 'now' | 'start';
   /**
+   * Runs the function regularly, once a tick for all workers together, with `event.data` `{ scheduledAt }` (ISO 8601): a cron
+   * expression of five fields, or six with seconds first. With `timeZone` (IANA, default UTC) and `missed`: what becomes of ticks for
+   * which no worker was there, `'last'` (default: the last one runs when there is one again), `'skip'` or `'all'`.
+   */
+  cron?: CronOption;
+  /**
    * When a durable event runs again after its handler has thrown, and how often: `maxAttempts` 1 to 1,000 (default 8), then it
    * goes to the dead letters; delays in milliseconds, doubled each time from `minDelayMs` (default 500) to `maxDelayMs` (default
    * 60,000), of which up to half is left to chance. An error with `retryable: false` is not tried again, one with
@@ -89,6 +96,7 @@ export interface FunctionDefinition<Input = unknown, Output = unknown> extends F
   readonly key: ((event: FunctionEvent) => string) | undefined;
   readonly balance: Balance;
   readonly from: 'now' | 'start';
+  readonly cron: Readonly<Schedule> | undefined;
   readonly retries: Readonly<Retries>;
   /** In milliseconds. */
   readonly timeoutMs: number;

@@ -5,6 +5,7 @@ import {
   subjectsOverlap,
   subscriptionSubjectReason,
 } from '../core/names.ts';
+import { cronReason } from './cron.ts';
 import { nearest } from './nearest.ts';
 
 export const DEFAULT_TIMEOUT_MS = 30_000;
@@ -44,6 +45,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
       ? undefined
       : `must be an integer from 1 to ${MAX_TIMEOUT_MS} (milliseconds, at most a day)`,
   from: oneOf(['now', 'start']),
+  cron: cronReason,
   retries: checkRetries,
   handler: checkFunction,
 };
@@ -132,5 +134,8 @@ export function checkOptions(given: unknown): asserts given is Readonly<Record<s
     const value = options[option];
     const reason = value === undefined ? undefined : check(value);
     if (reason !== undefined) refuse(options['name'], `${option} ${reason}`);
+  }
+  if (options['cron'] !== undefined && options['delivery'] === 'ephemeral') {
+    refuse(options['name'], "cron needs delivery 'durable', the default");
   }
 }

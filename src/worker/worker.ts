@@ -23,6 +23,7 @@ import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import { Deliveries, type DeliveriesOptions, type Registration } from '../delivery/deliveries.ts';
+import { isDurable } from '../delivery/identity.ts';
 import type { DispatchedEvent, EventFailure } from '../delivery/outcome.ts';
 import { nameOf } from '../function/reference.ts';
 import {
@@ -170,9 +171,7 @@ export class Worker {
   /** Their events are captured before anybody can know of the functions. */
   async #register(functions: readonly LoadedFunction[]): Promise<Registration | undefined> {
     if (this.#state !== undefined) return this.#state.deliveries.register(functions);
-    const durable = functions.find(
-      ({ definition: { on, delivery } }) => delivery === 'durable' && on.length > 0,
-    );
+    const durable = functions.find(({ definition }) => isDurable(definition));
     if (durable === undefined) return undefined;
     throw new MillraceError(
       'NOT_SUPPORTED',
