@@ -16,7 +16,7 @@ export type {
   Inspection,
   ListOptions,
 } from './client/inspect.ts';
-export type { InspectedFunction, InspectedWorker } from './core/report.ts';
+export type { InspectedFunction, InspectedWaiting, InspectedWorker } from './core/report.ts';
 export type {
   InspectedPartition,
   InspectedTransactions,

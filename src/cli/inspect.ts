@@ -15,6 +15,7 @@ import {
   itemsTable,
   partitionsTable,
   transactionsTable,
+  waitingTable,
   workersTable,
 } from './tables.ts';
 import { watchTransactions } from './watch-transactions.ts';
@@ -49,6 +50,17 @@ const VIEWS: Record<string, View> = {
     if (json) printJson({ functions });
     else print(functionsTable(functions));
   }),
+  waiting: {
+    usage: 'waiting [FUNCTION]',
+    minArguments: 0,
+    maxArguments: 1,
+    flags: [],
+    show: async (mill, [functionName], { json }) => {
+      const waiting = await mill.inspect.waiting(functionName);
+      if (json) printJson({ waiting });
+      else print(waitingTable(waiting));
+    },
+  },
   partitions: plain('partitions', async (mill, json) => {
     const partitions = await mill.inspect.partitions();
     if (json) printJson({ partitions });

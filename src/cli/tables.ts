@@ -1,6 +1,6 @@
 /** How `inspect` shows to people what the platform answers. */
 import type { InspectedPage } from '../client/inspect.ts';
-import type { InspectedFunction, InspectedWorker } from '../core/report.ts';
+import type { InspectedFunction, InspectedWaiting, InspectedWorker } from '../core/report.ts';
 import type {
   InspectedPartition,
   InspectedTransactions,
@@ -30,6 +30,20 @@ export function workersTable(workers: readonly InspectedWorker[]): string {
   );
 }
 
+export function waitingTable(waiting: readonly InspectedWaiting[]): string {
+  if (waiting.length === 0) return 'Nothing waits.';
+  return table(
+    ['FUNCTION', 'WHY', 'KEY', 'COUNT', 'UNTIL'],
+    waiting.map(({ function: name, why, key, count, untilMs }) => [
+      name,
+      why,
+      key || '-',
+      count,
+      untilMs === null ? '-' : `in ${untilMs} ms`,
+    ]),
+  );
+}
+
 export function functionsTable(functions: readonly InspectedFunction[]): string {
   return table(
     [
@@ -47,7 +61,7 @@ export function functionsTable(functions: readonly InspectedFunction[]): string 
     functions.map((each) => [
       each.name,
       each.version,
-      each.on.join(' ') || '-',
+      [...each.on, ...(each.cron === null ? [] : [`(${each.cron})`])].join(' ') || '-',
       each.workers,
       each.calls,
       each.errors,

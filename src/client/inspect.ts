@@ -3,7 +3,7 @@ import type { Bus } from '../bus/connection.ts';
 import { MillraceError, isErrorCode } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf } from '../core/subjects.ts';
-import type { InspectedFunction, InspectedWorker } from '../core/report.ts';
+import type { InspectedFunction, InspectedWaiting, InspectedWorker } from '../core/report.ts';
 import type { InspectedPartition, InspectedTransactions } from '../core/state-report.ts';
 
 export interface InspectedKey {
@@ -49,6 +49,8 @@ export interface InspectedPage<Value = unknown> {
 export interface Inspection {
   workers(): Promise<InspectedWorker[]>;
   functions(): Promise<InspectedFunction[]>;
+  /** Durable events that wait, and why; of one function or of all. */
+  waiting(functionName?: string): Promise<InspectedWaiting[]>;
   /** All of them, by number; owner null while nobody owns one. `keys` counts the platform’s own, too. */
   partitions(): Promise<InspectedPartition[]>;
   /**
@@ -117,6 +119,8 @@ export function inspectThrough(bus: Bus, settings: Settings): Inspection {
     (await inspect(bus, settings, what, question)) as Answer;
   return {
     workers: async () => (await ask<{ workers: InspectedWorker[] }>('workers')).workers,
+    waiting: async (functionName) =>
+      (await ask<{ waiting: InspectedWaiting[] }>('waiting', { function: functionName })).waiting,
     functions: async () => (await ask<{ functions: InspectedFunction[] }>('functions')).functions,
     partitions: async () =>
       (await ask<{ partitions: InspectedPartition[] }>('partitions')).partitions,

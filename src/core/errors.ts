@@ -11,6 +11,7 @@ export const ERROR_REGISTRY = {
   NOT_FOUND: { status: 404, retryable: false },
   TRANSACTION_CONFLICT: { status: 409, retryable: true },
   PAYLOAD_TOO_LARGE: { status: 413, retryable: false },
+  RATE_LIMITED: { status: 429, retryable: true },
   CANCELLED: { status: 499, retryable: false },
   FUNCTION_FAILED: { status: 500, retryable: false },
   STATE_FULL: { status: 507, retryable: false },

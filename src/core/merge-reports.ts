@@ -1,6 +1,12 @@
 /** Puts inspect's replies together from the reports of all workers. Pure. */
 import { Histogram } from './histogram.ts';
-import type { FunctionReport, InspectedFunction, InspectedWorker, WorkerReport } from './report.ts';
+import type {
+  FunctionReport,
+  InspectedFunction,
+  InspectedWaiting,
+  InspectedWorker,
+  WorkerReport,
+} from './report.ts';
 
 export function inspectedWorker(report: WorkerReport): InspectedWorker {
   return { ...report, functions: report.functions.map(({ name }) => name) };
@@ -20,6 +26,23 @@ export function mergeFunctions(
   return [...byName.values()]
     .map((same) => ({ ...mergeOne(same), deadLetters: deadLetters.get(same[0]?.name ?? '') ?? 0 }))
     .sort((left, right) => (left.name < right.name ? -1 : 1));
+}
+
+/** The largest groups first. */
+export function mergeWaiting(
+  reports: readonly WorkerReport[],
+  functionName?: string,
+): InspectedWaiting[] {
+  const groups = new Map<string, InspectedWaiting>();
+  for (const { name, held = [] } of reports.flatMap(({ functions }) => functions)) {
+    if (functionName !== undefined && name !== functionName) continue;
+    for (const { why, key, count, untilMs } of held) {
+      const id = JSON.stringify([name, why, key]);
+      const group = groups.get(id) ?? { function: name, why, key, count: 0, untilMs };
+      groups.set(id, { ...group, count: group.count + count });
+    }
+  }
+  return [...groups.values()].sort((left, right) => right.count - left.count);
 }
 
 function mergeOne(reports: FunctionReport[]): Omit<InspectedFunction, 'deadLetters'> {
@@ -45,11 +68,13 @@ function mergeOne(reports: FunctionReport[]): Omit<InspectedFunction, 'deadLette
     on: current.on,
     delivery: current.delivery,
     balance: current.balance,
+    cron: current.cron ?? null,
     workers: reports.length,
     calls: sum(({ calls }) => calls),
     errors: sum(({ errors }) => errors),
     refused: sum(({ refused }) => refused),
     pending: sum(({ running, queued }) => running + queued) + sum(({ waiting }) => waiting),
+    dropped: sum(({ dropped = 0 }) => dropped),
     subjects,
     latencyMs: {
       p50: roundMs(latency.percentileMs(0.5)),

@@ -3,6 +3,8 @@ import { z } from 'zod';
 
 const count = z.number().nonnegative();
 
+const heldSchema = z.object({ why: z.string(), key: z.string(), count, untilMs: count.nullable() });
+
 export const functionReportSchema = z.object({
   name: z.string(),
   version: z.string(),
@@ -18,6 +20,11 @@ export const functionReportSchema = z.object({
   abandoned: count,
   /** Durable events that wait, of a function whose events this worker dispatches. */
   waiting: count,
+  /** Of these, why, as far as the dispatcher has read them: the largest groups, at most 100. */
+  held: z.array(heldSchema).optional(),
+  /** Durable events that were not run because of others: debounce, singleton. */
+  dropped: count.optional(),
+  cron: z.string().optional(),
   /**
    * Calls by the subject that they came in on; at most 256, the rest under `…`. Pairs: a subject may be called as no
    * key of an object from outside may be, such as `__proto__`.
@@ -48,6 +55,21 @@ export interface InspectedWorker extends Omit<WorkerReport, 'functions' | 'state
   functions: string[];
 }
 
+/** Durable events that wait for the same reason. */
+export interface InspectedWaiting {
+  function: string;
+  /**
+   * `stream`: not read yet; `order`: behind another one of their key; `retry`: a run has failed; `concurrency`, `rate`, `batch`,
+   * `debounce`: as the function's option says; `worker`: so many run already.
+   */
+  why: string;
+  /** Of the option, or of the function; empty where all events count together. */
+  key: string;
+  count: number;
+  /** In milliseconds from now, when the first of them may run; null where nobody knows. */
+  untilMs: number | null;
+}
+
 export interface InspectedFunction {
   name: string;
   /** The version that most workers run; `versions` has all while they differ. */
@@ -56,6 +78,8 @@ export interface InspectedFunction {
   on: string[];
   delivery: FunctionReport['delivery'];
   balance: string;
+  /** The schedule and its time zone; null for none. */
+  cron: string | null;
   /** How many workers run it. */
   workers: number;
   /** Answered invocations, failed ones included, since the start of the workers that live now. */
@@ -65,6 +89,8 @@ export interface InspectedFunction {
   refused: number;
   /** Running or waiting now, durable events in their streams included. */
   pending: number;
+  /** Durable events that were not run because of others: debounce, singleton. */
+  dropped: number;
   deadLetters: number;
   /** Calls by the subject that they came in on. Without a prototype: any subject can be a key. */
   subjects: Record<string, number>;

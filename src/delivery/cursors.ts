@@ -3,6 +3,7 @@ import { z } from 'zod';
 import type { Bus } from '../bus/connection.ts';
 import { readControl, writeControl } from '../bus/messages.ts';
 import { MillraceError } from '../core/errors.ts';
+import type { RateRecord } from '../core/delivery/rates.ts';
 import type { Settings } from '../core/settings.ts';
 
 const whole = z.number().int().nonnegative();
@@ -23,6 +24,9 @@ export interface StoredCursor {
 }
 type Bucket = Awaited<ReturnType<Bus['keyValue']>>;
 
+const ratesSchema = z.array(z.tuple([z.string(), whole, z.number(), z.number()]));
+/** No function's name begins like this. */
+const RATES = '=rates.';
 /** JetStream's error code for a write under another revision than the present one. */
 const OTHER_REVISION = 10071;
 
@@ -73,13 +77,26 @@ export class Cursors {
   /** Throws UNAVAILABLE where one of them cannot be read: then nothing is known of what it still needs. */
   async all(): Promise<CursorEntry[]> {
     const keys: string[] = [];
-    for await (const key of await this.#bucket.keys()) keys.push(key);
+    for await (const key of await this.#bucket.keys()) {
+      if (!key.startsWith(RATES)) keys.push(key);
+    }
     const entries: CursorEntry[] = [];
     for (const key of keys) {
       const stored = await this.#read(key);
       if (stored !== undefined) entries.push(stored.entry);
     }
     return entries;
+  }
+
+  /** How often the function has begun lately. Times in milliseconds since 1970. */
+  async rates(functionName: string): Promise<RateRecord[]> {
+    const stored = await this.#bucket.get(`${RATES}${functionName}`);
+    if (stored === null || stored.operation !== 'PUT') return [];
+    return readControl(ratesSchema, stored.value) ?? [];
+  }
+
+  async putRates(functionName: string, records: readonly RateRecord[]): Promise<void> {
+    await this.#bucket.put(`${RATES}${functionName}`, writeControl(records));
   }
 
   async #read(key: string): Promise<StoredCursor | undefined> {

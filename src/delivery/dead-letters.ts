@@ -12,8 +12,6 @@ import { Attempt, isInterrupted } from '../state/attempt.ts';
 import { encodeEmit } from '../state/outbox.ts';
 import type { Transactions } from '../state/transactions.ts';
 
-/** The last ones that are kept with a dead letter. */
-export const MAX_FAILURES_KEPT = 5;
 /** Of all that is said of an event, as JSON. */
 const MAX_LETTER_BYTES = 16 * 1024;
 /** Of a message, for its other headers. */

@@ -7,12 +7,14 @@ import { EventStreams, type Source } from '../bus/event-streams.ts';
 import type { WorkerRecord } from '../core/directory.ts';
 import { hash32 } from '../core/hash.ts';
 import { subjectsOverlap } from '../core/names.ts';
+import type { FunctionReport } from '../core/report.ts';
 import type { Settings } from '../core/settings.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import type { StateService } from '../state/service.ts';
 import { CRON_SOURCE } from './cron-tail.ts';
 import { Cursors, lowestOf, type CursorEntry, type StoredCursor } from './cursors.ts';
 import { Dispatcher, type DispatcherOptions } from './dispatcher.ts';
+import { Quotas } from './quotas.ts';
 import { identityOf, isDurable, scheduleText } from './identity.ts';
 
 export interface DeliveriesOptions {
@@ -28,6 +30,8 @@ export interface DeliveriesOptions {
 
 const ELECT_MS = 1_000;
 const TRIM_MS = 10_000;
+/** Of a function, in a report. */
+const MAX_WAITING_GROUPS = 100;
 
 interface Registered {
   loaded: LoadedFunction;
@@ -49,6 +53,7 @@ export class Deliveries {
   readonly #options: DeliveriesOptions;
   readonly #streams: EventStreams;
   readonly #cursors: Cursors;
+  readonly #quotas: Quotas;
   #registered = new Map<string, Registered>();
   /** `<function> <stream>` → its dispatcher, or that there will be one. */
   readonly #dispatchers = new Map<string, Dispatcher | 'starting'>();
@@ -66,6 +71,7 @@ export class Deliveries {
     this.#options = options;
     this.#streams = new EventStreams(options.bus, options.settings);
     this.#cursors = cursors;
+    this.#quotas = new Quotas(cursors);
   }
 
   static async open(options: DeliveriesOptions): Promise<Deliveries> {
@@ -123,15 +129,29 @@ export class Deliveries {
     this.#trimming ??= setInterval(() => void this.#trim().catch(() => {}), TRIM_MS);
   }
 
-  /** Those of functions that this worker dispatches. */
-  waitingOf(functionName: string): number {
-    let waiting = 0;
+  /** Of a function that this worker dispatches: what waits, and why. */
+  waitingOf(functionName: string): Pick<FunctionReport, 'waiting' | 'held' | 'dropped'> {
+    const own = this.#of(functionName);
+    const total = (of: (dispatcher: Dispatcher) => number): number =>
+      own.reduce((sum, each) => sum + of(each), 0);
+    const unread = total((each) => each.unread);
+    const groups = own.flatMap((each) => each.waitingGroups());
+    const stream = unread > 0 ? [{ why: 'stream', key: '', count: unread, untilMs: null }] : [];
+    return {
+      waiting: total(({ waiting }) => waiting),
+      held: [...stream, ...groups]
+        .sort((left, right) => right.count - left.count)
+        .slice(0, MAX_WAITING_GROUPS),
+      dropped: total(({ dropped }) => dropped),
+    };
+  }
+
+  #of(functionName: string): Dispatcher[] {
+    const own: Dispatcher[] = [];
     for (const [key, dispatcher] of this.#dispatchers) {
-      if (dispatcher !== 'starting' && key.startsWith(`${functionName} `)) {
-        waiting += dispatcher.waiting;
-      }
+      if (dispatcher !== 'starting' && key.startsWith(`${functionName} `)) own.push(dispatcher);
     }
-    return waiting;
+    return own;
   }
 
   /** By function. Throws UNAVAILABLE, TIMEOUT. */
@@ -162,8 +182,12 @@ export class Deliveries {
     for (const [key, dispatcher] of this.#dispatchers) {
       if (dispatcher === 'starting') continue;
       const [registered] = wanted.get(key) ?? [];
-      if (registered?.identity === dispatcher.identity) dispatcher.loaded = registered.loaded;
-      else this.#stop(key, dispatcher);
+      // One with other flow control begins anew: what is held is held by the rules before.
+      const before = dispatcher.loaded.definition.flow;
+      const same = registered?.identity === dispatcher.identity;
+      if (same && registered.loaded.definition.flow === before) {
+        dispatcher.loaded = registered.loaded;
+      } else this.#stop(key, dispatcher);
     }
     for (const [key, [registered, source]] of wanted) {
       if (!this.#dispatchers.has(key) && !this.#stopping.has(key)) {
@@ -177,6 +201,8 @@ export class Deliveries {
     const stopped = dispatcher.stop(this.#options.settings.handoverMs);
     this.#stopping.add(key);
     void stopped.finally(() => this.#stopping.delete(key));
+    const { name } = dispatcher.loaded;
+    if (this.#of(name).length === 0) this.#quotas.drop(name);
   }
 
   async #start(key: string, registered: Registered, source: Source): Promise<void> {
@@ -194,13 +220,29 @@ export class Deliveries {
       const cursors = this.#cursors;
       const onSaved = (): void => {
         this.#trimmable = true;
+        // The next cursor brings them as well.
+        void this.#quotas.store().catch(() => {});
       };
+      const { flow } = loaded.definition;
+      const quota = flow && (await this.#quotas.of(loaded.name, flow));
+      if (this.#closed) return;
       const onLost = (): void => {
         const dispatcher = this.#dispatchers.get(key);
         if (dispatcher !== undefined && dispatcher !== 'starting') this.#stop(key, dispatcher);
       };
       const replays = source.stream === this.#streams.dead;
-      const own = { log, transactions, cursors, source, replays, loaded, ownerOf, onSaved, onLost };
+      const own = {
+        log,
+        transactions,
+        cursors,
+        source,
+        replays,
+        loaded,
+        quota,
+        ownerOf,
+        onSaved,
+        onLost,
+      };
       this.#dispatchers.set(key, new Dispatcher({ ...rest, ...own }, entry));
     } catch (error) {
       log.debug({ err: error, function: loaded.name }, 'durable events are not dispatched yet');

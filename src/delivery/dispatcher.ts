@@ -1,6 +1,5 @@
 /** Reads one source of one function and has its events run: core/delivery/SPEC.md, "An event's way". */
 import { setTimeout as delay } from 'node:timers/promises';
-import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import type { Caller } from '../bus/caller.ts';
 import type { Bus } from '../bus/connection.ts';
@@ -8,8 +7,9 @@ import type { Source } from '../bus/event-streams.ts';
 import { MAX_HEADERS_BYTES } from '../bus/frame.ts';
 import type { Publisher } from '../bus/publisher.ts';
 import { StreamTail, type StreamEvent } from '../bus/stream-tail.ts';
-import { Dispatch, type Held } from '../core/delivery/dispatch.ts';
+import { Dispatch, type Held, type WaitingGroup } from '../core/delivery/dispatch.ts';
 import type { Delivery } from '../core/delivery/marker.ts';
+import type { Quota } from '../core/delivery/quota.ts';
 import { messageOf, type MillraceError } from '../core/errors.ts';
 import { subjectMatches } from '../core/names.ts';
 import { CONTENT_TYPE_HEADER, contentTypeOf } from '../core/payload.ts';
@@ -18,15 +18,23 @@ import { subjectsOf } from '../core/subjects.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import type { Transactions } from '../state/transactions.ts';
 import { CRON_SOURCE, CronTail } from './cron-tail.ts';
-import { StaleCursor, type CursorEntry, type Cursors, type StoredCursor } from './cursors.ts';
-import { bury, MAX_FAILURES_KEPT } from './dead-letters.ts';
+import type { Cursors, StoredCursor } from './cursors.ts';
+import { SavedCursor } from './saved-cursor.ts';
+import { bury } from './dead-letters.ts';
 import { keyIdentity } from './identity.ts';
-import { incomingOf, keyOf, type Incoming } from './incoming.ts';
+import {
+  bytesOf,
+  heldOf,
+  incomingOf,
+  placeOf,
+  placeOfAll,
+  remember,
+  type Incoming,
+  type Place,
+} from './incoming.ts';
 import {
   decodeOutcome,
-  DELIVERY_HEADER,
-  encodeOutcome,
-  writeDelivery,
+  frameOf,
   type DeliveryHeader,
   type DispatchedEvent,
   type EventFailure,
@@ -45,16 +53,20 @@ export interface DispatcherOptions {
   /** It has dead letters that are handled again. */
   replays: boolean;
   loaded: LoadedFunction;
+  /** Where the function has flow control: shared with its other sources. */
+  quota: Quota | undefined;
   /** The worker with the key's state. */
   readonly ownerOf: (key: string) => string | undefined;
   /** The cursor has gone on: what lies before it may be removed. */
   readonly onSaved: () => void;
   /** Another worker dispatches the source. */
   readonly onLost: () => void;
-  /** Runs it on this worker. Resolves with how it failed; rejects where the platform did. */
+  /** Runs them on this worker, as one. Resolves with how they failed; rejects where the platform did. */
   readonly runHere: (
     functionName: string,
-    event: DispatchedEvent,
+    events: readonly DispatchedEvent[],
+    batch: boolean,
+    timeoutMs: number,
   ) => Promise<EventFailure | undefined>;
 }
 
@@ -87,12 +99,15 @@ export class Dispatcher {
   readonly #options: DispatcherOptions;
   readonly #dispatch: Dispatch<Incoming>;
   readonly #tail: StreamTail | CronTail;
-  /** While there is something to store. */
-  #saving: NodeJS.Timeout | undefined;
-  #entry: CursorEntry;
-  #revision: number;
-  /** One is under way at a time. */
-  #save: Promise<void> = Promise.resolve();
+  #freed: NodeJS.Immediate | undefined;
+  /** Another source of the function may have used what there is room for now. */
+  readonly #onFreed = (): void => {
+    this.#freed ??= setImmediate(() => {
+      this.#freed = undefined;
+      this.#pump();
+    });
+  };
+  readonly #saved: SavedCursor;
   /** Subjects that count from a sequence on which was not read when it began. */
   readonly #since: [subject: string, since: number][];
   #due: NodeJS.Timeout | undefined;
@@ -104,18 +119,27 @@ export class Dispatcher {
   #stopped = false;
   #problemToldAtMs = Number.NEGATIVE_INFINITY;
 
-  constructor(options: DispatcherOptions, { entry, revision }: StoredCursor) {
-    const { bus, settings, source, loaded } = options;
+  constructor(options: DispatcherOptions, stored: StoredCursor) {
+    const { entry } = stored;
+    const { bus, settings, source, loaded, quota } = options;
     this.#options = options;
     this.stream = source.stream;
     this.loaded = loaded;
     this.identity = entry.identity;
     const which = keyIdentity(loaded.definition.key);
     this.#markers = which === undefined ? source.stream : `${source.stream}.${which}`;
-    this.#entry = entry;
-    this.#revision = revision;
     this.#since = Object.entries(entry.subjects).filter(([, since]) => since > entry.next);
-    this.#dispatch = new Dispatch(entry, settings);
+    this.#dispatch = new Dispatch(entry, settings, loaded.definition.flow, quota);
+    quota?.onFreed(this.#onFreed);
+    const { cursors, onSaved, onLost } = options;
+    this.#saved = new SavedCursor(stored, {
+      cursors,
+      intervalMs: settings.cursorIntervalMs,
+      cursor: () => this.#dispatch.cursor(),
+      onSaved,
+      onLost,
+      onProblem: (error) => this.#onProblem(error),
+    });
     const { cron } = loaded.definition;
     const tail = {
       from: this.#dispatch.from,
@@ -143,20 +167,40 @@ export class Dispatcher {
 
   /** Events that wait: what is in the stream, and what was read. */
   get waiting(): number {
-    return this.#tail.pending + this.#unread + this.#dispatch.held - this.#dispatch.running;
+    return this.unread + this.#dispatch.held - this.#dispatch.running;
+  }
+
+  /** What is held, by why it waits and for which key. */
+  waitingGroups(): (Omit<WaitingGroup, 'untilMs'> & { untilMs: number | null })[] {
+    const now = performance.now();
+    return this.#dispatch.waiting(now).map(({ untilMs, ...group }) => ({
+      ...group,
+      untilMs: untilMs === undefined ? null : Math.round(untilMs - now),
+    }));
+  }
+
+  /** Events of the stream that were not read yet. */
+  get unread(): number {
+    return this.#tail.pending + this.#unread;
+  }
+
+  get dropped(): number {
+    return this.#dispatch.dropped;
   }
 
   /** Reads no further; what runs is waited for, no longer than `timeoutMs`. */
   async stop(timeoutMs: number): Promise<void> {
     this.#stopped = true;
     this.#tail.close();
-    clearTimeout(this.#saving);
+    this.#options.quota?.forget(this.#onFreed);
+    this.#dispatch.close();
+    clearImmediate(this.#freed);
     clearTimeout(this.#due);
     const untilMs = performance.now() + timeoutMs;
     while (this.#dispatch.running > 0 && performance.now() < untilMs) {
       await delay(STOP_POLL_MS);
     }
-    await this.#store();
+    await this.#saved.close();
   }
 
   #onEvent(stored: StreamEvent): void {
@@ -167,15 +211,16 @@ export class Dispatcher {
       return;
     }
     const incoming = incomingOf(stored, this.stream, this.#options.replays);
-    if (this.loaded.definition.key === undefined && this.#reading === undefined) {
-      this.#add(incoming, failures, undefined);
+    const place = this.#reading === undefined ? placeOfAll(this.loaded.definition) : undefined;
+    if (place !== undefined) {
+      this.#add(incoming, failures, place);
       this.#pump();
       return;
     }
     this.#unread += 1;
     const before = this.#reading ?? Promise.resolve();
     const reading: Promise<void> = before
-      .then(() => this.#readKeyed(incoming, failures))
+      .then(() => this.#read(incoming, failures))
       .then(() => {
         this.#unread -= 1;
         if (this.#reading === reading) this.#reading = undefined;
@@ -192,43 +237,32 @@ export class Dispatcher {
   }
 
   /** Never rejects: an event that cannot be read is a dead letter. */
-  async #readKeyed(incoming: Incoming, failures: number): Promise<void> {
+  async #read(incoming: Incoming, failures: number): Promise<void> {
     const { definition, version } = this.loaded;
     const { settings, workerId: worker } = this.#options;
     try {
-      this.#add(incoming, failures, await keyOf(incoming, definition, failures + 1, settings));
+      const known = placeOfAll(definition);
+      const place = known ?? (await placeOf(incoming, definition, failures + 1, settings));
+      this.#add(incoming, failures, place);
     } catch (error) {
-      const held = this.#add(incoming, failures, undefined, true);
+      const held = heldOf(incoming, failures, { key: undefined, lot: undefined });
+      this.#dispatch.hold(held);
       const message = `The event cannot be read: ${messageOf(error)}`;
       void this.#bury(held, { code: 'INVALID_INPUT', message, retryable: false, version, worker });
     }
   }
 
-  #add(
-    incoming: Incoming,
-    failures: number,
-    key: string | undefined,
-    dead = false,
-  ): Held<Incoming> {
-    const held: Held<Incoming> = {
-      sequence: incoming.stored.sequence,
-      key,
-      bytes: incoming.stored.data.length + bytesOf(incoming.headers),
-      failures,
-      again: failures > 0,
-      dueMs: 0,
-      event: incoming,
-    };
-    if (dead) this.#dispatch.hold(held);
-    else this.#dispatch.add(held);
-    return held;
+  #add(incoming: Incoming, failures: number, place: Place): void {
+    this.#dispatch.add(heldOf(incoming, failures, place), performance.now());
   }
 
   #pump(): void {
     if (this.#pumping || this.#stopped) return;
-    this.#saving ??= setTimeout(() => void this.#store(), this.#options.settings.cursorIntervalMs);
+    this.#saved.changed();
     this.#pumping = true;
-    for (const held of this.#dispatch.take(performance.now())) void this.#run(held);
+    const { runs, refused } = this.#dispatch.take(performance.now());
+    for (const run of runs) void this.#run(run);
+    for (const held of refused) void this.#refuse(held);
     this.#pumping = false;
     clearTimeout(this.#due);
     const { dueMs } = this.#dispatch;
@@ -239,44 +273,46 @@ export class Dispatcher {
     this.#tail.more();
   }
 
-  async #run(held: Held<Incoming>): Promise<void> {
-    let failure = this.#tooLarge(held.event);
+  /** One event, or those of a batch. */
+  async #run(run: readonly Held<Incoming>[]): Promise<void> {
+    let failure = this.#tooLarge(run);
     try {
-      if (failure === undefined) failure = await this.#call(held);
+      if (failure === undefined) failure = await this.#call(run);
     } catch (error) {
       const { code, message } = error as MillraceError;
       if (PLATFORM_CODES.has(code)) {
-        this.#dispatch.retry(held, performance.now() + PLATFORM_RETRY_MS);
+        const dueMs = performance.now() + PLATFORM_RETRY_MS;
+        for (const held of run) this.#dispatch.retry(held, dueMs);
         this.#pump();
         return;
       }
       const { version } = this.loaded;
       failure = { code, message, retryable: true, version, worker: this.#options.workerId };
     }
-    if (failure === undefined) this.#settled(held);
-    else this.#failed(held, failure);
+    if (failure !== undefined) this.#failed(run, failure);
+    else {
+      for (const held of run) this.#dispatch.settled(held);
+      this.#pump();
+    }
   }
 
   /** On this worker without a message, on another one as a call. */
-  #call(held: Held<Incoming>): Promise<EventFailure | undefined> {
+  #call(run: readonly Held<Incoming>[]): Promise<EventFailure | undefined> {
     const { caller, ownerOf, workerId, runHere } = this.#options;
     const { name, definition } = this.loaded;
-    const { headers, stored } = held.event;
+    const { key } = run[0] as Held<Incoming>;
     const { directory } = caller.members;
-    const near = held.key === undefined ? directory.pick(name, Math.random) : ownerOf(held.key);
-    const type = contentTypeOf(headers[CONTENT_TYPE_HEADER]);
-    const delivery = this.#headerOf(held);
-    if (near === workerId) {
-      const { timeoutMs } = definition;
-      return runHere(name, { delivery, type, body: stored.data, headers, timeoutMs });
-    }
+    const near = key === undefined ? directory.pick(name, Math.random) : ownerOf(key);
+    const events = run.map((held) => this.#dispatched(held));
+    const { timeoutMs } = definition;
+    const batch = definition.flow?.batch !== undefined;
+    if (near === workerId) return runHere(name, events, batch, timeoutMs);
     return caller.call(
       {
         functionName: name,
-        encoded: { type, body: stored.data },
+        ...frameOf(events, batch),
         eventId: '',
-        headers: JSON.stringify({ ...headers, [DELIVERY_HEADER]: writeDelivery(delivery) }),
-        timeoutMs: definition.timeoutMs + ANSWER_MARGIN_MS,
+        timeoutMs: timeoutMs + ANSWER_MARGIN_MS,
         retry: false,
         near,
       },
@@ -284,22 +320,30 @@ export class Dispatcher {
     );
   }
 
-  /** What no frame can carry to a worker. */
-  #tooLarge({ stored: { data }, headers }: Incoming): EventFailure | undefined {
+  #dispatched(held: Held<Incoming>): DispatchedEvent {
+    const { headers, stored } = held.event;
+    const type = contentTypeOf(headers[CONTENT_TYPE_HEADER]);
+    return { delivery: this.#headerOf(held), type, body: stored.data, headers };
+  }
+
+  /** What no frame can carry to a worker: of a batch only a single event can be that. */
+  #tooLarge(run: readonly Held<Incoming>[]): EventFailure | undefined {
     const { maxPayloadBytes } = this.#options.settings;
-    const headerBytes = bytesOf(headers);
-    if (data.length <= maxPayloadBytes && headerBytes <= MAX_EVENT_HEADERS_BYTES) return undefined;
+    const { stored, headers } = (run[0] as Held<Incoming>).event;
+    if (run.length > 1) return undefined;
+    const { length } = stored.data;
+    if (length <= maxPayloadBytes && bytesOf(headers) <= MAX_EVENT_HEADERS_BYTES) return undefined;
     const what =
-      data.length > maxPayloadBytes
-        ? `The event has ${data.length} bytes; ${maxPayloadBytes} can be handled`
+      length > maxPayloadBytes
+        ? `The event has ${length} bytes; ${maxPayloadBytes} can be handled`
         : `The headers have more than ${MAX_EVENT_HEADERS_BYTES} bytes`;
-    return {
-      code: 'PAYLOAD_TOO_LARGE',
-      message: `${what}.`,
-      retryable: false,
-      version: this.loaded.version,
-      worker: this.#options.workerId,
-    };
+    return this.#final('PAYLOAD_TOO_LARGE', `${what}.`);
+  }
+
+  /** A failure for which no attempt helps. */
+  #final(code: MillraceError['code'], message: string): EventFailure {
+    const { version } = this.loaded;
+    return { code, message, retryable: false, version, worker: this.#options.workerId };
   }
 
   #headerOf(held: Held<Incoming>): DeliveryHeader {
@@ -321,23 +365,28 @@ export class Dispatcher {
     return { source, sequence, key, below: this.#dispatch.next, open };
   }
 
-  #settled(held: Held<Incoming>): void {
-    this.#dispatch.settled(held);
+  #failed(run: readonly Held<Incoming>[], failure: EventFailure): void {
+    const { retries } = this.loaded.definition;
+    // Those of a batch stay together.
+    const chance = 1 - Math.random() / 2;
+    for (const held of run) {
+      held.failures += 1;
+      if (!failure.retryable || held.failures >= retries.maxAttempts) {
+        void this.#bury(held, failure);
+        continue;
+      }
+      remember(held, failure);
+      const backoffMs = Math.min(retries.maxDelayMs, retries.minDelayMs * 2 ** (held.failures - 1));
+      const waitMs = failure.retryAfterMs ?? backoffMs * chance;
+      this.#dispatch.retry(held, performance.now() + waitMs);
+    }
     this.#pump();
   }
 
-  #failed(held: Held<Incoming>, failure: EventFailure): void {
-    const { retries } = this.loaded.definition;
-    held.failures += 1;
-    if (!failure.retryable || held.failures >= retries.maxAttempts) {
-      void this.#bury(held, failure);
-      return;
-    }
-    remember(held, failure);
-    const backoffMs = Math.min(retries.maxDelayMs, retries.minDelayMs * 2 ** (held.failures - 1));
-    const waitMs = failure.retryAfterMs ?? backoffMs * (1 - Math.random() / 2);
-    this.#dispatch.retry(held, performance.now() + waitMs);
-    this.#pump();
+  #refuse(held: Held<Incoming>): Promise<void> {
+    const { limit, periodMs } = this.loaded.definition.flow?.rate ?? { limit: 0, periodMs: 0 };
+    const message = `The function's rate of ${limit} in ${periodMs} ms was exceeded.`;
+    return this.#bury(held, this.#final('RATE_LIMITED', message));
   }
 
   /** Tries until it is done, or another dispatcher is to meet the event again. */
@@ -364,39 +413,13 @@ export class Dispatcher {
         const delivery = this.#deliveryOf(held);
         await bury(this.#options, letter, stored.data, delivery, () => this.#stopped);
         log.error(facts, `an event is given up after ${attempts} attempts`);
-        this.#settled(held);
+        this.#dispatch.settled(held);
+        this.#pump();
         return;
       } catch (error) {
         log.error({ ...facts, err: error }, 'an event could not be given up yet');
         await delay(BURY_RETRY_MS, undefined, { ref: false });
       }
-    }
-  }
-
-  /** The cursor, where it has changed. */
-  #store(): Promise<void> {
-    this.#saving = undefined;
-    this.#save = this.#save.then(() => this.#put());
-    return this.#save;
-  }
-
-  async #put(): Promise<void> {
-    const { next, open } = this.#dispatch.cursor();
-    const { cursors, onSaved, onLost } = this.#options;
-    if (isDeepStrictEqual([next, open], [this.#entry.next, this.#entry.open])) return;
-    const entry = { ...this.#entry, next, open };
-    try {
-      this.#revision = await cursors.put(entry, this.#revision);
-      this.#entry = entry;
-      onSaved();
-    } catch (error) {
-      if (error instanceof StaleCursor) {
-        onLost();
-        return;
-      }
-      this.#onProblem(error as Error);
-      // Tried again, also when no further event comes.
-      if (!this.#stopped) this.#pump();
     }
   }
 
@@ -407,26 +430,4 @@ export class Dispatcher {
     const facts = { function: this.loaded.name, stream: this.stream, err: error };
     this.#options.log.warn(facts, 'durable events wait');
   }
-}
-
-function remember({ event, failures }: Held<Incoming>, failure: EventFailure): void {
-  const { code, message, stack, version, worker } = JSON.parse(
-    encodeOutcome(failure),
-  ) as EventFailure;
-  event.failures.push({
-    at: new Date().toISOString(),
-    attempt: failures,
-    code,
-    message,
-    ...(stack === undefined ? {} : { stack }),
-    version,
-    worker,
-  });
-  if (event.failures.length > MAX_FAILURES_KEPT) event.failures.shift();
-}
-
-function bytesOf(headers: Readonly<Record<string, string>>): number {
-  let bytes = 0;
-  for (const name in headers) bytes += name.length + 3 * (headers[name] ?? '').length;
-  return bytes;
 }

@@ -4,9 +4,16 @@ import type { StreamEvent } from '../bus/stream-tail.ts';
 import { DEAD_HEADER, readDeadLetter, type DeadFailure } from '../core/delivery/dead-letter.ts';
 import { CONTENT_TYPE_HEADER, contentTypeOf, decodePayload } from '../core/payload.ts';
 import type { Settings } from '../core/settings.ts';
+import type { Held } from '../core/delivery/dispatch.ts';
+import type { Lot } from '../core/delivery/flow.ts';
 import { assertKey } from '../core/state/keys.ts';
 import type { FunctionDefinition } from '../function/definition.ts';
+import { lotOf } from '../function/flow.ts';
 import { validate, type Validation } from '../function/schema.ts';
+import { encodeOutcome, type EventFailure } from './outcome.ts';
+
+/** The last ones that are kept with a dead letter. */
+const MAX_FAILURES_KEPT = 5;
 
 export interface Incoming {
   id: string;
@@ -39,14 +46,28 @@ export function incomingOf(stored: StreamEvent, stream: string, replayed: boolea
   };
 }
 
-/** Undefined for a function without keys. Throws what makes the event unreadable. */
-export async function keyOf(
+/** What decides when and beside what an event runs. */
+export interface Place {
+  key: string | undefined;
+  lot: Lot | undefined;
+}
+
+/** Without a look at the event, where the function's options need none; undefined where they do. */
+export function placeOfAll({ key, flow }: FunctionDefinition): Place | undefined {
+  if (key !== undefined) return undefined;
+  if (flow === undefined) return { key, lot: undefined };
+  const { keys, priority, batch } = flow;
+  const looks = Object.keys(keys).length > 0 || priority !== undefined || batch !== undefined;
+  return looks ? undefined : { key, lot: lotOf(flow, undefined as never) };
+}
+
+/** Throws what makes the event unreadable. */
+export async function placeOf(
   { id, subject, time, headers, stored }: Incoming,
-  { key: find, input, timeoutMs }: FunctionDefinition,
+  { key: find, flow, input, timeoutMs }: FunctionDefinition,
   attempt: number,
   settings: Settings,
-): Promise<string | undefined> {
-  if (find === undefined) return undefined;
+): Promise<Place> {
   const type = contentTypeOf(headers[CONTENT_TYPE_HEADER]);
   let data = decodePayload(type, stored.data, settings);
   if (input !== undefined) {
@@ -54,9 +75,11 @@ export async function keyOf(
     if (!checked.ok) throw new Error(checked.issues.map(({ message }) => message).join('; '));
     data = checked.value;
   }
-  const key: unknown = find({ id, subject, data, headers, time, attempt });
-  assertKey(key);
-  return key;
+  const event = { id, subject, data, headers, time, attempt };
+  const key: unknown = find?.(event);
+  if (key !== undefined) assertKey(key);
+  else if (find !== undefined) throw new Error('the function has found no key');
+  return { key, lot: flow && lotOf(flow, event) };
 }
 
 /** Events behind this one wait for it: a schema that never comes to an end must not hold them up for ever. */
@@ -75,4 +98,43 @@ async function inTime(
   } finally {
     ended.abort();
   }
+}
+
+export function heldOf(incoming: Incoming, failures: number, { key, lot }: Place): Held<Incoming> {
+  const { stored, headers } = incoming;
+  const ageMs = Math.max(0, Date.now() - stored.time.getTime());
+  return {
+    sequence: stored.sequence,
+    key,
+    lot,
+    bytes: stored.data.length + bytesOf(headers),
+    arrivedMs: performance.now() - ageMs,
+    failures,
+    again: failures > 0,
+    dueMs: 0,
+    event: incoming,
+  };
+}
+
+/** Of what is known of its failures only the last ones are kept. */
+export function remember({ event, failures }: Held<Incoming>, failure: EventFailure): void {
+  const { code, message, stack, version, worker } = JSON.parse(
+    encodeOutcome(failure),
+  ) as EventFailure;
+  event.failures.push({
+    at: new Date().toISOString(),
+    attempt: failures,
+    code,
+    message,
+    ...(stack === undefined ? {} : { stack }),
+    version,
+    worker,
+  });
+  if (event.failures.length > MAX_FAILURES_KEPT) event.failures.shift();
+}
+
+export function bytesOf(headers: Readonly<Record<string, string>>): number {
+  let bytes = 0;
+  for (const name in headers) bytes += name.length + 3 * (headers[name] ?? '').length;
+  return bytes;
 }

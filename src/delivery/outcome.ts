@@ -1,10 +1,11 @@
 /** What a worker tells a dispatcher about the run of an event, and how the event was named to it. */
+import { Packr } from 'msgpackr';
 import { z } from 'zod';
 import type { Delivery } from '../core/delivery/marker.ts';
-import type { ContentType } from '../core/payload.ts';
+import { ContentType, type Encoded, type EncodedBody } from '../core/payload.ts';
 
 /** Of a call that brings an event: beside the event's own headers. */
-export const DELIVERY_HEADER = 'Millrace-Delivery';
+const DELIVERY_HEADER = 'Millrace-Delivery';
 
 export interface DeliveryHeader extends Delivery {
   id: string;
@@ -20,9 +21,8 @@ export interface DeliveryHeader extends Delivery {
 export interface DispatchedEvent {
   delivery: DeliveryHeader;
   type: ContentType;
-  body: Uint8Array;
+  body: EncodedBody;
   headers: Readonly<Record<string, string>>;
-  timeoutMs: number;
 }
 
 /** A list without names: there is one with every event. */
@@ -39,15 +39,15 @@ type Fields = [
   open: number[],
 ];
 
-export function writeDelivery(delivery: DeliveryHeader): string {
+function writeDelivery(delivery: DeliveryHeader): string {
   const { id, subject, timeMs, attempt, again, source, sequence, key = null, below } = delivery;
   const open = [...delivery.open];
   const fields: Fields = [id, subject, timeMs, attempt, again, source, sequence, key, below, open];
   return JSON.stringify(fields);
 }
 
-/** Only our own dispatchers write it; undefined for what is no list. */
-export function readDelivery(text: string): DeliveryHeader | undefined {
+/** Undefined for what is no list. */
+function readDelivery(text: string): DeliveryHeader | undefined {
   try {
     const fields: unknown = JSON.parse(text);
     if (!Array.isArray(fields) || !Array.isArray(fields[9])) return undefined;
@@ -58,6 +58,60 @@ export function readDelivery(text: string): DeliveryHeader | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** What the header says of a call that brings several events; the body has them. */
+const BATCH = 'batch';
+const packr = new Packr({ useRecords: false, moreTypes: false });
+type Packed = [
+  delivery: string,
+  type: ContentType,
+  headers: Readonly<Record<string, string>>,
+  body: EncodedBody,
+][];
+
+/** The call that brings them to another worker. `batch`: the function takes several, also where there is one now. */
+export function frameOf(
+  events: readonly DispatchedEvent[],
+  batch: boolean,
+): { encoded: Encoded; headers: string } {
+  const [first] = events;
+  if (!batch && first !== undefined) {
+    const { delivery, type, body, headers } = first;
+    const all = { ...headers, [DELIVERY_HEADER]: writeDelivery(delivery) };
+    return { encoded: { type, body }, headers: JSON.stringify(all) };
+  }
+  const packed: Packed = events.map(({ delivery, type, headers, body }) => [
+    writeDelivery(delivery),
+    type,
+    headers,
+    body,
+  ]);
+  return {
+    encoded: { type: ContentType.bytes, body: packr.pack(packed) },
+    headers: JSON.stringify({ [DELIVERY_HEADER]: BATCH }),
+  };
+}
+
+/** What the call brings: undefined where that is no event. Only our own dispatchers write it. */
+export function eventsOf(
+  headers: Readonly<Record<string, string>>,
+  type: ContentType,
+  body: EncodedBody,
+): { events: DispatchedEvent[]; batch: boolean } | undefined {
+  const { [DELIVERY_HEADER]: text, ...rest } = headers;
+  if (text === undefined) return undefined;
+  if (text !== BATCH) {
+    const delivery = readDelivery(text);
+    return delivery && { events: [{ delivery, type, body, headers: rest }], batch: false };
+  }
+  const events: DispatchedEvent[] = [];
+  for (const [written, as, own, data] of packr.unpack(body as Uint8Array) as Packed) {
+    const delivery = readDelivery(written);
+    if (delivery === undefined) return undefined;
+    events.push({ delivery, type: as, headers: own, body: data });
+  }
+  return { events, batch: true };
 }
 
 const failureSchema = z.object({

@@ -17,6 +17,8 @@ export interface FunctionEvent<Data = unknown> {
   readonly time: Date;
   /** 1 for the first run, one more for each run after it. */
   readonly attempt: number;
+  /** Only where the function has `batch`: all events of the run in the order of their stream, this one first. */
+  readonly batch?: readonly FunctionEvent<Data>[];
 }
 
 /** Facts about the one run that a handler is in. */

@@ -85,8 +85,9 @@ function patternOf({ schedule, timeZone }: Schedule): Pattern {
 }
 
 function isTimeZone(name: unknown): boolean {
+  if (typeof name !== 'string') return false;
   try {
-    return typeof name === 'string' && new Intl.DateTimeFormat('en', { timeZone: name }) !== null;
+    return Boolean(Intl.DateTimeFormat('en', { timeZone: name }));
   } catch {
     return false;
   }

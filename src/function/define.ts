@@ -3,6 +3,7 @@ import { MillraceError } from '../core/errors.ts';
 import { assertFunctionName, quote } from '../core/names.ts';
 import type { CallDataOf, ReturnOf, FunctionDefinition, FunctionOptions } from './definition.ts';
 import { toSchedule } from './cron.ts';
+import { toFlow } from './flow.ts';
 import { checkOptions, DEFAULT_RETRIES, DEFAULT_TIMEOUT_MS } from './options.ts';
 import { FUNCTION_BRAND, isFunctionReference, type FunctionSlot } from './reference.ts';
 import { callerOf } from './stack.ts';
@@ -66,6 +67,7 @@ export function defineFunction(
     balance: options.balance ?? 'random',
     from: options.from ?? 'now',
     cron: options.cron === undefined ? undefined : Object.freeze(toSchedule(options.cron)),
+    flow: toFlow(options),
     retries: Object.freeze({ ...DEFAULT_RETRIES, ...withoutUndefined(options.retries) }),
     timeoutMs: options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
     handler,

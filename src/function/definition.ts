@@ -1,6 +1,7 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { Context, FunctionEvent } from './context.ts';
 import type { CronOption, Schedule } from './cron.ts';
+import type { FlowDefinition, FlowOptions } from './flow.ts';
 import type { FunctionReference } from './reference.ts';
 import type { Position } from './stack.ts';
 
@@ -37,7 +38,7 @@ export interface FunctionOptions<
   Input extends Schema | undefined,
   Output extends Schema | undefined,
   Returned,
-> {
+> extends FlowOptions<DataOf<Input>> {
   /** 1 to 64 of `A-Z a-z 0-9 _ -`. Default: the file's name without its extension. */
   name?: string;
   /** For people: shown by inspect and by service discovery. At most 1,000 characters. */
@@ -97,6 +98,7 @@ export interface FunctionDefinition<Input = unknown, Output = unknown> extends F
   readonly balance: Balance;
   readonly from: 'now' | 'start';
   readonly cron: Readonly<Schedule> | undefined;
+  readonly flow: FlowDefinition | undefined;
   readonly retries: Readonly<Retries>;
   /** In milliseconds. */
   readonly timeoutMs: number;

@@ -6,6 +6,7 @@ import {
   subscriptionSubjectReason,
 } from '../core/names.ts';
 import { cronReason } from './cron.ts';
+import { FLOW_CHECKS, flowReason } from './flow.ts';
 import { nearest } from './nearest.ts';
 
 export const DEFAULT_TIMEOUT_MS = 30_000;
@@ -46,6 +47,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
       : `must be an integer from 1 to ${MAX_TIMEOUT_MS} (milliseconds, at most a day)`,
   from: oneOf(['now', 'start']),
   cron: cronReason,
+  ...FLOW_CHECKS,
   retries: checkRetries,
   handler: checkFunction,
 };
@@ -138,4 +140,6 @@ export function checkOptions(given: unknown): asserts given is Readonly<Record<s
   if (options['cron'] !== undefined && options['delivery'] === 'ephemeral') {
     refuse(options['name'], "cron needs delivery 'durable', the default");
   }
+  const reason = flowReason(options);
+  if (reason !== undefined) refuse(options['name'], reason);
 }

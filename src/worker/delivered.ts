@@ -1,11 +1,10 @@
 /** Durable events: a call of a dispatcher's that brings one. */
-import { ContentType } from '../core/payload.ts';
 import { messageOf, type MillraceError } from '../core/errors.ts';
+import { ContentType } from '../core/payload.ts';
 import {
   decodeOutcome,
-  DELIVERY_HEADER,
   encodeOutcome,
-  readDelivery,
+  eventsOf,
   type DeliveryHeader,
   type DispatchedEvent,
   type EventFailure,
@@ -17,23 +16,23 @@ interface Runs {
   worker: string;
 }
 
-/** The event that the call brings; the call itself where it brings none. */
+/** The event, or the batch of them, that the call brings; the call itself where it brings none. */
 export function unwrapped(call: Incoming, runs: Runs): Incoming {
   // Only frames bring events: a plain message may have any header.
-  const text = call.caller === '' ? undefined : call.headers[DELIVERY_HEADER];
-  const delivery = text === undefined ? undefined : readDelivery(text);
-  if (delivery === undefined) return call;
-  const { [DELIVERY_HEADER]: _, ...headers } = call.headers;
-  return asEvent({ ...call, headers }, delivery, runs);
+  const brought = call.caller === '' ? undefined : eventsOf(call.headers, call.type, call.body);
+  return brought === undefined ? call : asEvent(call, brought.events, brought.batch, runs);
 }
 
-/** An event that this worker dispatches itself, and runs: no frame is needed. Rejects where the platform fails. */
+/** Events that this worker dispatches itself, and runs: no frame is needed. Rejects where the platform fails. */
 export function dispatchedHere(
-  { delivery, type, body, headers, timeoutMs }: DispatchedEvent,
+  events: readonly DispatchedEvent[],
+  batch: boolean,
+  timeoutMs: number,
   runs: Runs,
   deliver: (incoming: Incoming) => void,
 ): Promise<EventFailure | undefined> {
   return new Promise((resolve, reject) => {
+    const { delivery, type, body, headers } = events[0] as DispatchedEvent;
     const call: Incoming = {
       caller: '',
       subject: delivery.subject,
@@ -47,21 +46,23 @@ export function dispatchedHere(
       answer: (outcome) => resolve(decodeOutcome(outcome.body as string)),
       fail: reject,
     };
-    deliver(asEvent(call, delivery, runs));
+    deliver(asEvent(call, events, batch, runs));
   });
 }
 
-function asEvent(call: Incoming, delivery: DeliveryHeader, runs: Runs): Incoming {
+function asEvent(
+  call: Incoming,
+  events: readonly DispatchedEvent[],
+  batch: boolean,
+  runs: Runs,
+): Incoming {
   const answer = (failure?: EventFailure): void =>
     call.answer({ type: ContentType.json, body: encodeOutcome(failure) });
   return {
     ...call,
-    subject: delivery.subject,
-    eventId: delivery.id,
-    attempt: delivery.attempt,
-    time: new Date(delivery.timeMs),
+    ...placeOf(events),
     repeats: 'never',
-    delivery,
+    ...(batch ? { batch: events } : {}),
     answer: () => answer(),
     fail: (error, thrown) => {
       // The platform's failure, not the function's: no attempt.
@@ -69,6 +70,28 @@ function asEvent(call: Incoming, delivery: DeliveryHeader, runs: Runs): Incoming
       else answer({ ...failureOf(error, thrown), ...runs });
     },
   };
+}
+
+/** What the first of them says of the run. */
+function placeOf(events: readonly DispatchedEvent[]) {
+  const { delivery, type, body, headers } = events[0] as DispatchedEvent;
+  const { subject, id: eventId, attempt, timeMs } = delivery;
+  // One of them may have run before.
+  const again = events.some((each) => each.delivery.again);
+  const time = new Date(timeMs);
+  return { type, body, headers, subject, eventId, attempt, time, delivery: { ...delivery, again } };
+}
+
+/** How each of its events is to be settled; empty for a call. */
+export function deliveriesOf({ batch, delivery }: Incoming): readonly DeliveryHeader[] {
+  if (batch !== undefined) return batch.map((each) => each.delivery);
+  return delivery === undefined ? [] : [delivery];
+}
+
+/** The batch without these; undefined where nothing is left. */
+export function without(incoming: Incoming, settled: ReadonlySet<number>): Incoming | undefined {
+  const left = incoming.batch?.filter(({ delivery }) => !settled.has(delivery.sequence)) ?? [];
+  return left.length === 0 ? undefined : { ...incoming, ...placeOf(left), batch: left };
 }
 
 function failureOf(error: MillraceError, thrown: unknown): Omit<EventFailure, keyof Runs> {

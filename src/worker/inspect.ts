@@ -9,13 +9,13 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Msg, Subscription } from 'nats';
-import type { z } from 'zod';
+import { z } from 'zod';
 import { NO_RESPONDERS, type Bus } from '../bus/connection.ts';
 import type { Members } from '../bus/members.ts';
 import { readControl, writeControl } from '../bus/messages.ts';
 import { MillraceError } from '../core/errors.ts';
 import type { WorkerRecord } from '../core/directory.ts';
-import { inspectedWorker, mergeFunctions } from '../core/merge-reports.ts';
+import { inspectedWorker, mergeFunctions, mergeWaiting } from '../core/merge-reports.ts';
 import { workerReportSchema, type InspectedWorker, type WorkerReport } from '../core/report.ts';
 import type { Settings } from '../core/settings.ts';
 import {
@@ -38,6 +38,8 @@ const MAX_WAITING = 1_000;
 const YOUNG_MS = 1_000;
 const ROLL_CALL_MS = 100;
 const NOTHING = new Uint8Array();
+
+const waitingQuestion = z.object({ function: z.string().optional() });
 
 export interface InspectedSelf {
   readonly report: () => WorkerReport;
@@ -66,6 +68,10 @@ export class Inspector {
     functions: async () => {
       const [{ reports }, deadLetters] = await Promise.all([this.#askAll(), this.#deadLetters()]);
       return { functions: mergeFunctions(reports, deadLetters) };
+    },
+    waiting: async (payload) => {
+      const { function: name } = readControl(waitingQuestion, payload) ?? {};
+      return { waiting: mergeWaiting((await this.#askAll()).reports, name) };
     },
     partitions: async () => {
       const { partitions } = this.#stateQuestions();

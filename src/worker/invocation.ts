@@ -4,7 +4,7 @@ import type { PreparedEvent } from '../bus/publisher.ts';
 import { asCallError } from '../bus/call-errors.ts';
 import { MillraceError } from '../core/errors.ts';
 import type { Age } from '../core/state/age.ts';
-import type { DeliveryHeader } from '../delivery/outcome.ts';
+import type { DeliveryHeader, DispatchedEvent } from '../delivery/outcome.ts';
 import type { Attempt } from '../state/attempt.ts';
 import type { Joinable } from '../state/join.ts';
 import type { ContentType, Encoded, EncodedBody } from '../core/payload.ts';
@@ -37,6 +37,8 @@ export interface Incoming {
   time?: Date;
   /** Of a durable event: how it is settled. */
   delivery?: DeliveryHeader;
+  /** All events of the run, for a function with batches: `delivery` is the first one's. */
+  batch?: readonly DispatchedEvent[];
   answer(encoded: Encoded): void;
   /** `thrown`: by the handler, or what its schema or its timeout says; absent where the platform failed. */
   fail(error: MillraceError, thrown?: unknown): void;

@@ -13,12 +13,11 @@
  */
 import { Admission } from '../core/admission.ts';
 import { MillraceError } from '../core/errors.ts';
-import { ContentType, decodePayload, encodePayload, type Encoded } from '../core/payload.ts';
+import { ContentType, encodePayload, type Encoded } from '../core/payload.ts';
 import type { PreparedEvent } from '../bus/publisher.ts';
 import type { Settings } from '../core/settings.ts';
 import type { Failure } from '../core/state/transaction.ts';
-import type { DeliveryHeader } from '../delivery/outcome.ts';
-import type { Context, InvocationInfo } from '../function/context.ts';
+import type { Context, FunctionEvent, InvocationInfo } from '../function/context.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import { validate, type Validation } from '../function/schema.ts';
 import { answerKey, firstAnswer } from '../state/answers.ts';
@@ -27,18 +26,14 @@ import type { Joinable } from '../state/join.ts';
 import { encodeEmit } from '../state/outbox.ts';
 import type { Transactions } from '../state/transactions.ts';
 import { answerFor } from './answers.ts';
-import {
-  eventOf,
-  Invocation,
-  InvocationContext,
-  type Incoming,
-  type InvocationHost,
-} from './invocation.ts';
+import { deliveriesOf, without } from './delivered.ts';
+import { Invocation, InvocationContext, type Incoming, type InvocationHost } from './invocation.ts';
 import { isUnexpected, logThrown } from './log-thrown.ts';
 import { isPromiseLike } from './promise-like.ts';
+import { readEvent } from './read-event.ts';
 import { answerToKeep, waitBeforeRun } from './run-again.ts';
-import { full, invalidInput, invalidOutput, late, noState } from './refusals.ts';
-import { isSettledNow, settleWith } from './settle-event.ts';
+import { full, invalidOutput, late, noState } from './refusals.ts';
+import { settledOf, settleWith } from './settle-event.ts';
 import type { FunctionStats } from './stats.ts';
 
 /** What was thrown where a handler has thrown nothing at all: `throw undefined`. */
@@ -146,7 +141,7 @@ export class FunctionRunner {
   #run(invocation: Invocation): void {
     const { delivery } = invocation.incoming;
     try {
-      if (delivery?.again === true) this.#unlessSettled(invocation, delivery);
+      if (delivery?.again === true) this.#unlessSettled(invocation);
       else if (!this.#mayBeKnown(invocation)) this.#decode(invocation);
       else
         this.#then(
@@ -163,25 +158,11 @@ export class FunctionRunner {
   }
 
   #decode(invocation: Invocation): void {
-    const { incoming } = invocation;
-    const data = decodePayload(incoming.type, incoming.body, this.#settings);
-    const schema = this.loaded.definition.input;
-    if (schema === undefined) this.#handle(invocation, data);
-    else
-      this.#then(invocation, validate(schema, data), (checked) =>
-        this.#checkedInput(invocation, checked),
-      );
+    const event = readEvent(invocation.incoming, this.loaded, this.#settings);
+    this.#then(invocation, event, (read) => this.#handle(invocation, read));
   }
 
-  #checkedInput(invocation: Invocation, checked: Validation): void {
-    if (checked.ok) {
-      this.#handle(invocation, checked.value);
-      return;
-    }
-    this.#thrown(invocation, invalidInput(this.loaded.name, checked.issues));
-  }
-
-  #handle(invocation: Invocation, data: unknown): void {
+  #handle(invocation: Invocation, event: FunctionEvent): void {
     const { incoming } = invocation;
     const info: InvocationInfo = {
       id: incoming.eventId,
@@ -192,7 +173,7 @@ export class FunctionRunner {
     };
     const transaction = (): Joinable => incoming.joined ?? this.#attempt(invocation);
     const context = new InvocationContext(invocation, info, this.#host, transaction) as Context;
-    const result: unknown = this.loaded.definition.handler(eventOf(incoming, data), context);
+    const result: unknown = this.loaded.definition.handler(event, context);
     this.#then(invocation, result, (value) => this.#returned(invocation, value));
   }
 
@@ -221,7 +202,7 @@ export class FunctionRunner {
     const encoded = delivery === undefined ? this.#encodeResult(invocation, value) : NOTHING;
     if (settled) this.#succeed(invocation, encoded);
     else if (delivery !== undefined && (emits.length > 0 || attempt?.wrote === true)) {
-      this.#settleEvent(invocation, delivery);
+      this.#settleEvent(invocation);
     } else if (joined !== undefined) {
       // The transaction is its caller's to commit.
       const taken = Promise.all(emits.map(async (emit) => joined.emit(emit)));
@@ -242,22 +223,40 @@ export class FunctionRunner {
     }
   }
 
-  #settleEvent(invocation: Invocation, delivery: DeliveryHeader): void {
+  #settleEvent(invocation: Invocation): void {
     const attempt = this.#attempt(invocation);
     const emits = invocation.emits.map((emit) => encodeEmit(emit));
-    this.#then(invocation, settleWith(attempt, this.loaded.name, delivery, emits), () =>
-      this.#succeed(invocation, NOTHING),
-    );
+    const deliveries = deliveriesOf(invocation.incoming);
+    this.#then(invocation, settleWith(attempt, this.loaded.name, deliveries, emits), (settled) => {
+      if (settled.size === 0) this.#succeed(invocation, NOTHING);
+      else this.#goOnWithout(invocation, settled);
+    });
   }
 
-  /** It may have run before. */
-  #unlessSettled(invocation: Invocation, delivery: DeliveryHeader): void {
-    const attempt = this.#attempt(invocation);
-    this.#then(invocation, isSettledNow(attempt, this.loaded.name, delivery), (settled) => {
-      this.#endAttempt(invocation);
-      if (settled) this.#succeed(invocation, NOTHING);
-      else this.#decode(invocation);
+  /** They may have run before. */
+  #unlessSettled(invocation: Invocation): void {
+    const deliveries = deliveriesOf(invocation.incoming);
+    const asked = settledOf(this.#attempt(invocation), this.loaded.name, deliveries);
+    this.#then(invocation, asked, (settled) => {
+      if (settled.size > 0) this.#goOnWithout(invocation, settled);
+      else {
+        this.#endAttempt(invocation);
+        this.#decode(invocation);
+      }
     });
+  }
+
+  /** Of a batch the others are run. */
+  #goOnWithout(invocation: Invocation, settled: ReadonlySet<number>): void {
+    const rest = without(invocation.incoming, settled);
+    if (rest === undefined || invocation.settled) {
+      this.#succeed(invocation, NOTHING);
+      return;
+    }
+    this.#endAttempt(invocation);
+    invocation.beginAgain();
+    invocation.answerTo(rest);
+    this.#decode(invocation);
   }
 
   /** In the same transaction as its effects: a repeated request gets this answer, whichever worker it reaches. */

@@ -1,29 +1,43 @@
-/** D1: a durable event is settled by the transaction of its effects. */
+/** D1: durable events are settled by the transaction of their effects. */
 import { markerKey, settle, type Delivery } from '../core/delivery/marker.ts';
 import type { Attempt } from '../state/attempt.ts';
 
-/** Commits what the handler has written and emitted; where the event is settled already, nothing of it. */
+/**
+ * Commits what the handler has written and emitted. Where one of the events is settled already, nothing of it: resolves
+ * with the sequences of those that are.
+ */
 export async function settleWith(
   attempt: Attempt,
   functionName: string,
-  delivery: Delivery,
+  deliveries: readonly Delivery[],
   emits: readonly Uint8Array[],
-): Promise<void> {
+): Promise<ReadonlySet<number>> {
   attempt.over();
-  const key = markerKey(functionName, delivery);
-  const marker = settle(await attempt.read(key, true), delivery);
-  if (marker === undefined) attempt.forgetWrites();
-  else attempt.write(key, marker);
-  await attempt.commit(marker === undefined ? [] : emits);
+  const settled = new Set<number>();
+  const markers = new Map<string, string>();
+  for (const delivery of deliveries) {
+    const key = markerKey(functionName, delivery);
+    const marker = settle(markers.get(key) ?? (await attempt.read(key, true)), delivery);
+    if (marker === undefined) settled.add(delivery.sequence);
+    else markers.set(key, marker);
+  }
+  if (settled.size > 0) attempt.forgetWrites();
+  else for (const [key, marker] of markers) attempt.write(key, marker);
+  await attempt.commit(settled.size > 0 ? [] : emits);
+  return settled;
 }
 
 /** Asked in a transaction of its own, so that a handler that takes its time keeps no marker locked. */
-export async function isSettledNow(
+export async function settledOf(
   attempt: Attempt,
   functionName: string,
-  delivery: Delivery,
-): Promise<boolean> {
-  const marker = await attempt.read(markerKey(functionName, delivery), false);
+  deliveries: readonly Delivery[],
+): Promise<ReadonlySet<number>> {
+  const settled = new Set<number>();
+  for (const delivery of deliveries) {
+    const marker = await attempt.read(markerKey(functionName, delivery), false);
+    if (settle(marker, delivery) === undefined) settled.add(delivery.sequence);
+  }
   await attempt.commit([]);
-  return settle(marker, delivery) === undefined;
+  return settled;
 }

@@ -24,7 +24,7 @@ import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import { Deliveries, type DeliveriesOptions, type Registration } from '../delivery/deliveries.ts';
 import { isDurable } from '../delivery/identity.ts';
-import type { DispatchedEvent, EventFailure } from '../delivery/outcome.ts';
+import type { EventFailure } from '../delivery/outcome.ts';
 import { nameOf } from '../function/reference.ts';
 import {
   decodeRef,
@@ -38,6 +38,7 @@ import { StateService } from '../state/service.ts';
 import type { Transactions } from '../state/transactions.ts';
 import { Announcer } from './announcer.ts';
 import { dispatchedHere, unwrapped } from './delivered.ts';
+import { functionReport } from './function-report.ts';
 import { Discovery, type DiscoveredFunction } from './discovery.ts';
 import { Inspector } from './inspect.ts';
 import { callKey, type Incoming, type Invocation } from './invocation.ts';
@@ -191,7 +192,7 @@ export class Worker {
       const service = await StateService.open({ bus, settings, log, workerId, publisher });
       const questions = new StateQuestions(bus, settings, workerId, service);
       const caller = this.#caller;
-      const runHere: DeliveriesOptions['runHere'] = (name, event) => this.#runHere(name, event);
+      const runHere: DeliveriesOptions['runHere'] = (...run) => this.#runHere(...run);
       const own = { bus, settings, log, workerId, caller, publisher, service, runHere };
       const deliveries = await Deliveries.open(own);
       this.#state = { service, questions, deliveries };
@@ -378,10 +379,12 @@ export class Worker {
     runner.accept(incoming);
   }
 
-  async #runHere(name: string, event: DispatchedEvent): Promise<EventFailure | undefined> {
-    const version = this.#runners.get(name)?.loaded.version ?? '';
-    const runs = { version, worker: this.id };
-    return dispatchedHere(event, runs, (incoming) => this.#deliver(name, incoming));
+  async #runHere(
+    ...[name, events, batch, timeoutMs]: Parameters<DeliveriesOptions['runHere']>
+  ): Promise<EventFailure | undefined> {
+    const runs = { version: this.#runners.get(name)?.loaded.version ?? '', worker: this.id };
+    const deliver = (incoming: Incoming): void => this.#deliver(name, incoming);
+    return dispatchedHere(events, batch, timeoutMs, runs, deliver);
   }
 
   #onSweep(): void {
@@ -409,26 +412,10 @@ export class Worker {
     };
   }
 
-  #functionReport({ loaded, running, queued }: FunctionRunner): FunctionReport {
-    const stats = this.#stats.get(loaded.name) as FunctionStats;
-    const { description, on, delivery, balance } = loaded.definition;
-    return {
-      name: loaded.name,
-      version: loaded.version,
-      ...(description === undefined ? {} : { description }),
-      on: [...on],
-      delivery,
-      balance,
-      calls: stats.calls,
-      errors: stats.errors,
-      refused: stats.refused,
-      running,
-      queued,
-      abandoned: stats.abandoned,
-      waiting: this.#state?.deliveries.waitingOf(loaded.name) ?? 0,
-      subjects: stats.subjects(),
-      latency: stats.latency.toSparse(),
-    };
+  #functionReport(runner: FunctionRunner): FunctionReport {
+    const { name } = runner.loaded;
+    const stats = this.#stats.get(name) as FunctionStats;
+    return functionReport(runner, stats, this.#state?.deliveries.waitingOf(name));
   }
 
   #discovered(): DiscoveredFunction[] {

@@ -57,7 +57,7 @@ class World {
     const draw = this.random.next();
     if (draw < 0.4) this.read(actor);
     else if (draw < 0.6) {
-      for (const held of dispatch.take(this.nowMs)) {
+      for (const held of dispatch.take(this.nowMs).runs.flat()) {
         const open = dispatch.openBeside(held.sequence);
         running.push({ held, below: dispatch.next, open });
       }
@@ -72,15 +72,19 @@ class World {
     if (sequence === undefined) return;
     const failures = actor.dispatch.read(sequence);
     if (failures === undefined) return;
-    actor.dispatch.add({
-      sequence,
-      key: this.keyOf(sequence),
-      bytes: 1,
-      failures,
-      again: false,
-      dueMs: 0,
-      event: null,
-    });
+    actor.dispatch.add(
+      {
+        sequence,
+        key: this.keyOf(sequence),
+        bytes: 1,
+        failures,
+        again: false,
+        dueMs: 0,
+        arrivedMs: 0,
+        event: null,
+      },
+      this.nowMs,
+    );
   }
 
   end({ dispatch }: Actor, { held, below, open }: Run): void {
@@ -143,21 +147,24 @@ describe('a dispatch', () => {
     failures: 0,
     again: false,
     dueMs: 0,
+    arrivedMs: 0,
     event: null,
   });
+  const taken = (dispatch: Dispatch<null>, nowMs: number): Held<null>[] =>
+    dispatch.take(nowMs).runs.flat();
   const sequences = (taken: readonly Held<null>[]): number[] =>
     taken.map(({ sequence }) => sequence);
 
   it('has no room beyond its bounds, in events and in bytes, and runs no more than it may', () => {
     const dispatch = new Dispatch<null>({ next: 1, open: [] }, LIMITS);
-    for (let sequence = 1; sequence <= 12; sequence += 1) dispatch.add(held(sequence));
+    for (let sequence = 1; sequence <= 12; sequence += 1) dispatch.add(held(sequence), 0);
     expect(dispatch.room).toBe(0);
-    const first = dispatch.take(0);
+    const first = taken(dispatch, 0);
     expect(sequences(first)).toEqual([1, 2, 3, 4]);
-    expect(dispatch.take(0)).toEqual([]);
+    expect(taken(dispatch, 0)).toEqual([]);
     for (const each of first) dispatch.settled(each);
     expect(dispatch.room).toBe(4);
-    dispatch.add(held(13, undefined, 200));
+    dispatch.add(held(13, undefined, 200), 0);
     expect(dispatch.room).toBe(0);
   });
 
@@ -184,17 +191,17 @@ describe('a dispatch', () => {
       [2, 'a'],
       [3, 'b'],
     ] as const) {
-      dispatch.add(held(sequence, key));
+      dispatch.add(held(sequence, key), 0);
     }
-    const [one, three] = dispatch.take(0);
+    const [one, three] = taken(dispatch, 0);
     expect([one?.sequence, three?.sequence]).toEqual([1, 3]);
     dispatch.retry(one as Held<null>, 100);
     dispatch.settled(three as Held<null>);
-    expect(dispatch.take(99)).toEqual([]);
+    expect(taken(dispatch, 99)).toEqual([]);
     expect(dispatch.dueMs).toBe(100);
-    const [again] = dispatch.take(100);
+    const [again] = taken(dispatch, 100);
     expect(again).toMatchObject({ sequence: 1, again: true });
     dispatch.settled(again as Held<null>);
-    expect(sequences(dispatch.take(100))).toEqual([2]);
+    expect(sequences(taken(dispatch, 100))).toEqual([2]);
   });
 });

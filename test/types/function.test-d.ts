@@ -98,8 +98,16 @@ defineFunction({
 
 // @ts-expect-error a handler is needed
 defineFunction({ on: 'a' });
-// @ts-expect-error concurrency is not an option
-defineFunction({ concurrency: 2, handler: () => 1 });
+// @ts-expect-error parallel is not an option
+defineFunction({ parallel: 2, handler: () => 1 });
+defineFunction({
+  on: 'a',
+  input: z.object({ tenant: z.string() }),
+  concurrency: { limit: 2, key: ({ data }) => data.tenant },
+  // @ts-expect-error a key is a string
+  rateLimit: { limit: 1, periodMs: 1, key: ({ data }) => data },
+  handler: ({ batch }) => batch?.map(({ data }) => data.tenant),
+});
 // @ts-expect-error not a way of delivery
 defineFunction({ delivery: 'twice', handler: () => 1 });
 

@@ -102,7 +102,7 @@ describe('a definition is refused in one sentence', () => {
       'Function "x": there is no option "handlr", perhaps handler is meant.',
     ],
     ['a misspelt option in another case', { timeoutMS: 1, handler }, 'perhaps timeoutMs is meant'],
-    ['an option like no other', { concurrency: 1, handler }, 'legal are name, description, on'],
+    ['an option like no other', { parallel: 1, handler }, 'legal are name, description, on'],
     ['an inherited name as an option', { constructor: 1, handler }, 'no option "constructor"'],
     ['no handler', { name: 'x' }, 'Function "x": the option handler is missing.'],
     ['a handler that is none', { handler: 1 }, 'handler must be a function'],

@@ -1,12 +1,20 @@
 /** What of a source is waiting, running or failed, and what may run next: SPEC.md, "An event's way". Pure: times come in. */
 
+import TinyQueue from 'tinyqueue';
+import { Flow, type FlowLimits, type Lot } from './flow.ts';
 import { laneOf } from './marker.ts';
+import type { Quota } from './quota.ts';
+import { Fifo, type Ready, type Taken, type Why } from './ready.ts';
 
 /** What the dispatcher must know of an event; `Event` is its owner's. */
 export interface Held<Event> {
   readonly sequence: number;
   readonly key: string | undefined;
   readonly bytes: number;
+  /** Only where the function has flow control. */
+  readonly lot?: Lot | undefined;
+  /** When the stream stored it, on the clock that says what is now. */
+  readonly arrivedMs: number;
   /** Runs that have failed. */
   failures: number;
   /** It may have run before: the marker is asked first. */
@@ -14,6 +22,37 @@ export interface Held<Event> {
   /** It is not to run earlier. */
   dueMs: number;
   readonly event: Event;
+}
+
+export interface FlowControl extends FlowLimits {
+  /** Of events with the same key the last one runs when none has come for `waitMs`, or the first has waited for `maxWaitMs`. */
+  debounce?: { waitMs: number; maxWaitMs: number } | undefined;
+  /** While an event of a key waits or runs, others are dropped. */
+  singleton?: boolean | undefined;
+}
+
+interface Debounced<Event> {
+  held: Held<Event>;
+  firstMs: number;
+}
+
+interface Chain<Event> {
+  turn: number;
+  readonly behind: Held<Event>[];
+}
+
+interface Waiting<Event> {
+  readonly held: Held<Event>;
+  readonly dueMs: number;
+}
+
+/** What waits for the same reason. */
+export interface WaitingGroup {
+  why: Why;
+  key: string;
+  count: number;
+  /** When the first of them may run, if that is known. */
+  untilMs: number | undefined;
 }
 
 export interface DispatchLimits {
@@ -44,18 +83,25 @@ export class Dispatch<Event> {
   /** By lane: what is held or missing. */
   readonly #lanes = new Map<number, Set<number>>();
   readonly #running = new Set<number>();
-  /** By key: what waits behind the one that is running or has failed. */
-  readonly #behind = new Map<string, Held<Event>[]>();
-  /** What may run, from `#begun` on: a long list is not moved for each that leaves it. */
-  #ready: Held<Event>[] = [];
-  #begun = 0;
-  readonly #delayed = new Set<Held<Event>>();
+  /** By key: which event's turn it is, and what waits behind it. */
+  readonly #chains = new Map<string, Chain<Event>>();
+  readonly #ready: Ready<Event>;
+  readonly #delayed = new TinyQueue<Waiting<Event>>([], (left, right) => left.dueMs - right.dueMs);
+  readonly #flow: FlowControl | undefined;
+  readonly #debounced = new Map<string, Debounced<Event>>();
+  /** Of keys that allow one only: which. */
+  readonly #single = new Map<string, number>();
+  /** Events that were not run because of others. */
+  dropped = 0;
 
-  constructor({ next, open }: Cursor, limits: DispatchLimits) {
+  /** `quota`: shared with other sources of the function. */
+  constructor({ next, open }: Cursor, limits: DispatchLimits, flow?: FlowControl, quota?: Quota) {
     this.next = next;
     this.#missing = new Map(open);
     for (const [sequence] of open) this.#opened(sequence);
     this.#limits = limits;
+    this.#flow = flow;
+    this.#ready = flow === undefined ? new Fifo() : new Flow(flow, quota);
   }
 
   /** Where reading is to begin. */
@@ -73,11 +119,11 @@ export class Dispatch<Event> {
     return this.#running.size;
   }
 
-  /** Of those that wait for another attempt, when the first one is due; undefined for none. */
+  /** When something may run that must not yet; undefined for none. */
   get dueMs(): number | undefined {
-    let first: number | undefined;
-    for (const { dueMs } of this.#delayed) first = Math.min(first ?? dueMs, dueMs);
-    return first;
+    const delayedMs = this.#delayed.peek()?.dueMs ?? Infinity;
+    const dueMs = Math.min(delayedMs, this.#ready.dueMs ?? Infinity);
+    return dueMs === Infinity ? undefined : dueMs;
   }
 
   /** How many more events may be read now, each taken to be as large as the largest so far (D4). */
@@ -124,53 +170,129 @@ export class Dispatch<Event> {
   }
 
   /** In the order of sequences. */
-  add(held: Held<Event>): void {
+  add(held: Held<Event>, nowMs: number): void {
     this.hold(held);
-    const behind = held.key === undefined ? undefined : this.#behind.get(held.key);
-    if (behind !== undefined) {
-      // D3
-      behind.push(held);
-      return;
+    const { lot } = held;
+    if (lot !== undefined && this.#flow?.singleton === true) {
+      if (this.#single.has(lot.singleton)) {
+        this.#drop(held);
+        return;
+      }
+      this.#single.set(lot.singleton, held.sequence);
     }
-    if (held.key !== undefined) this.#behind.set(held.key, []);
-    this.#queue(held);
+    if (lot !== undefined && this.#flow?.debounce !== undefined) this.#debounce(held, lot);
+    else this.#order(held, nowMs);
   }
 
-  /** What is to be run now; it counts as running. */
-  take(nowMs: number): Held<Event>[] {
-    for (const held of this.#delayed) {
-      if (held.dueMs > nowMs) continue;
-      this.#delayed.delete(held);
-      this.#ready.push(held);
+  /** What is to be run now; it counts as running, what is refused does not. */
+  take(nowMs: number): Taken<Event> {
+    for (let first = this.#delayed.peek(); first !== undefined && first.dueMs <= nowMs;) {
+      this.#delayed.pop();
+      this.#due(first, nowMs);
+      first = this.#delayed.peek();
     }
-    const free = Math.max(0, this.#limits.maxEventsRunning - this.#running.size);
-    const taken = this.#ready.slice(this.#begun, this.#begun + free);
-    this.#begun += taken.length;
-    if (this.#begun >= this.#ready.length / 2) {
-      this.#ready = this.#ready.slice(this.#begun);
-      this.#begun = 0;
-    }
-    for (const { sequence } of taken) this.#running.add(sequence);
+    const room = Math.max(0, this.#limits.maxEventsRunning - this.#running.size);
+    const taken = this.#ready.take(room, nowMs);
+    for (const run of taken.runs) for (const { sequence } of run) this.#running.add(sequence);
     return taken;
   }
 
-  settled({ sequence, key, bytes }: Held<Event>): void {
+  settled(held: Held<Event>): void {
+    const { sequence, key, bytes, lot } = held;
     if (!this.#held.delete(sequence)) return;
     this.#closed(sequence);
     this.#running.delete(sequence);
     this.#heldBytes -= bytes;
-    if (key === undefined) return;
-    const next = this.#behind.get(key)?.shift();
-    if (next === undefined) this.#behind.delete(key);
-    else this.#queue(next);
+    this.#ready.ended(held, true);
+    if (lot !== undefined && this.#single.get(lot.singleton) === sequence) {
+      this.#single.delete(lot.singleton);
+    }
+    const chain = key === undefined ? undefined : this.#chains.get(key);
+    if (key === undefined || chain?.turn !== sequence) return;
+    const next = chain.behind.shift();
+    if (next === undefined) this.#chains.delete(key);
+    else {
+      chain.turn = next.sequence;
+      this.#ready.push(next, next.arrivedMs);
+    }
   }
 
   /** It runs again at `dueMs`; those of its key wait (D3), no others do (D5). */
   retry(held: Held<Event>, dueMs: number): void {
     this.#running.delete(held.sequence);
+    this.#ready.ended(held, false);
     held.again = true;
+    this.#delay(held, dueMs);
+  }
+
+  /** Takes nothing more. */
+  close(): void {
+    this.#ready.close();
+  }
+
+  /** What is held and does not run, by reason and key. */
+  waiting(nowMs: number): WaitingGroup[] {
+    const behind = new Set([...this.#chains.values()].flatMap((chain) => chain.behind));
+    const groups = new Map<string, WaitingGroup>();
+    for (const held of this.#held.values()) {
+      if (this.#running.has(held.sequence)) continue;
+      const why = this.#why(held, behind, nowMs);
+      const key = keyFor(why, held);
+      const untilMs = held.dueMs > nowMs ? held.dueMs : undefined;
+      const group = groups.get(`${why} ${key}`) ?? { why, key, count: 0, untilMs };
+      group.count += 1;
+      groups.set(`${why} ${key}`, group);
+    }
+    return [...groups.values()];
+  }
+
+  #why(held: Held<Event>, behind: ReadonlySet<Held<Event>>, nowMs: number): Why {
+    if (behind.has(held)) return 'order';
+    if (held.dueMs > nowMs) return held.failures > 0 || held.again ? 'retry' : 'debounce';
+    return this.#ready.why(held, nowMs);
+  }
+
+  #debounce(held: Held<Event>, lot: Lot): void {
+    const { waitMs, maxWaitMs } = this.#flow?.debounce ?? { waitMs: 0, maxWaitMs: 0 };
+    const before = this.#debounced.get(lot.debounce);
+    const firstMs = before?.firstMs ?? held.arrivedMs;
+    if (before !== undefined) this.#drop(before.held);
+    this.#debounced.set(lot.debounce, { held, firstMs });
+    this.#delay(held, Math.min(held.arrivedMs + waitMs, firstMs + maxWaitMs));
+  }
+
+  /** It is settled by being dropped: another event of its key stands for it. */
+  #drop(held: Held<Event>): void {
+    this.dropped += 1;
+    this.settled(held);
+  }
+
+  #delay(held: Held<Event>, dueMs: number): void {
     held.dueMs = dueMs;
-    this.#delayed.add(held);
+    this.#delayed.push({ held, dueMs });
+  }
+
+  #due({ held, dueMs }: Waiting<Event>, nowMs: number): void {
+    // One that was dropped meanwhile.
+    if (!this.#held.has(held.sequence) || held.dueMs !== dueMs) return;
+    const debounced = held.lot && this.#debounced.get(held.lot.debounce);
+    if (debounced?.held === held) {
+      this.#debounced.delete(held.lot?.debounce ?? '');
+      this.#order(held, nowMs);
+    } else this.#ready.push(held, nowMs);
+  }
+
+  #order(held: Held<Event>, nowMs: number): void {
+    // D3. Ordered batches see to it themselves.
+    if (held.key !== undefined && this.#flow?.batch === undefined) {
+      const chain = this.#chains.get(held.key);
+      if (chain !== undefined) {
+        chain.behind.push(held);
+        return;
+      }
+      this.#chains.set(held.key, { turn: held.sequence, behind: [] });
+    }
+    this.#ready.push(held, nowMs);
   }
 
   /** What is not settled of the event's lane. */
@@ -200,9 +322,9 @@ export class Dispatch<Event> {
   #closed(sequence: number): void {
     this.#lanes.get(laneOf(sequence))?.delete(sequence);
   }
+}
 
-  #queue(held: Held<Event>): void {
-    if (held.dueMs > 0) this.#delayed.add(held);
-    else this.#ready.push(held);
-  }
+/** Of what they wait for: the key of the option, or of the function. */
+function keyFor<Event>(why: Why, { key = '', lot }: Held<Event>): string {
+  return why === 'order' || why === 'retry' || why === 'worker' ? key : (lot?.[why] ?? '');
 }

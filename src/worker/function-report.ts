@@ -1,0 +1,32 @@
+/** What a worker says of one of its functions. */
+import type { FunctionReport } from '../core/report.ts';
+import { scheduleText } from '../delivery/identity.ts';
+import type { FunctionRunner } from './runner.ts';
+import type { FunctionStats } from './stats.ts';
+
+/** `waiting`: of its durable events, if this worker dispatches them. */
+export function functionReport(
+  { loaded, running, queued }: FunctionRunner,
+  stats: FunctionStats,
+  waiting: Pick<FunctionReport, 'waiting' | 'held' | 'dropped'> = { waiting: 0 },
+): FunctionReport {
+  const { description, on, delivery, balance, cron } = loaded.definition;
+  return {
+    name: loaded.name,
+    version: loaded.version,
+    ...(description === undefined ? {} : { description }),
+    on: [...on],
+    delivery,
+    balance,
+    ...(cron === undefined ? {} : { cron: scheduleText(cron) }),
+    calls: stats.calls,
+    errors: stats.errors,
+    refused: stats.refused,
+    running,
+    queued,
+    abandoned: stats.abandoned,
+    ...waiting,
+    subjects: stats.subjects(),
+    latency: stats.latency.toSparse(),
+  };
+}
