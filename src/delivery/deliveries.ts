@@ -129,20 +129,18 @@ export class Deliveries {
     this.#trimming ??= setInterval(() => void this.#trim().catch(() => {}), TRIM_MS);
   }
 
-  /** Of a function that this worker dispatches: what waits, and why. */
-  waitingOf(functionName: string): Pick<FunctionReport, 'waiting' | 'held' | 'dropped'> {
+  /** Of a function that this worker dispatches: how much waits; `why`: and why. */
+  waitingOf(
+    functionName: string,
+    why: boolean,
+  ): Pick<FunctionReport, 'waiting' | 'held' | 'dropped'> {
     const own = this.#of(functionName);
     const total = (of: (dispatcher: Dispatcher) => number): number =>
       own.reduce((sum, each) => sum + of(each), 0);
-    const unread = total((each) => each.unread);
-    const groups = own.flatMap((each) => each.waitingGroups());
-    const stream = unread > 0 ? [{ why: 'stream', key: '', count: unread, untilMs: null }] : [];
     return {
       waiting: total(({ waiting }) => waiting),
-      held: [...stream, ...groups]
-        .sort((left, right) => right.count - left.count)
-        .slice(0, MAX_WAITING_GROUPS),
       dropped: total(({ dropped }) => dropped),
+      ...(why ? { held: groupsOf(own) } : {}),
     };
   }
 
@@ -329,4 +327,13 @@ function lowestBySubject(entries: readonly CursorEntry[]): Map<string, number> {
 
 function keyOf(name: string, stream: string): string {
   return `${name} ${stream}`;
+}
+
+/** The largest ones. */
+function groupsOf(dispatchers: readonly Dispatcher[]): NonNullable<FunctionReport['held']> {
+  const count = dispatchers.reduce((sum, { unread }) => sum + unread, 0);
+  const stream = count > 0 ? [{ why: 'stream', key: '', count, untilMs: null }] : [];
+  return [...stream, ...dispatchers.flatMap((each) => each.waitingGroups())]
+    .sort((left, right) => right.count - left.count)
+    .slice(0, MAX_WAITING_GROUPS);
 }

@@ -38,11 +38,14 @@ const MAX_WAITING = 1_000;
 const YOUNG_MS = 1_000;
 const ROLL_CALL_MS = 100;
 const NOTHING = new Uint8Array();
+/** Asks for a report with what waits. */
+const HELD = Buffer.from('held');
 
 const waitingQuestion = z.object({ function: z.string().optional() });
 
 export interface InspectedSelf {
-  readonly report: () => WorkerReport;
+  /** `held`: with what waits, by reason and key, which takes a look at all of it. */
+  readonly report: (held: boolean) => WorkerReport;
   /** Undefined where there is no state. */
   readonly state: () => StateQuestions | undefined;
   /** By function. */
@@ -71,7 +74,7 @@ export class Inspector {
     },
     waiting: async (payload) => {
       const { function: name } = readControl(waitingQuestion, payload) ?? {};
-      return { waiting: mergeWaiting((await this.#askAll()).reports, name) };
+      return { waiting: mergeWaiting((await this.#askAll(HELD)).reports, name) };
     },
     partitions: async () => {
       const { partitions } = this.#stateQuestions();
@@ -97,8 +100,8 @@ export class Inspector {
     this.#report = report;
     this.#state = state;
     this.#deadLetters = deadLetters;
-    this.#reports = bus.subscribe(this.#subjects.workerReport(workerId), ({ reply }) =>
-      bus.answer(reply, writeControl(report())),
+    this.#reports = bus.subscribe(this.#subjects.workerReport(workerId), ({ reply, data }) =>
+      bus.answer(reply, writeControl(report(data.length > 0))),
     );
     this.#questions = [
       bus.subscribe(this.#subjects.inspect('>'), (message) => this.#onQuestion(message)),
@@ -194,11 +197,13 @@ export class Inspector {
     );
   }
 
-  async #askAll(): Promise<{ reports: WorkerReport[]; silent: InspectedWorker[] }> {
-    const reports = [this.#report()];
+  async #askAll(
+    question: Uint8Array = NOTHING,
+  ): Promise<{ reports: WorkerReport[]; silent: InspectedWorker[] }> {
+    const reports = [this.#report(question.length > 0)];
     const silent: InspectedWorker[] = [];
     await this.#eachOther(async ({ id, functions }) => {
-      const report = await this.#ask(this.#subjects.workerReport(id), workerReportSchema);
+      const report = await this.#ask(this.#subjects.workerReport(id), workerReportSchema, question);
       if (report === 'gone') this.#members.directory.remove(id);
       else if (report === 'silent') silent.push(unresponsive(id, functions));
       else reports.push(report);
@@ -218,10 +223,11 @@ export class Inspector {
   async #ask<Report>(
     subject: string,
     schema: z.ZodType<Report>,
+    question: Uint8Array = NOTHING,
   ): Promise<Report | 'gone' | 'silent'> {
     try {
       const { inspectTimeoutMs } = this.#settings;
-      const message = await this.#bus.request(subject, NOTHING, inspectTimeoutMs);
+      const message = await this.#bus.request(subject, question, inspectTimeoutMs);
       return readControl(schema, message.data) ?? 'silent';
     } catch (error) {
       return (error as MillraceError).details === NO_RESPONDERS ? 'gone' : 'silent';

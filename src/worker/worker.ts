@@ -114,7 +114,7 @@ export class Worker {
     this.#announcer = new Announcer(bus, settings, this.id);
     const { members } = this.#caller;
     this.#inspector = new Inspector(bus, settings, members, this.id, {
-      report: () => this.#report(),
+      report: (held) => this.#report(held),
       state: () => this.#state?.questions,
       deadLetters: async () => (await this.#state?.deliveries.deadLetters()) ?? new Map(),
     });
@@ -397,8 +397,10 @@ export class Worker {
     this.#sweep = undefined;
   }
 
-  #report(): WorkerReport {
-    const functions = [...this.#runners.values()].map((runner) => this.#functionReport(runner));
+  #report(held: boolean): WorkerReport {
+    const functions = [...this.#runners.values()].map((runner) =>
+      this.#functionReport(runner, held),
+    );
     return {
       id: this.id,
       pid: process.pid,
@@ -412,10 +414,10 @@ export class Worker {
     };
   }
 
-  #functionReport(runner: FunctionRunner): FunctionReport {
+  #functionReport(runner: FunctionRunner, held: boolean): FunctionReport {
     const { name } = runner.loaded;
     const stats = this.#stats.get(name) as FunctionStats;
-    return functionReport(runner, stats, this.#state?.deliveries.waitingOf(name));
+    return functionReport(runner, stats, this.#state?.deliveries.waitingOf(name, held));
   }
 
   #discovered(): DiscoveredFunction[] {
@@ -423,7 +425,7 @@ export class Worker {
       const { name } = runner.loaded;
       const { processingMs, lastError } = this.#stats.get(name) as FunctionStats;
       return {
-        ...this.#functionReport(runner),
+        ...this.#functionReport(runner, false),
         subject: this.#subjects.fn(name),
         queueGroup: this.#subjects.queueGroup(name),
         processingMs,
