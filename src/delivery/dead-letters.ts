@@ -49,7 +49,7 @@ export async function bury(
     const transaction = transactions.begin(performance.now() + TRANSACTION_MS);
     const attempt = new Attempt(transaction, settings, new Set());
     try {
-      const marker = settle(await attempt.read(key, true), delivery);
+      const marker = settle(await attempt.read(key, true), delivery, Date.now());
       if (marker !== undefined) attempt.write(key, marker);
       await attempt.commit(marker === undefined ? [] : emits);
       return;

@@ -14,7 +14,9 @@ import type { StateService } from '../state/service.ts';
 import { CRON_SOURCE } from './cron-tail.ts';
 import { Cursors, lowestOf, type CursorEntry, type StoredCursor } from './cursors.ts';
 import { Dispatcher, type DispatcherOptions } from './dispatcher.ts';
+import type { DeliveryHeader } from './outcome.ts';
 import { Quotas } from './quotas.ts';
+import { sweepMarkers } from './sweep.ts';
 import { identityOf, isDurable, scheduleText } from './identity.ts';
 
 export interface DeliveriesOptions {
@@ -30,6 +32,10 @@ export interface DeliveriesOptions {
 
 const ELECT_MS = 1_000;
 const TRIM_MS = 10_000;
+/** In the time for which markers are kept at least. */
+const SWEEPS = 2;
+/** An event that its dispatcher has read so much earlier, as a share of that time, may have lost its marker since. */
+const OLD_SHARE = 0.2;
 /** Of a function, in a report. */
 const MAX_WAITING_GROUPS = 100;
 
@@ -63,6 +69,7 @@ export class Deliveries {
   readonly #trimmed = new Map<string, number>();
   #electing: NodeJS.Timeout | undefined;
   #trimming: NodeJS.Timeout | undefined;
+  #sweeping: NodeJS.Timeout | undefined;
   /** Some cursor has gone on since the streams were trimmed. */
   #trimmable = false;
   #closed = false;
@@ -125,8 +132,10 @@ export class Deliveries {
   #begin(registered: Map<string, Registered>): void {
     this.#registered = registered;
     if (registered.size === 0) return;
+    const sweepMs = this.#options.settings.answerKeepMs / SWEEPS;
     this.#electing ??= setInterval(() => this.#elect(), ELECT_MS);
     this.#trimming ??= setInterval(() => void this.#trim().catch(() => {}), TRIM_MS);
+    this.#sweeping ??= setInterval(() => void this.#sweep().catch(() => {}), sweepMs);
   }
 
   /** Of a function that this worker dispatches: how much waits; `why`: and why. */
@@ -152,6 +161,25 @@ export class Deliveries {
     return own;
   }
 
+  /**
+   * Of events that are to be settled: those which were, so long ago that their markers may be gone. Only events with a key that
+   * were read a while ago are looked for. Rejects where their cursors cannot be read.
+   */
+  async past(
+    functionName: string,
+    deliveries: readonly DeliveryHeader[],
+  ): Promise<ReadonlySet<number>> {
+    const past = new Set<number>();
+    const oldMs = Date.now() - this.#options.settings.answerKeepMs * OLD_SHARE;
+    for (const { key, heldAtMs, stream, sequence } of deliveries) {
+      if (key === undefined || heldAtMs > oldMs) continue;
+      const { next, open } = (await this.#cursors.read(functionName, stream))?.entry ?? {};
+      const isOpen = open?.some(([each]) => each === sequence) === true;
+      if (sequence < (next ?? 0) && !isOpen) past.add(sequence);
+    }
+    return past;
+  }
+
   /** By function. Throws UNAVAILABLE, TIMEOUT. */
   deadLetters(): Promise<Map<string, number>> {
     return this.#streams.deadLetters();
@@ -162,6 +190,7 @@ export class Deliveries {
     this.#closed = true;
     clearInterval(this.#electing);
     clearInterval(this.#trimming);
+    clearInterval(this.#sweeping);
     const dispatchers = [...this.#dispatchers.values()].filter((each) => each !== 'starting');
     this.#dispatchers.clear();
     await Promise.all(dispatchers.map(async (each) => each.stop(timeoutMs)));
@@ -293,6 +322,13 @@ export class Deliveries {
     return this.#workersWith(functionName, identity)
       .filter(({ id, state }) => state === 'running' && service.cluster.members.has(id))
       .every(({ id }) => weight(id) < own || (weight(id) === own && id <= workerId));
+  }
+
+  async #sweep(): Promise<void> {
+    const { service, settings, log } = this.#options;
+    const entries = await this.#cursors.all();
+    const removed = await sweepMarkers(service, settings, entries, Date.now());
+    if (removed > 0) log.debug({ removed }, 'markers were removed');
   }
 
   /** Whoever dispatches something: events that all their functions have settled, by subject. */

@@ -347,11 +347,13 @@ export class Dispatcher {
   }
 
   #headerOf(held: Held<Incoming>): DeliveryHeader {
-    const { id, subject, time } = held.event;
+    const { id, subject, time, heldAtMs } = held.event;
     return {
       ...this.#deliveryOf(held),
       id,
       subject,
+      stream: this.stream,
+      heldAtMs,
       timeMs: time.getTime(),
       attempt: held.failures + 1,
       again: held.again,

@@ -21,6 +21,8 @@ export interface Incoming {
   /** As the event came in; a dead letter that is replayed is the event that it was. */
   subject: string;
   time: Date;
+  /** When it was read, in milliseconds since 1970. */
+  heldAtMs: number;
   headers: Readonly<Record<string, string>>;
   failures: DeadFailure[];
 }
@@ -34,13 +36,14 @@ export function incomingOf(stored: StreamEvent, stream: string, replayed: boolea
   if (letter !== undefined) {
     const { id, subject, time } = letter;
     const before = { id, subject, time: new Date(time), headers: letter.headers };
-    return { ...before, stored, failures: [] };
+    return { ...before, stored, heldAtMs: Date.now(), failures: [] };
   }
   return {
     id: rest['Nats-Msg-Id'] ?? `${stream}-${stored.sequence}`,
     stored,
     subject: stored.subject,
     time: stored.time,
+    heldAtMs: Date.now(),
     headers: rest,
     failures: [],
   };

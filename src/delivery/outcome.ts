@@ -10,8 +10,10 @@ const DELIVERY_HEADER = 'Millrace-Delivery';
 export interface DeliveryHeader extends Delivery {
   id: string;
   subject: string;
-  /** In milliseconds since 1970. */
+  stream: string;
+  /** In milliseconds since 1970: when it was stored, and when its dispatcher has read it. */
   timeMs: number;
+  heldAtMs: number;
   attempt: number;
   /** It may have run before. */
   again: boolean;
@@ -32,17 +34,20 @@ type Fields = [
   timeMs: number,
   attempt: number,
   again: boolean,
+  stream: string,
+  heldAtMs: number,
   source: string,
   sequence: number,
   key: string | null,
   below: number,
-  open: number[],
+  open: readonly number[],
 ];
 
 function writeDelivery(delivery: DeliveryHeader): string {
-  const { id, subject, timeMs, attempt, again, source, sequence, key = null, below } = delivery;
-  const open = [...delivery.open];
-  const fields: Fields = [id, subject, timeMs, attempt, again, source, sequence, key, below, open];
+  const { id, subject, timeMs, attempt, again, stream, heldAtMs } = delivery;
+  const { source, sequence, key = null, below } = delivery;
+  const place = [source, sequence, key, below, delivery.open] as const;
+  const fields: Fields = [id, subject, timeMs, attempt, again, stream, heldAtMs, ...place];
   return JSON.stringify(fields);
 }
 
@@ -50,11 +55,11 @@ function writeDelivery(delivery: DeliveryHeader): string {
 function readDelivery(text: string): DeliveryHeader | undefined {
   try {
     const fields: unknown = JSON.parse(text);
-    if (!Array.isArray(fields) || !Array.isArray(fields[9])) return undefined;
-    const [id, subject, timeMs, attempt, again, source, sequence, key, below, open] =
-      fields as Fields;
+    if (!Array.isArray(fields) || !Array.isArray(fields[11])) return undefined;
+    const [id, subject, timeMs, attempt, again, stream, heldAtMs, ...where] = fields as Fields;
+    const [source, sequence, key, below, open] = where;
     const place = { source, sequence, key: key ?? undefined, below, open };
-    return { id, subject, timeMs, attempt, again, ...place };
+    return { id, subject, timeMs, attempt, again, stream, heldAtMs, ...place };
   } catch {
     return undefined;
   }

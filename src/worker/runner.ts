@@ -14,7 +14,6 @@
 import { Admission } from '../core/admission.ts';
 import { MillraceError } from '../core/errors.ts';
 import { ContentType, encodePayload, type Encoded } from '../core/payload.ts';
-import type { PreparedEvent } from '../bus/publisher.ts';
 import type { Settings } from '../core/settings.ts';
 import type { Failure } from '../core/state/transaction.ts';
 import type { Context, FunctionEvent, InvocationInfo } from '../function/context.ts';
@@ -24,12 +23,12 @@ import { answerKey, firstAnswer } from '../state/answers.ts';
 import { Attempt, refusalFor, type WrittenCollections } from '../state/attempt.ts';
 import type { Joinable } from '../state/join.ts';
 import { encodeEmit } from '../state/outbox.ts';
-import type { Transactions } from '../state/transactions.ts';
 import { answerFor } from './answers.ts';
 import { deliveriesOf, without } from './delivered.ts';
-import { Invocation, InvocationContext, type Incoming, type InvocationHost } from './invocation.ts';
+import { Invocation, InvocationContext, type Incoming } from './invocation.ts';
 import { isUnexpected, logThrown } from './log-thrown.ts';
 import { isPromiseLike } from './promise-like.ts';
+import type { RunnerHost } from './runner-host.ts';
 import { readEvent } from './read-event.ts';
 import { answerToKeep, waitBeforeRun } from './run-again.ts';
 import { full, invalidOutput, late, noState } from './refusals.ts';
@@ -40,15 +39,6 @@ import type { FunctionStats } from './stats.ts';
 const UNDEFINED = new Error('undefined was thrown');
 /** What a handler of an event answers. */
 const NOTHING: Encoded = { type: ContentType.empty, body: '' };
-
-export interface RunnerHost extends InvocationHost {
-  readonly workerId: string;
-  /** Undefined where the broker has no JetStream: then there is no state. */
-  readonly transactions: Transactions | undefined;
-  publishAll(events: readonly PreparedEvent[]): Promise<void>;
-  /** All invocations that are not answered yet; the worker's sweep looks for deadlines here. */
-  readonly live: Map<Invocation, FunctionRunner>;
-}
 
 export class FunctionRunner {
   readonly loaded: LoadedFunction;
@@ -227,7 +217,9 @@ export class FunctionRunner {
     const attempt = this.#attempt(invocation);
     const emits = invocation.emits.map((emit) => encodeEmit(emit));
     const deliveries = deliveriesOf(invocation.incoming);
-    this.#then(invocation, settleWith(attempt, this.loaded.name, deliveries, emits), (settled) => {
+    const { past } = this.#host;
+    const settling = settleWith(attempt, this.loaded.name, deliveries, emits, past);
+    this.#then(invocation, settling, (settled) => {
       if (settled.size === 0) this.#succeed(invocation, NOTHING);
       else this.#goOnWithout(invocation, settled);
     });

@@ -1,23 +1,33 @@
 /** D1: durable events are settled by the transaction of their effects. */
 import { markerKey, settle, type Delivery } from '../core/delivery/marker.ts';
+import type { DeliveryHeader } from '../delivery/outcome.ts';
 import type { Attempt } from '../state/attempt.ts';
 
 /**
  * Commits what the handler has written and emitted. Where one of the events is settled already, nothing of it: resolves
- * with the sequences of those that are.
+ * with the sequences of those that are. `past` says which are, of those whose
+ * markers may be gone.
  */
 export async function settleWith(
   attempt: Attempt,
   functionName: string,
-  deliveries: readonly Delivery[],
+  deliveries: readonly DeliveryHeader[],
   emits: readonly Uint8Array[],
+  past: (
+    functionName: string,
+    deliveries: readonly DeliveryHeader[],
+  ) => Promise<ReadonlySet<number>>,
 ): Promise<ReadonlySet<number>> {
   attempt.over();
-  const settled = new Set<number>();
+  const settled = new Set(await past(functionName, deliveries));
   const markers = new Map<string, string>();
   for (const delivery of deliveries) {
     const key = markerKey(functionName, delivery);
-    const marker = settle(markers.get(key) ?? (await attempt.read(key, true)), delivery);
+    const marker = settle(
+      markers.get(key) ?? (await attempt.read(key, true)),
+      delivery,
+      Date.now(),
+    );
     if (marker === undefined) settled.add(delivery.sequence);
     else markers.set(key, marker);
   }
@@ -36,7 +46,7 @@ export async function settledOf(
   const settled = new Set<number>();
   for (const delivery of deliveries) {
     const marker = await attempt.read(markerKey(functionName, delivery), false);
-    if (settle(marker, delivery) === undefined) settled.add(delivery.sequence);
+    if (settle(marker, delivery, 0) === undefined) settled.add(delivery.sequence);
   }
   await attempt.commit([]);
   return settled;

@@ -43,7 +43,8 @@ import { Discovery, type DiscoveredFunction } from './discovery.ts';
 import { Inspector } from './inspect.ts';
 import { callKey, type Incoming, type Invocation } from './invocation.ts';
 import { Replies } from './replies.ts';
-import { FunctionRunner, type RunnerHost } from './runner.ts';
+import type { RunnerHost } from './runner-host.ts';
+import { FunctionRunner } from './runner.ts';
 import { FunctionStats } from './stats.ts';
 import { FunctionSubscriptions } from './subscriptions.ts';
 import { traced } from './trace.ts';
@@ -260,6 +261,8 @@ export class Worker {
       },
       prepareEvent: (invocation, subject, data, options = {}) =>
         this.#publisher.prepare(subject, data, traced(invocation, options)),
+      past: async (name, deliveries) =>
+        (await this.#state?.deliveries.past(name, deliveries)) ?? new Set(),
       publishAll: async (events) => {
         await Promise.all(events.map((event) => this.#publisher.send(event)));
       },

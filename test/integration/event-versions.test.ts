@@ -121,6 +121,48 @@ describe('a function', () => {
   }, 60_000);
 });
 
+describe('markers of keys', () => {
+  it('are removed when nobody can ask for them any more, and events go on happening once', async () => {
+    const settings = { answerKeepMs: 1_000, partitions: 4 };
+    const own = await startTestBroker();
+    const worker = await startTestWorker(
+      own.url,
+      [
+        defineFunction({
+          name: 'keyed',
+          on: 'keyed.*',
+          key: ({ subject }) => subject,
+          // Longer than it takes until its dispatcher's cursor is asked.
+          handler: async ({ subject }, ctx) => {
+            const counters = ctx.state<number>('keyed');
+            const before = (await counters.get(subject)) ?? 0;
+            if (before > 0) await new Promise((resolve) => setTimeout(resolve, 300));
+            await counters.set(subject, before + 1);
+          },
+        }),
+      ],
+      settings,
+    );
+    const client = await connect({ servers: own.url });
+    const keys = async (): Promise<number> =>
+      (await client.inspect.partitions()).reduce((sum, partition) => sum + partition.keys, 0);
+    for (let round = 1; round <= 2; round += 1) {
+      await Promise.all(
+        Array.from({ length: 40 }, async (_, index) => client.publish(`keyed.${index}`, round)),
+      );
+      await until('all are counted', async () => {
+        const { items } = await client.inspect.list('keyed', { limit: 100 });
+        return items.length === 40 && items.every(({ value }) => value === round);
+      });
+      expect(await keys()).toBeGreaterThan(40);
+      await until('their markers are gone', async () => (await keys()) === 40, 15_000);
+    }
+    await client.close();
+    await worker.stop();
+    await own.stop();
+  }, 60_000);
+});
+
 describe('an event', () => {
   it('with a forged note of a dead letter is an event like any other', async () => {
     const worker = await startTestWorker(broker.url, [noted('forged', ['forged.*'])]);

@@ -4,7 +4,13 @@
  */
 import { describe, expect, it } from 'vitest';
 import { Dispatch, type Cursor, type Held } from '../../src/core/delivery/dispatch.ts';
-import { LANES, markerKey, settle } from '../../src/core/delivery/marker.ts';
+import {
+  floorName,
+  LANES,
+  markerKey,
+  readKeyMarker,
+  settle,
+} from '../../src/core/delivery/marker.ts';
 import { Random } from '../support/random.ts';
 
 const LIMITS = { maxEventsHeld: 12, maxEventBytesHeld: 100, maxEventsRunning: 4 };
@@ -15,16 +21,21 @@ const STREAM = Array.from(
 );
 const WANTED = STREAM.filter((_, index) => index % 4 !== 0);
 const STEPS = 600;
+/** Markers are kept for so many steps; of an event that was read so long ago its cursor is asked. */
+const KEEP_STEPS = 40;
+const OLD_STEPS = 8;
 
 interface Run {
-  held: Held<null>;
+  held: Held<number>;
   /** What the dispatcher said when it sent it. */
   below: number;
   open: number[];
 }
 
 interface Actor {
-  dispatch: Dispatch<null>;
+  dispatch: Dispatch<number>;
+  /** Of the cursor, as it has stored it last. */
+  revision: number;
   unread: number[];
   running: Run[];
 }
@@ -36,6 +47,8 @@ class World {
   readonly markers = new Map<string, string>();
   readonly effects: number[] = [];
   cursor: Cursor = { next: 1, open: [] };
+  revision = 0;
+  swept = 0;
   nowMs = 1;
 
   constructor(seed: number) {
@@ -48,8 +61,11 @@ class World {
   }
 
   begin(): Actor {
-    const dispatch = new Dispatch<null>(structuredClone(this.cursor), LIMITS);
-    return { dispatch, unread: WANTED.filter((each) => each >= dispatch.from), running: [] };
+    const dispatch = new Dispatch<number>(structuredClone(this.cursor), LIMITS);
+    const unread = WANTED.filter((each) => each >= dispatch.from);
+    // Who begins claims the cursor.
+    this.revision += 1;
+    return { dispatch, unread, running: [], revision: this.revision };
   }
 
   step(actor: Actor): void {
@@ -64,7 +80,32 @@ class World {
     } else if (draw < 0.95) {
       const [run] = running.splice(this.random.below(Math.max(1, running.length)), 1);
       if (run !== undefined) this.end(actor, run);
-    } else this.cursor = structuredClone(dispatch.cursor());
+    } else if (actor.revision === this.revision) {
+      this.cursor = structuredClone(dispatch.cursor());
+      this.revision += 1;
+      actor.revision = this.revision;
+    }
+    if (this.random.chance(0.1)) this.sweep();
+  }
+
+  /** As sweepMarkers does. */
+  sweep(): void {
+    const { next, open } = this.cursor;
+    const floor = Math.min(next, ...open.map(([sequence]) => sequence));
+    for (const [item, value] of this.markers) {
+      const marker = readKeyMarker(item, value);
+      if (marker === undefined || marker.settledAtMs > this.nowMs - KEEP_STEPS) continue;
+      if (marker.source !== floorName('f', 's') || marker.sequence >= floor) continue;
+      this.markers.delete(item);
+      this.swept += 1;
+    }
+  }
+
+  /** As Deliveries.past does. */
+  isPast({ sequence, key, event: heldAt }: Held<number>): boolean {
+    if (key === undefined || heldAt > this.nowMs - OLD_STEPS) return false;
+    const { next, open } = this.cursor;
+    return sequence < next && !open.some(([each]) => each === sequence);
   }
 
   read(actor: Actor): void {
@@ -81,7 +122,7 @@ class World {
         again: false,
         dueMs: 0,
         arrivedMs: 0,
-        event: null,
+        event: this.nowMs,
       },
       this.nowMs,
     );
@@ -95,10 +136,13 @@ class World {
     else dispatch.settled(held);
   }
 
-  commit({ sequence, key }: Held<null>, below: number, open: number[]): void {
-    const delivery = { source: 's', sequence, key, below, open };
+  commit(held: Held<number>, below: number, open: number[]): void {
+    if (this.isPast(held)) return;
+    const { sequence, key } = held;
+    const source = key === undefined ? 's' : 's.which';
+    const delivery = { source, sequence, key, below, open };
     const name = markerKey('f', delivery);
-    const marker = settle(this.markers.get(name) ?? null, delivery);
+    const marker = settle(this.markers.get(name) ?? null, delivery, this.nowMs);
     if (marker === undefined) return;
     this.markers.set(name, marker);
     this.effects.push(sequence);
@@ -125,9 +169,11 @@ function run(seed: number): World {
 }
 
 describe('dispatchers, however many and old', () => {
-  it('settle each event once, in order by key', () => {
+  it('settle each event once, in order by key, though old markers are removed', () => {
+    let swept = 0;
     for (let seed = 1; seed <= 1_500; seed += 1) {
       const world = run(seed);
+      swept += world.swept;
       const settled = world.effects.toSorted((left, right) => left - right);
       expect(settled, `seed ${seed}`).toEqual(WANTED);
       if (!world.keyed) continue;
@@ -136,6 +182,7 @@ describe('dispatchers, however many and old', () => {
         expect(own, `seed ${seed}`).toEqual(own.toSorted((left, right) => left - right));
       }
     }
+    expect(swept).toBeGreaterThan(1_000);
   });
 });
 

@@ -6,7 +6,8 @@ import { MillraceError } from '../../src/core/errors.ts';
 import { parseSettings, type SettingsInput } from '../../src/core/settings.ts';
 import { defineFunction } from '../../src/function/define.ts';
 import type { Incoming, Invocation } from '../../src/worker/invocation.ts';
-import { FunctionRunner, type RunnerHost } from '../../src/worker/runner.ts';
+import type { RunnerHost } from '../../src/worker/runner-host.ts';
+import { FunctionRunner } from '../../src/worker/runner.ts';
 import { FunctionStats } from '../../src/worker/stats.ts';
 
 interface Rig {
@@ -34,6 +35,7 @@ function rig(
     prepareEvent: () => {
       throw new Error('not here');
     },
+    past: async () => new Set(),
     publishAll: () => Promise.resolve(),
   };
   const definition = defineFunction({ name: 'f', handler: ({ data }) => handler(data) });

@@ -35,15 +35,43 @@ export function markerKey(functionName: string, { source, sequence, key }: Deliv
   return `${COLLECTION}.${functionName}.${source}/${key ?? `lane-${laneOf(sequence)}`}`;
 }
 
-/** The marker's new value; undefined when the event is settled already. */
-export function settle(value: string | null, delivery: Delivery): string | undefined {
+/** The marker's new value; undefined when the event is settled already. `nowMs`: since 1970. */
+export function settle(
+  value: string | null,
+  delivery: Delivery,
+  nowMs: number,
+): string | undefined {
   const { sequence, key } = delivery;
   if (key !== undefined) {
     const [, highest = 0] = value === null ? [] : (JSON.parse(value) as number[]);
-    return sequence <= highest ? undefined : JSON.stringify([NEVER, sequence]);
+    return sequence <= highest ? undefined : JSON.stringify([NEVER, sequence, nowMs]);
   }
   const lane = settleInLane(decodeLane(value), delivery);
   return lane && JSON.stringify([NEVER, lane.below, lane.open, lane.done]);
+}
+
+/** What begins the item keys of all markers. */
+export const MARKERS = `${COLLECTION}.`;
+
+/** Of a key's marker: whose it is, and what it says. Undefined for a lane. */
+export interface KeyMarker {
+  /** As `floorName` has it. */
+  source: string;
+  sequence: number;
+  settledAtMs: number;
+}
+
+export function readKeyMarker(item: string, value: string): KeyMarker | undefined {
+  const [, sequence, settledAtMs] = JSON.parse(value) as unknown[];
+  const collection = item.slice(0, item.indexOf('/'));
+  // A lane's third element is a list.
+  if (typeof sequence !== 'number' || typeof settledAtMs !== 'number') return undefined;
+  return { source: collection.slice(0, collection.lastIndexOf('.')), sequence, settledAtMs };
+}
+
+/** Names what a cursor says for all keys of a function in a stream, whichever function finds them. */
+export function floorName(functionName: string, stream: string): string {
+  return `${MARKERS}${functionName}.${stream}`;
 }
 
 function decodeLane(value: string | null): Lane {

@@ -54,6 +54,15 @@ export class Items {
     this.raiseVersion(version);
   }
 
+  /** Those of the platform's own whose keys begin like this. */
+  ownItems(prefix: string): [key: string, value: string][] {
+    const found: [string, string][] = [];
+    for (const key of this.own) {
+      if (key.startsWith(prefix)) found.push([key, (this.map.get(key) as Item).value]);
+    }
+    return found;
+  }
+
   /** Of `maximum` of the platform's own items those whose time is over, and their versions. `wallMs`: since 1970. */
   expired(wallMs: number, maximum: number): [key: string, version: number][] {
     const due: [string, number][] = [];

@@ -1,0 +1,17 @@
+/** What a runner needs of its worker. */
+import type { PreparedEvent } from '../bus/publisher.ts';
+import type { Deliveries } from '../delivery/deliveries.ts';
+import type { Transactions } from '../state/transactions.ts';
+import type { Invocation, InvocationHost } from './invocation.ts';
+import type { FunctionRunner } from './runner.ts';
+
+export interface RunnerHost extends InvocationHost {
+  readonly workerId: string;
+  /** Undefined where the broker has no JetStream: then there is no state. */
+  readonly transactions: Transactions | undefined;
+  /** See Deliveries. */
+  past: Deliveries['past'];
+  publishAll(events: readonly PreparedEvent[]): Promise<void>;
+  /** All invocations that are not answered yet; the worker's sweep looks for deadlines here. */
+  readonly live: Map<Invocation, FunctionRunner>;
+}
