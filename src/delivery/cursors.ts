@@ -16,6 +16,13 @@ const entrySchema = z.object({
   subjects: z.record(z.string(), whole),
   next: whole,
   open: z.array(z.tuple([whole, whole])),
+  /** Its dispatcher has stopped in order. */
+  stopped: z.boolean().optional(),
+  /** Where everything was settled before when the present dispatcher began, and how many have died since without getting further. */
+  floor: whole.optional(),
+  deaths: whole.optional(),
+  /** What ran alone, and how often it was begun so: its worker may die of it. */
+  alone: z.object({ sequence: whole, times: whole }).optional(),
 });
 export type CursorEntry = z.infer<typeof entrySchema>;
 export interface StoredCursor {
@@ -112,6 +119,14 @@ export class Cursors {
 
 function isOtherRevision(error: unknown): boolean {
   return (error as { api_error?: { err_code?: number } }).api_error?.err_code === OTHER_REVISION;
+}
+
+/** What a dispatcher that begins makes of the cursor. */
+export function claimed(entry: CursorEntry): CursorEntry {
+  const { stopped, floor: before = -1, deaths = 0, ...rest } = entry;
+  const floor = lowestOf(entry);
+  const again = stopped !== true && floor === before;
+  return { ...rest, floor, deaths: again ? deaths + 1 : 0 };
 }
 
 /** Everything before it is settled. */

@@ -12,7 +12,7 @@ import type { Settings } from '../core/settings.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import type { StateService } from '../state/service.ts';
 import { CRON_SOURCE } from './cron-tail.ts';
-import { Cursors, lowestOf, type CursorEntry, type StoredCursor } from './cursors.ts';
+import { claimed, Cursors, lowestOf, type CursorEntry, type StoredCursor } from './cursors.ts';
 import { Dispatcher, type DispatcherOptions } from './dispatcher.ts';
 import type { DeliveryHeader } from './outcome.ts';
 import { Quotas } from './quotas.ts';
@@ -288,7 +288,8 @@ export class Deliveries {
     if (stored === undefined) throw new Error('there is no cursor');
     const { entry, revision } = stored;
     if (entry.identity === identity) {
-      return { entry, revision: await this.#cursors.put(entry, revision) };
+      const begun = claimed(entry);
+      return { entry: begun, revision: await this.#cursors.put(begun, revision) };
     }
     if (this.#workersWith(name, entry.identity).length > 0) return undefined;
     const subjects = Object.fromEntries(
@@ -297,14 +298,14 @@ export class Deliveries {
         return [subject, since] as const;
       }),
     );
-    const changed = { ...entry, identity, subjects };
-    const claimed = { entry: changed, revision: await this.#cursors.put(changed, revision) };
+    const changed = claimed({ ...entry, identity, subjects });
+    const taken = { entry: changed, revision: await this.#cursors.put(changed, revision) };
     // What the function has no source in any more must not be kept for it.
     const streams = new Set(sources.map(({ stream }) => stream));
     for (const { function: owner, stream } of await this.#cursors.all()) {
       if (owner === name && !streams.has(stream)) await this.#cursors.remove(name, stream);
     }
-    return claimed;
+    return taken;
   }
 
   /** Those that drain included: what they run is theirs until they are gone. */

@@ -4,7 +4,6 @@ import type { Logger } from 'pino';
 import type { Caller } from '../bus/caller.ts';
 import type { Bus } from '../bus/connection.ts';
 import type { Source } from '../bus/event-streams.ts';
-import { MAX_HEADERS_BYTES } from '../bus/frame.ts';
 import type { Publisher } from '../bus/publisher.ts';
 import { StreamTail, type StreamEvent } from '../bus/stream-tail.ts';
 import { Dispatch, type Held, type WaitingGroup } from '../core/delivery/dispatch.ts';
@@ -17,18 +16,19 @@ import type { Settings } from '../core/settings.ts';
 import { subjectsOf } from '../core/subjects.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import type { Transactions } from '../state/transactions.ts';
+import { Careful, isLoss, MAX_LOSSES } from './careful.ts';
 import { CRON_SOURCE, CronTail } from './cron-tail.ts';
 import type { Cursors, StoredCursor } from './cursors.ts';
 import { SavedCursor } from './saved-cursor.ts';
 import { bury } from './dead-letters.ts';
 import { keyIdentity } from './identity.ts';
 import {
-  bytesOf,
   heldOf,
   incomingOf,
   placeOf,
   placeOfAll,
   remember,
+  sizeReason,
   type Incoming,
   type Place,
 } from './incoming.ts';
@@ -81,8 +81,6 @@ const PLATFORM_CODES = new Set([
   'UNKNOWN_FUNCTION',
   'CANCELLED',
 ]);
-/** A frame's field for headers has room for 64 KiB, with the delivery's own. */
-const MAX_EVENT_HEADERS_BYTES = 8 * MAX_HEADERS_BYTES;
 const PROBLEM_NOTICE_MS = 30_000;
 const BURY_RETRY_MS = 1_000;
 const STOP_POLL_MS = 10;
@@ -108,6 +106,7 @@ export class Dispatcher {
     });
   };
   readonly #saved: SavedCursor;
+  readonly #careful: Careful;
   /** Subjects that count from a sequence on which was not read when it began. */
   readonly #since: [subject: string, since: number][];
   #due: NodeJS.Timeout | undefined;
@@ -140,6 +139,7 @@ export class Dispatcher {
       onLost,
       onProblem: (error) => this.#onProblem(error),
     });
+    this.#careful = new Careful(entry);
     const { cron } = loaded.definition;
     const tail = {
       from: this.#dispatch.from,
@@ -200,7 +200,7 @@ export class Dispatcher {
     while (this.#dispatch.running > 0 && performance.now() < untilMs) {
       await delay(STOP_POLL_MS);
     }
-    await this.#saved.close();
+    await this.#saved.close(this.#dispatch.running === 0);
   }
 
   #onEvent(stored: StreamEvent): void {
@@ -260,6 +260,7 @@ export class Dispatcher {
     if (this.#pumping || this.#stopped) return;
     this.#saved.changed();
     this.#pumping = true;
+    this.#dispatch.maxRunning = this.#careful.on ? 1 : this.#options.settings.maxEventsRunning;
     const { runs, refused } = this.#dispatch.take(performance.now());
     for (const run of runs) void this.#run(run);
     for (const held of refused) void this.#refuse(held);
@@ -277,10 +278,12 @@ export class Dispatcher {
   async #run(run: readonly Held<Incoming>[]): Promise<void> {
     let failure = this.#tooLarge(run);
     try {
+      if (this.#careful.on) failure ??= await this.#alone(run);
       if (failure === undefined) failure = await this.#call(run);
     } catch (error) {
       const { code, message } = error as MillraceError;
       if (PLATFORM_CODES.has(code)) {
+        if (isLoss(error)) this.#careful.lost(run[0]?.sequence ?? 0);
         const dueMs = performance.now() + PLATFORM_RETRY_MS;
         for (const held of run) this.#dispatch.retry(held, dueMs);
         this.#pump();
@@ -289,11 +292,25 @@ export class Dispatcher {
       const { version } = this.loaded;
       failure = { code, message, retryable: true, version, worker: this.#options.workerId };
     }
+    this.#careful.ended(run[0]?.sequence ?? 0);
     if (failure !== undefined) this.#failed(run, failure);
     else {
       for (const held of run) this.#dispatch.settled(held);
       this.#pump();
     }
+  }
+
+  /** Says so before it begins. A failure where it was begun so often that its worker must have died of it. */
+  async #alone(run: readonly Held<Incoming>[]): Promise<EventFailure | undefined> {
+    const { sequence } = run[0] as Held<Incoming>;
+    const times = this.#careful.times(sequence);
+    if (times >= MAX_LOSSES) {
+      const message = `Its worker was lost each of the ${times} times that it ran alone.`;
+      return this.#final('UNAVAILABLE', message);
+    }
+    this.#careful.begun(sequence);
+    await this.#saved.alone(sequence, times + 1);
+    return undefined;
   }
 
   /** On this worker without a message, on another one as a call. */
@@ -326,18 +343,12 @@ export class Dispatcher {
     return { delivery: this.#headerOf(held), type, body: stored.data, headers };
   }
 
-  /** What no frame can carry to a worker: of a batch only a single event can be that. */
-  #tooLarge(run: readonly Held<Incoming>[]): EventFailure | undefined {
+  #tooLarge([first, second]: readonly Held<Incoming>[]): EventFailure | undefined {
     const { maxPayloadBytes } = this.#options.settings;
-    const { stored, headers } = (run[0] as Held<Incoming>).event;
-    if (run.length > 1) return undefined;
-    const { length } = stored.data;
-    if (length <= maxPayloadBytes && bytesOf(headers) <= MAX_EVENT_HEADERS_BYTES) return undefined;
-    const what =
-      length > maxPayloadBytes
-        ? `The event has ${length} bytes; ${maxPayloadBytes} can be handled`
-        : `The headers have more than ${MAX_EVENT_HEADERS_BYTES} bytes`;
-    return this.#final('PAYLOAD_TOO_LARGE', `${what}.`);
+    // A batch is bounded otherwise.
+    const reason =
+      first && second === undefined ? sizeReason(first.event, maxPayloadBytes) : undefined;
+    return reason === undefined ? undefined : this.#final('PAYLOAD_TOO_LARGE', reason);
   }
 
   /** A failure for which no attempt helps. */

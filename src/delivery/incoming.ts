@@ -1,5 +1,6 @@
 /** An event as it comes out of its stream: what it is, and its key. */
 import { setTimeout as delay } from 'node:timers/promises';
+import { MAX_HEADERS_BYTES } from '../bus/frame.ts';
 import type { StreamEvent } from '../bus/stream-tail.ts';
 import { DEAD_HEADER, readDeadLetter, type DeadFailure } from '../core/delivery/dead-letter.ts';
 import { CONTENT_TYPE_HEADER, contentTypeOf, decodePayload } from '../core/payload.ts';
@@ -12,6 +13,8 @@ import { lotOf } from '../function/flow.ts';
 import { validate, type Validation } from '../function/schema.ts';
 import { encodeOutcome, type EventFailure } from './outcome.ts';
 
+/** A frame's field for headers has room for 64 KiB, with the delivery's own. */
+const MAX_EVENT_HEADERS_BYTES = 8 * MAX_HEADERS_BYTES;
 /** The last ones that are kept with a dead letter. */
 const MAX_FAILURES_KEPT = 5;
 
@@ -119,6 +122,14 @@ export function heldOf(incoming: Incoming, failures: number, { key, lot }: Place
   };
 }
 
+/** Why no frame can carry it to a worker, or undefined. */
+export function sizeReason({ stored, headers }: Incoming, maxBytes: number): string | undefined {
+  const { length } = stored.data;
+  if (length > maxBytes) return `The event has ${length} bytes; ${maxBytes} can be handled.`;
+  if (bytesOf(headers) <= MAX_EVENT_HEADERS_BYTES) return undefined;
+  return `The headers have more than ${MAX_EVENT_HEADERS_BYTES} bytes.`;
+}
+
 /** Of what is known of its failures only the last ones are kept. */
 export function remember({ event, failures }: Held<Incoming>, failure: EventFailure): void {
   const { code, message, stack, version, worker } = JSON.parse(
@@ -136,7 +147,7 @@ export function remember({ event, failures }: Held<Incoming>, failure: EventFail
   if (event.failures.length > MAX_FAILURES_KEPT) event.failures.shift();
 }
 
-export function bytesOf(headers: Readonly<Record<string, string>>): number {
+function bytesOf(headers: Readonly<Record<string, string>>): number {
   let bytes = 0;
   for (const name in headers) bytes += name.length + 3 * (headers[name] ?? '').length;
   return bytes;

@@ -1,5 +1,6 @@
 /** Stores a dispatcher's cursor now and then, and notices when another dispatcher has taken over. */
 import { isDeepStrictEqual } from 'node:util';
+import { MillraceError } from '../core/errors.ts';
 import type { Cursor } from '../core/delivery/dispatch.ts';
 import { StaleCursor, type CursorEntry, type Cursors, type StoredCursor } from './cursors.ts';
 
@@ -24,6 +25,8 @@ export class SavedCursor {
   #timer: NodeJS.Timeout | undefined;
   /** One is under way at a time. */
   #storing: Promise<void> = Promise.resolve();
+  #alone: CursorEntry['alone'];
+  #stopped = false;
   #closed = false;
 
   constructor({ entry, revision }: StoredCursor, options: SavedCursorOptions) {
@@ -38,9 +41,18 @@ export class SavedCursor {
     this.#timer ??= setTimeout(() => void this.#store(), this.#options.intervalMs);
   }
 
-  /** For the last time. */
-  async close(): Promise<void> {
+  /** Says, before it is begun, what runs alone. Rejects where that could not be stored. */
+  async alone(sequence: number, times: number): Promise<void> {
+    this.#alone = { sequence, times };
+    await this.#store();
+    if (isDeepStrictEqual(this.#entry.alone, this.#alone)) return;
+    throw new MillraceError('UNAVAILABLE', 'The cursor could not be stored.');
+  }
+
+  /** For the last time. `stopped`: nothing runs any more. */
+  async close(stopped: boolean): Promise<void> {
     this.#closed = true;
+    this.#stopped = stopped;
     clearTimeout(this.#timer);
     await this.#store();
   }
@@ -55,8 +67,10 @@ export class SavedCursor {
   async #put(): Promise<void> {
     const { cursors, cursor, onSaved, onLost, onProblem } = this.#options;
     const { next, open } = cursor();
-    if (isDeepStrictEqual([next, open], [this.#entry.next, this.#entry.open])) return;
-    const entry = { ...this.#entry, next, open };
+    const entry: CursorEntry = { ...this.#entry, next, open };
+    if (this.#alone !== undefined) entry.alone = this.#alone;
+    if (this.#stopped) entry.stopped = true;
+    if (isDeepStrictEqual(entry, this.#entry)) return;
     try {
       this.#revision = await cursors.put(entry, this.#revision);
       this.#entry = entry;

@@ -91,6 +91,8 @@ export class Dispatch<Event> {
   readonly #debounced = new Map<string, Debounced<Event>>();
   /** Of keys that allow one only: which. */
   readonly #single = new Map<string, number>();
+  /** At once. */
+  maxRunning: number;
   /** Events that were not run because of others. */
   dropped = 0;
 
@@ -100,6 +102,7 @@ export class Dispatch<Event> {
     this.#missing = new Map(open);
     for (const [sequence] of open) this.#opened(sequence);
     this.#limits = limits;
+    this.maxRunning = limits.maxEventsRunning;
     this.#flow = flow;
     this.#ready = flow === undefined ? new Fifo() : new Flow(flow, quota);
   }
@@ -191,7 +194,7 @@ export class Dispatch<Event> {
       this.#due(first, nowMs);
       first = this.#delayed.peek();
     }
-    const room = Math.max(0, this.#limits.maxEventsRunning - this.#running.size);
+    const room = Math.max(0, this.maxRunning - this.#running.size);
     const taken = this.#ready.take(room, nowMs);
     for (const run of taken.runs) for (const { sequence } of run) this.#running.add(sequence);
     return taken;
