@@ -37,6 +37,9 @@ export interface Subjects {
   dead(functionName: string): string;
   /** Dead letters that are to be handled again: likewise. */
   replay(functionName: string): string;
+  /** An event that waits for its time, and where the broker publishes it then: captured by a stream of the platform's own. */
+  later(token: string): string;
+  due(token: string): string;
   inspect(what: string): string;
   /** Says which question is being answered: its reply subject. */
   readonly inspecting: string;
@@ -74,6 +77,8 @@ export function subjectsOf(namespace: string): Subjects {
     tx: (what, workerId) => `${namespace}.tx.${what}.${workerId}`,
     dead: (functionName) => `${namespace}.dead.${functionName}`,
     replay: (functionName) => `${namespace}.replay.${functionName}`,
+    later: (token) => `${namespace}.later.${token}`,
+    due: (token) => `${namespace}.due.${token}`,
     inspect: (what) => `${namespace}.inspect.${what}`,
     inspecting: `${namespace}.inspecting`,
     // A dot keeps it apart from the group of any function.

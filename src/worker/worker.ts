@@ -18,6 +18,7 @@ import type { Bus } from '../bus/connection.ts';
 import { invokeThrough, type InvokeOptions } from '../bus/invoke.ts';
 import { Publisher } from '../bus/publisher.ts';
 import { MillraceError } from '../core/errors.ts';
+import { isOwnFunction } from '../core/names.ts';
 import type { FunctionReport, WorkerReport } from '../core/report.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
@@ -40,7 +41,9 @@ import { dispatchedHere, unwrapped } from './delivered.ts';
 import { Discovery, type DiscoveredFunction } from './discovery.ts';
 import { Inspector } from './inspect.ts';
 import { callKey, type Incoming, type Invocation } from './invocation.ts';
+import { LaterEvents } from './later.ts';
 import { Replies } from './replies.ts';
+import { discovered, functionReport } from './reports.ts';
 import { FunctionRunner, type RunnerHost } from './runner.ts';
 import { FunctionStats } from './stats.ts';
 import { FunctionSubscriptions } from './subscriptions.ts';
@@ -87,6 +90,8 @@ export class Worker {
   #sweep: NodeJS.Timeout | undefined;
   /** Opened with the first functions; undefined where the broker has no JetStream. */
   #state: { service: StateService; questions: StateQuestions; deliveries: Deliveries } | undefined;
+  /** Undefined where there is no state. */
+  #later: LaterEvents | undefined;
   #opened: Promise<void> | undefined;
   #draining: Promise<boolean> | undefined;
   #offering: Promise<void> = Promise.resolve();
@@ -142,9 +147,13 @@ export class Worker {
     if (this.#draining !== undefined) return;
     this.#opened ??= this.#openState();
     await this.#opened;
-    await this.#register(functions);
+    if (this.#state !== undefined) {
+      this.#later ??= await LaterEvents.open(this.#bus, this.#settings, this.#log);
+    }
+    const all = this.#later === undefined ? functions : [...functions, this.#later.loaded];
+    await this.#register(all);
     const runners = new Map<string, FunctionRunner>();
-    for (const loaded of functions) {
+    for (const loaded of all) {
       const before = this.#runners.get(loaded.name);
       const unchanged = before?.loaded.version === loaded.version;
       runners.set(loaded.name, unchanged ? before : this.#newRunner(loaded));
@@ -156,7 +165,7 @@ export class Worker {
       await this.#subscriptions.keepOnly(functions);
       this.#runners = runners;
     } catch (error) {
-      await unlessDown(this.#subscriptions.keepOnly(this.#loaded()));
+      await unlessDown(this.#subscriptions.keepOnly(this.#users().map(({ loaded }) => loaded)));
       throw error;
     } finally {
       this.#next = undefined;
@@ -182,8 +191,9 @@ export class Worker {
     );
   }
 
-  #loaded(): LoadedFunction[] {
-    return [...this.#runners.values()].map(({ loaded }) => loaded);
+  /** Without the platform's own functions. */
+  #users(): FunctionRunner[] {
+    return [...this.#runners.values()].filter(({ loaded }) => !isOwnFunction(loaded.name));
   }
 
   async #openState(): Promise<void> {
@@ -221,6 +231,7 @@ export class Worker {
   async #drain(): Promise<boolean> {
     await unlessDown(this.#offering);
     this.#announcer.draining();
+    this.#later?.close();
     await this.#state?.deliveries.close(this.#settings.handoverMs);
     this.#state?.service.leave();
     this.#inspector.stopAnswering();
@@ -398,7 +409,7 @@ export class Worker {
   }
 
   #report(): WorkerReport {
-    const functions = [...this.#runners.values()].map((runner) => this.#functionReport(runner));
+    const functions = this.#users().map((runner) => this.#functionReport(runner));
     return {
       id: this.id,
       pid: process.pid,
@@ -412,39 +423,16 @@ export class Worker {
     };
   }
 
-  #functionReport({ loaded, running, queued }: FunctionRunner): FunctionReport {
-    const stats = this.#stats.get(loaded.name) as FunctionStats;
-    const { description, on, delivery, balance } = loaded.definition;
-    return {
-      name: loaded.name,
-      version: loaded.version,
-      ...(description === undefined ? {} : { description }),
-      on: [...on],
-      delivery,
-      balance,
-      calls: stats.calls,
-      errors: stats.errors,
-      refused: stats.refused,
-      running,
-      queued,
-      abandoned: stats.abandoned,
-      waiting: this.#state?.deliveries.waitingOf(loaded.name) ?? 0,
-      subjects: stats.subjects(),
-      latency: stats.latency.toSparse(),
-    };
+  #functionReport(runner: FunctionRunner): FunctionReport {
+    const { name } = runner.loaded;
+    const waiting = this.#state?.deliveries.waitingOf(name) ?? 0;
+    return functionReport(runner, this.#stats.get(name) as FunctionStats, waiting);
   }
 
   #discovered(): DiscoveredFunction[] {
-    return [...this.#runners.values()].map((runner) => {
-      const { name } = runner.loaded;
-      const { processingMs, lastError } = this.#stats.get(name) as FunctionStats;
-      return {
-        ...this.#functionReport(runner),
-        subject: this.#subjects.fn(name),
-        queueGroup: this.#subjects.queueGroup(name),
-        processingMs,
-        lastError,
-      };
+    return this.#users().map((runner) => {
+      const stats = this.#stats.get(runner.loaded.name) as FunctionStats;
+      return discovered(this.#functionReport(runner), stats, this.#subjects);
     });
   }
 }

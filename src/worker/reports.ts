@@ -1,0 +1,42 @@
+/** What a worker says of its functions: to inspect, and to service discovery. */
+import type { FunctionReport } from '../core/report.ts';
+import type { Subjects } from '../core/subjects.ts';
+import type { DiscoveredFunction } from './discovery.ts';
+import type { FunctionRunner } from './runner.ts';
+import type { FunctionStats } from './stats.ts';
+
+/** `waiting`: its durable events that wait here. */
+export function functionReport(
+  { loaded, running, queued }: FunctionRunner,
+  stats: FunctionStats,
+  waiting: number,
+): FunctionReport {
+  const { description, on, delivery, balance } = loaded.definition;
+  return {
+    name: loaded.name,
+    version: loaded.version,
+    ...(description === undefined ? {} : { description }),
+    on: [...on],
+    delivery,
+    balance,
+    calls: stats.calls,
+    errors: stats.errors,
+    refused: stats.refused,
+    running,
+    queued,
+    abandoned: stats.abandoned,
+    waiting,
+    subjects: stats.subjects(),
+    latency: stats.latency.toSparse(),
+  };
+}
+
+export function discovered(
+  report: FunctionReport,
+  { processingMs, lastError }: FunctionStats,
+  subjects: Subjects,
+): DiscoveredFunction {
+  const { name } = report;
+  const [subject, queueGroup] = [subjects.fn(name), subjects.queueGroup(name)];
+  return { ...report, subject, queueGroup, processingMs, lastError };
+}
