@@ -125,7 +125,12 @@ export class EventStreams {
       if (tries > MAX_TRIES) {
         throw new MillraceError('UNAVAILABLE', `The events on ${subject} could not be captured.`);
       }
-      await this.#add(subject);
+      await this.#add(subject).catch((cause: unknown) => {
+        if (cause instanceof MillraceError) throw cause;
+        // The client's own, of the bucket.
+        const message = `The events on ${subject} could not be captured just now.`;
+        throw new MillraceError('UNAVAILABLE', message, { cause });
+      });
     }
   }
 

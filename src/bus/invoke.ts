@@ -108,11 +108,16 @@ export function checkHeaders(headers: Readonly<Record<string, string>>): string 
     if (!HEADER_NAME.test(name) || typeof value !== 'string' || !HEADER_VALUE.test(value)) {
       throw new MillraceError('INVALID_INPUT', `The header ${JSON.stringify(name)} is not legal.`);
     }
-    if (/^(nats|millrace)-/i.test(name)) {
-      throw new MillraceError('INVALID_INPUT', `The header ${name} is reserved.`);
-    }
+    assertUsersHeader(name);
   }
   return text;
+}
+
+/** Throws INVALID_INPUT. */
+export function assertUsersHeader(name: string): void {
+  if (/^(nats|millrace)-/i.test(name)) {
+    throw new MillraceError('INVALID_INPUT', `The header ${name} is reserved.`);
+  }
 }
 
 const MAX_TIMEOUT_MS = 86_400_000;

@@ -4,6 +4,8 @@
  *
  * A stored publish that got no acknowledgement is unknown, not failed. It is sent again with the
  * same id after a reconnect, because the stream drops the duplicate; at its deadline it fails as TIMEOUT.
+ *
+ * One that is to come later is stored in a stream of the platform's own until it is due (later.ts).
  */
 import { headers as newHeaders, nuid, type Msg, type MsgHdrs } from 'nats';
 import { z } from 'zod';
@@ -15,15 +17,18 @@ import {
   encodePayload,
   type Encoded,
 } from '../core/payload.ts';
+import { dueMsOf, type When } from '../core/later.ts';
 import { assertNotReserved, assertPublishSubject } from '../core/names.ts';
 import type { Settings } from '../core/settings.ts';
 import { Captures } from './captures.ts';
 import type { Bus } from './connection.ts';
 import { checkHeaders, checkId } from './invoke.ts';
+import { LaterStream } from './later-stream.ts';
+import { isScheduled, scheduled } from './later.ts';
 import { readControl } from './messages.ts';
 import { isNoResponders } from './status.ts';
 
-export interface PublishOptions {
+export interface PublishOptions extends When {
   /** The event's id; a stream stores the same id once (within its duplicate window). Default: a new one. */
   id?: string;
   headers?: Readonly<Record<string, string>>;
@@ -31,7 +36,7 @@ export interface PublishOptions {
 
 export interface PublishReceipt {
   id: string;
-  /** The stream that stored the event; absent where none captures its subject, or one that never acknowledges. */
+  /** The stream that stored the event, `<namespace>-later` for one that waits for its time; absent where none captures its subject, or one that never acknowledges. */
   stream?: string;
   /** The event's place in the stream. */
   sequence?: number;
@@ -58,6 +63,7 @@ export class Publisher {
   readonly #settings: Settings;
   readonly #unacknowledged = new Map<number, Unacknowledged>();
   readonly #captures: Captures;
+  readonly #later: LaterStream;
   readonly #stopListening: () => void;
   #nextToken = 1;
   #flushing: Promise<void> | undefined;
@@ -69,6 +75,7 @@ export class Publisher {
     this.#bus = bus;
     this.#settings = settings;
     this.#captures = new Captures(bus);
+    this.#later = new LaterStream(bus, settings);
     bus.subscribe(`${bus.inbox}.a.*`, (message) => this.#onAcknowledged(message));
     this.#stopListening = bus.onStatus((up) => {
       if (up) for (const [token, event] of this.#unacknowledged) this.#post(token, event);
@@ -78,17 +85,27 @@ export class Publisher {
   /** Checks and encodes an event without sending it; throws INVALID_INPUT or PAYLOAD_TOO_LARGE. */
   prepare(subject: string, data: unknown, options: PublishOptions = {}): PreparedEvent {
     assertPublishSubject(subject, 'INVALID_INPUT');
-    assertNotReserved(subject, this.#settings.namespace, 'INVALID_INPUT');
+    const { namespace } = this.#settings;
+    assertNotReserved(subject, namespace, 'INVALID_INPUT');
+    const dueMs = dueMsOf(options, Date.now());
     const id = options.id ?? nuid.next();
     checkId(id);
     const encoded = encodePayload(data, ContentType.json, this.#settings);
     const headers = eventHeaders(id, encoded, options.headers);
     const payload = typeof encoded.body === 'string' ? Buffer.from(encoded.body) : encoded.body;
-    return { id, subject, payload, headers };
+    const event = { id, subject, payload, headers };
+    return dueMs === undefined ? event : scheduled(event, dueMs, namespace);
   }
 
-  /** Throws UNAVAILABLE or TIMEOUT; then the event may or may not have been taken. */
+  /**
+   * Throws UNAVAILABLE or TIMEOUT; then the event may or may not have been taken. STREAM_UNUSABLE where one that is to come later
+   * cannot be kept.
+   */
   async send(event: PreparedEvent): Promise<PublishReceipt> {
+    if (isScheduled(event, this.#settings.namespace)) {
+      await this.#later.ensure();
+      return this.#store(event);
+    }
     if (await this.#captures.acknowledged(event.subject)) return this.#store(event);
     this.#bus.publish(event.subject, event.payload, { headers: event.headers });
     await this.#flushed();
@@ -138,6 +155,7 @@ export class Publisher {
     if (ack === 'gone') {
       // The stream is gone since the lookup: to the next publish its subject is not captured.
       this.#captures.forget(event.subject);
+      this.#later.forget();
       event.reject(new MillraceError('UNAVAILABLE', `No stream stores ${event.subject} just now.`));
       return;
     }

@@ -4,6 +4,7 @@ import { InvalidArgumentError, Option, type Command } from 'commander';
 import { MillraceError, messageOf } from '../core/errors.ts';
 import type { ConnectOptions } from '../client/client.ts';
 import { DEFAULT_SERVER } from '../client/client.ts';
+import { dueMsOf, MAX_DELAY_MS } from '../core/later.ts';
 import { parseServerUrl } from '../core/server-url.ts';
 import { parseSettings, type SettingsInput } from '../core/settings.ts';
 
@@ -128,6 +129,36 @@ export function wholeNumber(minimum: number, maximum: number): (text: string) =>
     if (/^\d+$/.test(text) && value >= minimum && value <= maximum) return value;
     throw new InvalidArgumentError(`It must be a whole number from ${minimum} to ${maximum}.`);
   };
+}
+
+const UNIT_MS: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1_000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+};
+
+/** For commander: a time span such as 500ms, 5s, 2m, 1.5h or 7d, in milliseconds. */
+export function duration(text: string): number {
+  const [, amount, unit = ''] = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text) ?? [];
+  const delayMs = Math.round(Number(amount) * (UNIT_MS[unit] ?? Number.NaN));
+  if (delayMs <= MAX_DELAY_MS) return delayMs;
+  throw new InvalidArgumentError(
+    'It must be a time such as 500ms, 5s, 2m, 1h or 7d, at most 366d.',
+  );
+}
+
+/** For commander: a moment, as `publish` takes it. */
+export function moment(text: string): Date {
+  try {
+    dueMsOf({ at: text }, Date.now());
+    return new Date(text);
+  } catch {
+    throw new InvalidArgumentError(
+      'It must be ISO 8601 with its zone, such as 2026-12-24T18:00:00Z, at most 366 days ahead.',
+    );
+  }
 }
 
 /** The JSON argument of a command; `-` reads standard input, nothing means no data. */

@@ -56,7 +56,8 @@ export class Mill implements AsyncDisposable {
 
   /**
    * Publishes an event. Resolves when a stream has stored it, or, where no stream captures the subject, when the
-   * broker has taken it. Rejects with INVALID_INPUT, PAYLOAD_TOO_LARGE, UNAVAILABLE or TIMEOUT.
+   * broker has taken it. With `delayMs` or `at` it resolves when the event is stored, and the event is published later,
+   * once. Rejects with INVALID_INPUT, PAYLOAD_TOO_LARGE, UNAVAILABLE or TIMEOUT.
    */
   async publish(subject: string, data: unknown, options?: PublishOptions): Promise<PublishReceipt> {
     return this.#publisher.send(this.#publisher.prepare(subject, data, options));

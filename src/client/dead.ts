@@ -5,7 +5,7 @@ import { JetStreamApi, type StoredMessage } from '../bus/jetstream-api.ts';
 import { Publisher } from '../bus/publisher.ts';
 import { DEAD_HEADER, readDeadLetter, type DeadLetter } from '../core/delivery/dead-letter.ts';
 import { MillraceError } from '../core/errors.ts';
-import { assertFunctionName } from '../core/names.ts';
+import { assertFunctionName, LATER_FUNCTION } from '../core/names.ts';
 import { CONTENT_TYPE_HEADER, contentTypeOf, decodePayload } from '../core/payload.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
@@ -50,7 +50,7 @@ export class DeadLetters {
   /** Rejects with UNAVAILABLE or TIMEOUT. */
   async list(filter: DeadFilter = {}): Promise<DeadEvent[]> {
     const { function: name, error, since, limit = DEFAULT_LIMIT } = filter;
-    if (name !== undefined) assertFunctionName(name, 'INVALID_INPUT');
+    if (name !== undefined && name !== LATER_FUNCTION) assertFunctionName(name, 'INVALID_INPUT');
     const subject = this.#subjects.dead(name ?? '*');
     const found: DeadEvent[] = [];
     for (let next = 1; found.length < limit;) {

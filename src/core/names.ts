@@ -24,6 +24,14 @@ export function quote(value: unknown): string {
   return JSON.stringify(`${value.slice(0, SHOWN_CHARACTERS)}…`);
 }
 
+/** The function that publishes events whose time has come. A name that no user can give. */
+export const LATER_FUNCTION = '=later';
+
+/** Is it a function of the platform's own, which users neither see nor call? */
+export function isOwnFunction(name: string): boolean {
+  return name.startsWith('=');
+}
+
 function tokenNameReason(name: unknown, maxCharacters: number): string | undefined {
   if (typeof name === 'string' && name.length <= maxCharacters && NAME.test(name)) return undefined;
   return `must be 1 to ${maxCharacters} of A-Z a-z 0-9 _ -`;

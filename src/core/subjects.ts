@@ -39,6 +39,9 @@ export interface Subjects {
   replay(functionName: string): string;
   /** What the ticks of a function's schedule come under; nothing is published there. */
   cron(functionName: string): string;
+  /** An event that waits for its time, and where the broker publishes it then: captured by a stream of the platform's own. */
+  later(token: string): string;
+  due(token: string): string;
   inspect(what: string): string;
   /** Says which question is being answered: its reply subject. */
   readonly inspecting: string;
@@ -77,6 +80,8 @@ export function subjectsOf(namespace: string): Subjects {
     dead: (functionName) => `${namespace}.dead.${functionName}`,
     replay: (functionName) => `${namespace}.replay.${functionName}`,
     cron: (functionName) => `${namespace}.cron.${functionName}`,
+    later: (token) => `${namespace}.later.${token}`,
+    due: (token) => `${namespace}.due.${token}`,
     inspect: (what) => `${namespace}.inspect.${what}`,
     inspecting: `${namespace}.inspecting`,
     // A dot keeps it apart from the group of any function.

@@ -50,7 +50,8 @@ export class Cursors {
   }
 
   static async open(bus: Bus, settings: Settings): Promise<Cursors> {
-    return new Cursors(await bus.keyValue(`${settings.namespace}-deliveries`, settings.replicas));
+    const name = `${settings.namespace}-deliveries`;
+    return new Cursors(await answered(bus.keyValue(name, settings.replicas)));
   }
 
   async read(functionName: string, stream: string): Promise<StoredCursor | undefined> {
@@ -61,30 +62,26 @@ export class Cursors {
   async create(entry: CursorEntry): Promise<void> {
     const key = keyOf(entry.function, entry.stream);
     try {
-      await this.#bucket.create(key, writeControl(entry));
+      await answered(this.#bucket.create(key, writeControl(entry)));
     } catch (error) {
-      if (!isOtherRevision(error)) throw error;
+      if (!(error instanceof StaleCursor)) throw error;
     }
   }
 
   /** Resolves with the new revision. Throws StaleCursor where `revision` is not the present one any more. */
   async put(entry: CursorEntry, revision: number): Promise<number> {
     const key = keyOf(entry.function, entry.stream);
-    try {
-      return await this.#bucket.update(key, writeControl(entry), revision);
-    } catch (error) {
-      throw isOtherRevision(error) ? new StaleCursor() : error;
-    }
+    return answered(this.#bucket.update(key, writeControl(entry), revision));
   }
 
   async remove(functionName: string, stream: string): Promise<void> {
-    await this.#bucket.delete(keyOf(functionName, stream));
+    await answered(this.#bucket.delete(keyOf(functionName, stream)));
   }
 
   /** Throws UNAVAILABLE where one of them cannot be read: then nothing is known of what it still needs. */
   async all(): Promise<CursorEntry[]> {
     const keys: string[] = [];
-    for await (const key of await this.#bucket.keys()) {
+    for await (const key of await answered(this.#bucket.keys())) {
       if (!key.startsWith(RATES)) keys.push(key);
     }
     const entries: CursorEntry[] = [];
@@ -97,17 +94,17 @@ export class Cursors {
 
   /** How often the function has begun lately. Times in milliseconds since 1970. */
   async rates(functionName: string): Promise<RateRecord[]> {
-    const stored = await this.#bucket.get(`${RATES}${functionName}`);
+    const stored = await answered(this.#bucket.get(`${RATES}${functionName}`));
     if (stored === null || stored.operation !== 'PUT') return [];
     return readControl(ratesSchema, stored.value) ?? [];
   }
 
   async putRates(functionName: string, records: readonly RateRecord[]): Promise<void> {
-    await this.#bucket.put(`${RATES}${functionName}`, writeControl(records));
+    await answered(this.#bucket.put(`${RATES}${functionName}`, writeControl(records)));
   }
 
   async #read(key: string): Promise<StoredCursor | undefined> {
-    const stored = await this.#bucket.get(key);
+    const stored = await answered(this.#bucket.get(key));
     if (stored === null || stored.operation !== 'PUT') return undefined;
     const entry = readControl(entrySchema, stored.value);
     if (entry === undefined) {
@@ -117,8 +114,15 @@ export class Cursors {
   }
 }
 
-function isOtherRevision(error: unknown): boolean {
-  return (error as { api_error?: { err_code?: number } }).api_error?.err_code === OTHER_REVISION;
+/** The client throws errors of its own: StaleCursor for a revision that is not the present one, UNAVAILABLE for all others. */
+async function answered<Answer>(asking: Promise<Answer>): Promise<Answer> {
+  try {
+    return await asking;
+  } catch (cause) {
+    const { api_error: refusal } = cause as { api_error?: { err_code?: number } };
+    if (refusal?.err_code === OTHER_REVISION) throw new StaleCursor();
+    throw new MillraceError('UNAVAILABLE', 'The cursors are not there just now.', { cause });
+  }
 }
 
 /** What a dispatcher that begins makes of the cursor. */

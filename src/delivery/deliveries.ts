@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import type { Caller } from '../bus/caller.ts';
 import type { Bus } from '../bus/connection.ts';
 import type { Publisher } from '../bus/publisher.ts';
+import { laterStream } from '../bus/later-stream.ts';
 import { EventStreams, type Source } from '../bus/event-streams.ts';
 import type { WorkerRecord } from '../core/directory.ts';
 import { hash32 } from '../core/hash.ts';
@@ -338,7 +339,8 @@ export class Deliveries {
     this.#trimmable = false;
     const { own, dead } = this.#streams;
     const entries = await this.#cursors.all();
-    for (const stream of [own, dead]) {
+    // What lies in them is for functions only.
+    for (const stream of [own, dead, laterStream(this.#options.settings.namespace)]) {
       const readers = entries.filter((each) => each.stream === stream);
       for (const [subject, lowest] of lowestBySubject(readers)) {
         const key = keyOf(subject, stream);

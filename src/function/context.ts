@@ -73,7 +73,8 @@ export interface Context {
 
   /**
    * Publishes an event once the handler has returned; it is dropped when the handler throws. Resolves as soon as the
-   * event is taken, before it is published; the data is taken as it is at the call. Rejects with INVALID_INPUT (the
+   * event is taken, before it is published; the data is taken as it is at the call. With `delayMs`, counted from the call, or `at`
+   * it is published later; that it will be is part of the transaction. Rejects with INVALID_INPUT (the
    * subject has a wildcard or is not legal, the data cannot be encoded) or PAYLOAD_TOO_LARGE: an event is too large,
    * or an invocation emits more than 1,024 events or 8 MiB of payloads together.
    */

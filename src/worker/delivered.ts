@@ -97,8 +97,9 @@ export function without(incoming: Incoming, settled: ReadonlySet<number>): Incom
 function failureOf(error: MillraceError, thrown: unknown): Omit<EventFailure, keyof Runs> {
   const { code } = error;
   const wishes = wishesOf(thrown);
-  // What the schema refuses now it refuses again.
-  const retryable = wishes.retryable ?? code !== 'INVALID_INPUT';
+  // What the schema refuses now it refuses again, and what is too large stays so.
+  const again = code !== 'INVALID_INPUT' && code !== 'PAYLOAD_TOO_LARGE';
+  const retryable = wishes.retryable ?? again;
   return {
     code,
     message: messageOf(error),

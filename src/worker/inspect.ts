@@ -16,6 +16,7 @@ import { readControl, writeControl } from '../bus/messages.ts';
 import { MillraceError } from '../core/errors.ts';
 import type { WorkerRecord } from '../core/directory.ts';
 import { inspectedWorker, mergeFunctions, mergeWaiting } from '../core/merge-reports.ts';
+import { isOwnFunction } from '../core/names.ts';
 import { workerReportSchema, type InspectedWorker, type WorkerReport } from '../core/report.ts';
 import type { Settings } from '../core/settings.ts';
 import {
@@ -243,7 +244,7 @@ function unresponsive(id: string, functions: readonly string[]): InspectedWorker
     host: '',
     startedAt: '',
     state: 'unresponsive',
-    functions: [...functions],
+    functions: functions.filter((name) => !isOwnFunction(name)),
     partitions: [],
     inFlight: 0,
     capacity: 0,

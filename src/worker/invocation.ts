@@ -160,6 +160,7 @@ export class InvocationContext {
   readonly state: Context['state'];
   readonly #run: Invocation;
   readonly #host: InvocationHost;
+  readonly #transaction: () => Joinable;
   #log: Logger | undefined;
 
   constructor(
@@ -172,6 +173,7 @@ export class InvocationContext {
     const over = (): boolean => run.ended || run.runs !== runs;
     this.#run = run;
     this.#host = host;
+    this.#transaction = transaction;
     this.invocation = info;
     this.invoke = async (...call) => {
       try {
@@ -193,6 +195,12 @@ export class InvocationContext {
       if (over()) throw usedTooLate('state', info);
       return transaction().collection(collection);
     };
+  }
+
+  /** For functions of the platform's own, which do more than users' may. */
+  static insideOf(context: Context): { run: Invocation; transaction: () => Joinable } {
+    const own = context as InvocationContext;
+    return { run: own.#run, transaction: own.#transaction };
   }
 
   get signal(): AbortSignal {

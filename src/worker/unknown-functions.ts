@@ -9,6 +9,7 @@ import type { Msg, Subscription } from 'nats';
 import type { Caller } from '../bus/caller.ts';
 import { NO_RESPONDERS, type Bus } from '../bus/connection.ts';
 import { MillraceError } from '../core/errors.ts';
+import { isOwnFunction } from '../core/names.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import { failPlain } from './transports.ts';
@@ -46,6 +47,10 @@ export class UnknownFunctions {
 
   #onRequest({ subject, reply = '' }: Msg): void {
     const name = subject.slice(this.#subjects.fn('').length);
+    if (isOwnFunction(name)) {
+      failPlain(this.#bus, reply, unknown(name));
+      return;
+    }
     if (reply === '' || this.#isHere(name) || this.#waiting >= MAX_WAITING) return;
     const offering = this.#caller.members.directory.workersOf(name);
     // Looked at on arrival: one that drains by the time of the answer may have taken the request before.
@@ -67,10 +72,7 @@ export class UnknownFunctions {
       if (await this.#someoneLives(name, arrivedMs)) return;
       failPlain(this.#bus, reply, unavailable(name));
     } else if (this.#caller.wasOffered(name)) failPlain(this.#bus, reply, unavailable(name));
-    else {
-      const message = `There is no function ${name}: no worker runs it.`;
-      failPlain(this.#bus, reply, new MillraceError('UNKNOWN_FUNCTION', message));
-    }
+    else failPlain(this.#bus, reply, unknown(name));
   }
 
   /**
@@ -105,6 +107,10 @@ export class UnknownFunctions {
       return false;
     }
   }
+}
+
+function unknown(name: string): MillraceError {
+  return new MillraceError('UNKNOWN_FUNCTION', `There is no function ${name}: no worker runs it.`);
 }
 
 function unavailable(name: string): MillraceError {

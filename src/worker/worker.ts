@@ -18,6 +18,7 @@ import type { Bus } from '../bus/connection.ts';
 import { invokeThrough, type InvokeOptions } from '../bus/invoke.ts';
 import { Publisher } from '../bus/publisher.ts';
 import { MillraceError } from '../core/errors.ts';
+import { isOwnFunction } from '../core/names.ts';
 import type { FunctionReport, WorkerReport } from '../core/report.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
@@ -38,10 +39,11 @@ import { StateService } from '../state/service.ts';
 import type { Transactions } from '../state/transactions.ts';
 import { Announcer } from './announcer.ts';
 import { dispatchedHere, unwrapped } from './delivered.ts';
-import { functionReport } from './function-report.ts';
+import { discovered, functionReport } from './reports.ts';
 import { Discovery, type DiscoveredFunction } from './discovery.ts';
 import { Inspector } from './inspect.ts';
 import { callKey, type Incoming, type Invocation } from './invocation.ts';
+import { LaterEvents } from './later.ts';
 import { Replies } from './replies.ts';
 import type { RunnerHost } from './runner-host.ts';
 import { FunctionRunner } from './runner.ts';
@@ -90,6 +92,8 @@ export class Worker {
   #sweep: NodeJS.Timeout | undefined;
   /** Opened with the first functions; undefined where the broker has no JetStream. */
   #state: { service: StateService; questions: StateQuestions; deliveries: Deliveries } | undefined;
+  /** Undefined where there is no state. */
+  #later: LaterEvents | undefined;
   #opened: Promise<void> | undefined;
   #draining: Promise<boolean> | undefined;
   #offering: Promise<void> = Promise.resolve();
@@ -145,9 +149,13 @@ export class Worker {
     if (this.#draining !== undefined) return;
     this.#opened ??= this.#openState();
     await this.#opened;
-    const registration = await this.#register(functions);
+    if (this.#state !== undefined) {
+      this.#later ??= await LaterEvents.open(this.#bus, this.#settings, this.#publisher);
+    }
+    const all = this.#later === undefined ? functions : [...functions, this.#later.loaded];
+    const registration = await this.#register(all);
     const runners = new Map<string, FunctionRunner>();
-    for (const loaded of functions) {
+    for (const loaded of all) {
       const before = this.#runners.get(loaded.name);
       const unchanged = before?.loaded.version === loaded.version;
       runners.set(loaded.name, unchanged ? before : this.#newRunner(loaded));
@@ -159,7 +167,7 @@ export class Worker {
       await this.#subscriptions.keepOnly(functions);
       this.#runners = runners;
     } catch (error) {
-      await unlessDown(this.#subscriptions.keepOnly(this.#loaded()));
+      await unlessDown(this.#subscriptions.keepOnly(this.#users().map(({ loaded }) => loaded)));
       throw error;
     } finally {
       this.#next = undefined;
@@ -181,8 +189,9 @@ export class Worker {
     );
   }
 
-  #loaded(): LoadedFunction[] {
-    return [...this.#runners.values()].map(({ loaded }) => loaded);
+  /** Without the platform's own functions. */
+  #users(): FunctionRunner[] {
+    return [...this.#runners.values()].filter(({ loaded }) => !isOwnFunction(loaded.name));
   }
 
   async #openState(): Promise<void> {
@@ -401,9 +410,7 @@ export class Worker {
   }
 
   #report(held: boolean): WorkerReport {
-    const functions = [...this.#runners.values()].map((runner) =>
-      this.#functionReport(runner, held),
-    );
+    const functions = this.#users().map((runner) => this.#functionReport(runner, held));
     return {
       id: this.id,
       pid: process.pid,
@@ -424,16 +431,9 @@ export class Worker {
   }
 
   #discovered(): DiscoveredFunction[] {
-    return [...this.#runners.values()].map((runner) => {
-      const { name } = runner.loaded;
-      const { processingMs, lastError } = this.#stats.get(name) as FunctionStats;
-      return {
-        ...this.#functionReport(runner, false),
-        subject: this.#subjects.fn(name),
-        queueGroup: this.#subjects.queueGroup(name),
-        processingMs,
-        lastError,
-      };
+    return this.#users().map((runner) => {
+      const stats = this.#stats.get(runner.loaded.name) as FunctionStats;
+      return discovered(this.#functionReport(runner, false), stats, this.#subjects);
     });
   }
 }

@@ -22,7 +22,10 @@ interface Seen {
   counts: number[];
 }
 
-/** Publishes one event after the other for each key, under its id until it is stored; gives how many there are of each. */
+/**
+ * Publishes one event after the other for each key, under its id until it is stored, and another one beside it that comes later;
+ * gives how many there are of each.
+ */
 async function publishAll(mill: Mill, over: () => boolean): Promise<Map<string, number>> {
   const published = new Map<string, number>();
   await Promise.all(
@@ -30,6 +33,10 @@ async function publishAll(mill: Mill, over: () => boolean): Promise<Map<string, 
       for (let value = 0; !over(); value += 1) {
         await surely(async () =>
           mill.publish('ordered.it', { key, value }, { id: `${key}-${value}` }),
+        );
+        const later = { id: `later-${key}-${value}`, at: new Date(Date.now() + (value % 5) * 300) };
+        await surely(async () =>
+          mill.publish('caused.later', { key: `later-${key}`, value }, later),
         );
         published.set(key, value + 1);
         await delay(PAUSE_MS);
@@ -75,7 +82,7 @@ it.each<[string, Faults]>([
       const startMs = performance.now();
       await until(
         `all ${total} are settled`,
-        async () => settledOf(await read()) === total,
+        async () => settledOf(await read()) === 2 * total,
         SETTLE_MS,
       );
       const settledMs = performance.now() - startMs;
@@ -92,7 +99,7 @@ it.each<[string, Faults]>([
       const functions = await surely(async () => mill.inspect.functions());
       expect(functions.map(({ deadLetters }) => deadLetters)).toEqual([0, 0, 0]);
       process.stderr.write(
-        `events while ${name} (seed ${SEED}): ${total} published, each handled once and each caused one, ${cluster.faults.length} faults, all settled ${Math.round(settledMs)} ms after the last\n`,
+        `events while ${name} (seed ${SEED}): ${total} published, each handled once, each caused one, each with one that came later, ${cluster.faults.length} faults, all settled ${Math.round(settledMs)} ms after the last\n`,
       );
     } catch (error) {
       throw new Error(`${String(error)}\n${cluster.logs().join('\n').slice(-3_000)}`, {

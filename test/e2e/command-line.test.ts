@@ -97,6 +97,27 @@ describe('the command line', () => {
     });
   });
 
+  it('publishes an event later', async () => {
+    const began = Date.now();
+    const data = '{"num1":5,"num2":5}';
+    const { status, stdout } = await run(
+      'publish',
+      'calc.sum',
+      data,
+      '--id',
+      'e2',
+      '--delay',
+      '1s',
+    );
+    const told = 'stored e2 in millrace-later as number 1\n';
+    expect({ status, stdout }).toEqual({ status: 0, stdout: told });
+    await until('it has run', async () => {
+      const { stdout: json } = await run('inspect', 'functions', '--json');
+      return json.includes('"calc.sum":2');
+    });
+    expect(Date.now() - began).toBeGreaterThan(1_000);
+  });
+
   it('shows workers and functions as tables, and as JSON on demand', async () => {
     const workers = await run('inspect', 'workers');
     expect(workers.stdout).toMatch(/^WORKER +STATE +PID/);
@@ -170,6 +191,10 @@ describe('the command line', () => {
     ['an empty id', ['invoke', 'sum', '--id', '']],
     ['an empty folder name', ['worker', '--functions', '']],
     ['a header without a value', ['publish', 'a.b', '--header', 'x']],
+    ['a delay without a unit', ['publish', 'a.b', '--delay', '5']],
+    ['a delay of more than a year', ['publish', 'a.b', '--delay', '400d']],
+    ['a time without a zone', ['publish', 'a.b', '--at', '2026-12-24T18:00:00']],
+    ['a time and a delay', ['publish', 'a.b', '--delay', '5s', '--at', '2026-12-24T18:00:00Z']],
     ['a server that is no URL', ['invoke', 'sum', '--server', 'nats://127.0.0.1:99999']],
     ['a server that is no NATS server', ['worker', '--server', 'http://127.0.0.1:4222']],
     ['a server whose user is missing', ['dev', '--server', 'nats://:secret@127.0.0.1']],

@@ -1,6 +1,8 @@
-/** What a worker says of one of its functions. */
+/** What a worker says of its functions: to inspect, and to service discovery. */
 import type { FunctionReport } from '../core/report.ts';
+import type { Subjects } from '../core/subjects.ts';
 import { scheduleText } from '../delivery/identity.ts';
+import type { DiscoveredFunction } from './discovery.ts';
 import type { FunctionRunner } from './runner.ts';
 import type { FunctionStats } from './stats.ts';
 
@@ -29,4 +31,14 @@ export function functionReport(
     subjects: stats.subjects(),
     latency: stats.latency.toSparse(),
   };
+}
+
+export function discovered(
+  report: FunctionReport,
+  { processingMs, lastError }: FunctionStats,
+  subjects: Subjects,
+): DiscoveredFunction {
+  const { name } = report;
+  const [subject, queueGroup] = [subjects.fn(name), subjects.queueGroup(name)];
+  return { ...report, subject, queueGroup, processingMs, lastError };
 }
