@@ -44,6 +44,11 @@ export class Captures {
     this.#bySubject.forget(subject);
   }
 
+  /** A worker may have had subjects captured. */
+  forgetAll(): void {
+    this.#bySubject.clear();
+  }
+
   async #lookUp(subject: string): Promise<boolean> {
     const streams = await this.#streamsOf(subject);
     const answers = streams.map((name) =>
@@ -112,5 +117,9 @@ class Answers {
 
   forget(key: string): void {
     this.#known.delete(key);
+  }
+
+  clear(): void {
+    this.#known.clear();
   }
 }

@@ -21,6 +21,7 @@ import { dueMsOf, type When } from '../core/later.ts';
 import { assertNotReserved, assertPublishSubject } from '../core/names.ts';
 import type { Settings } from '../core/settings.ts';
 import { Captures } from './captures.ts';
+import { subjectsOf } from '../core/subjects.ts';
 import type { Bus } from './connection.ts';
 import { checkHeaders, checkId } from './invoke.ts';
 import { LaterStream } from './later-stream.ts';
@@ -76,6 +77,8 @@ export class Publisher {
     this.#settings = settings;
     this.#captures = new Captures(bus);
     this.#later = new LaterStream(bus, settings);
+    // Workers announce their functions when their events are captured.
+    bus.subscribe(subjectsOf(settings.namespace).announce, () => this.#captures.forgetAll());
     bus.subscribe(`${bus.inbox}.a.*`, (message) => this.#onAcknowledged(message));
     this.#stopListening = bus.onStatus((up) => {
       if (up) for (const [token, event] of this.#unacknowledged) this.#post(token, event);
@@ -215,9 +218,10 @@ function notConfirmed(): MillraceError {
   });
 }
 
+// The error first: a refusal by a stream that is full names the stream, too, and the sequence 0.
 const acknowledgementSchema = z.union([
-  z.object({ stream: z.string(), seq: z.number().int(), duplicate: z.boolean().optional() }),
   z.object({ error: z.object({ err_code: z.number(), description: z.string().optional() }) }),
+  z.object({ stream: z.string(), seq: z.number().int(), duplicate: z.boolean().optional() }),
 ]);
 
 /** JetStream's own words only; undefined for anything else. */

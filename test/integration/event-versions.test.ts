@@ -98,6 +98,19 @@ describe('a function', () => {
     await fresh.stop();
   }, 60_000);
 
+  it('that has just come has its events acknowledged by their stream', async () => {
+    expect((await mill.publish('just.now', 1)).stream).toBeUndefined();
+    const worker = await startTestWorker(broker.url, [noted('just', ['just.now'])]);
+    // As soon as the publisher has heard of the worker; what it has learnt of the subject before would be believed for two seconds.
+    await until(
+      'it is acknowledged',
+      async () => (await mill.publish('just.now', 2, { id: 'just' })).stream === 'millrace-events',
+      1_000,
+    );
+    await happened('just', 'just.now 2');
+    await worker.stop();
+  });
+
   it('that is quiet keeps nothing of what others have settled', async () => {
     const worker = await startTestWorker(broker.url, [
       noted('quiet', ['hush.quiet']),
