@@ -7,7 +7,7 @@
  *
  * One that is to come later is stored in a stream of the platform's own until it is due (later.ts).
  */
-import { headers as newHeaders, nuid, type Msg, type MsgHdrs } from 'nats';
+import { headers as newHeaders, nuid, type Msg, type MsgHdrs, type Subscription } from 'nats';
 import { z } from 'zod';
 import { MillraceError } from '../core/errors.ts';
 import {
@@ -64,6 +64,8 @@ export class Publisher {
   readonly #settings: Settings;
   readonly #unacknowledged = new Map<number, Unacknowledged>();
   readonly #captures: Captures;
+  readonly #inbox: string;
+  readonly #subscriptions: readonly Subscription[];
   readonly #later: LaterStream;
   readonly #stopListening: () => void;
   #nextToken = 1;
@@ -77,9 +79,13 @@ export class Publisher {
     this.#settings = settings;
     this.#captures = new Captures(bus);
     this.#later = new LaterStream(bus, settings);
-    // Workers announce their functions when their events are captured.
-    bus.subscribe(subjectsOf(settings.namespace).announce, () => this.#captures.forgetAll());
-    bus.subscribe(`${bus.inbox}.a.*`, (message) => this.#onAcknowledged(message));
+    // Of its own: another publisher on this connection counts its events, too.
+    this.#inbox = `${bus.inbox}.a.${nuid.next()}`;
+    this.#subscriptions = [
+      bus.subscribe(`${this.#inbox}.*`, (message) => this.#onAcknowledged(message)),
+      // Workers announce their functions when their events are captured.
+      bus.subscribe(subjectsOf(settings.namespace).announce, () => this.#captures.forgetAll()),
+    ];
     this.#stopListening = bus.onStatus((up) => {
       if (up) for (const [token, event] of this.#unacknowledged) this.#post(token, event);
     });
@@ -117,6 +123,7 @@ export class Publisher {
 
   close(): void {
     this.#stopListening();
+    for (const subscription of this.#subscriptions) subscription.unsubscribe();
     clearInterval(this.#sweep);
     for (const event of this.#unacknowledged.values()) {
       event.reject(new MillraceError('UNAVAILABLE', 'This client is closed.'));
@@ -144,7 +151,7 @@ export class Publisher {
 
   #post(token: number, event: Unacknowledged): void {
     const { subject, payload, headers } = event;
-    this.#bus.publish(subject, payload, { headers, reply: `${this.#bus.inbox}.a.${token}` });
+    this.#bus.publish(subject, payload, { headers, reply: `${this.#inbox}.${token}` });
   }
 
   #onAcknowledged(message: Msg): void {
