@@ -60,6 +60,7 @@ function asEvent(
     call.answer({ type: ContentType.json, body: encodeOutcome(failure) });
   return {
     ...call,
+    callId: call.eventId,
     ...placeOf(events),
     repeats: 'never',
     ...(batch ? { batch: events } : {}),

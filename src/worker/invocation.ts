@@ -37,6 +37,8 @@ export interface Incoming {
   time?: Date;
   /** Of a durable event: how it is settled. */
   delivery?: DeliveryHeader;
+  /** Names the call that has brought an event; that of others is `eventId`. */
+  callId?: string;
   /** All events of the run, for a function with batches: `delivery` is the first one's. */
   batch?: readonly DispatchedEvent[];
   answer(encoded: Encoded): void;
@@ -235,6 +237,6 @@ export function eventOf(incoming: Incoming, data: unknown): FunctionEvent {
 }
 
 /** Names a call: the same one that comes again has the same. */
-export function callKey(functionName: string, { caller, eventId }: Incoming): string {
-  return `${functionName} ${caller} ${eventId}`;
+export function callKey(functionName: string, { caller, eventId, callId }: Incoming): string {
+  return `${functionName} ${caller} ${callId ?? eventId}`;
 }

@@ -348,7 +348,7 @@ export class Worker {
           running ??= this.#runningByCall();
           const same = running.get(callKey(name, incoming));
           if (same === undefined) this.#deliver(name, incoming);
-          else same.answerTo(incoming);
+          else same.answerTo(unwrapped(incoming, this.#runs(name)));
         }
       },
     });
@@ -358,6 +358,12 @@ export class Worker {
       'This is no frame of calls that is understood here.',
     );
     failPlain(this.#bus, message.reply ?? '', error);
+  }
+
+  /** What is said of a run. */
+  #runs(functionName: string): { version: string; worker: string } {
+    const runner = this.#runners.get(functionName) ?? this.#next?.get(functionName);
+    return { version: runner?.loaded.version ?? '', worker: this.id };
   }
 
   #runningByCall(): Map<string, Invocation> {
@@ -384,8 +390,7 @@ export class Worker {
       );
       return;
     }
-    const { version } = runner.loaded;
-    incoming = unwrapped(incoming, { version, worker: this.id });
+    incoming = unwrapped(incoming, this.#runs(functionName));
     incoming.joined = this.#joinedBy(incoming, performance.now() + (incoming.timeoutMs ?? 0));
     this.#sweep ??= setInterval(() => this.#onSweep(), this.#settings.sweepIntervalMs);
     runner.accept(incoming);
@@ -394,7 +399,7 @@ export class Worker {
   async #runHere(
     ...[name, events, batch, timeoutMs]: Parameters<DeliveriesOptions['runHere']>
   ): Promise<EventFailure | undefined> {
-    const runs = { version: this.#runners.get(name)?.loaded.version ?? '', worker: this.id };
+    const runs = this.#runs(name);
     const deliver = (incoming: Incoming): void => this.#deliver(name, incoming);
     return dispatchedHere(events, batch, timeoutMs, runs, deliver);
   }

@@ -1,4 +1,5 @@
 /** Durable events when their stream or its reader is not what it was. */
+import { setTimeout as delay } from 'node:timers/promises';
 import { connect as connectPlain, type NatsConnection } from 'nats';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { connect, type Mill } from '../../src/client/client.ts';
@@ -51,6 +52,28 @@ const allCounted = async (): Promise<void> => {
   await until(`${published} are counted`, async () => (await total()) === published, 40_000);
 };
 
+const begun: string[] = [];
+const slow = defineFunction({
+  name: 'slow',
+  on: 'slow.it',
+  handler: async ({ id }) => {
+    begun.push(id);
+    await delay(2_500);
+  },
+});
+
+/** Publishes until one is refused; gives why. */
+const fill = async (most: number): Promise<unknown> => {
+  for (let count = 0; count < most; count += 1) {
+    try {
+      await publish(1);
+    } catch (error) {
+      return error;
+    }
+  }
+  return undefined;
+};
+
 describe('durable events', () => {
   it('go on when somebody deletes the consumer that reads them', async () => {
     const manager = await nats.jetstreamManager();
@@ -70,17 +93,7 @@ describe('durable events', () => {
     await allCounted();
     const { config } = await manager.streams.info(STREAM);
     await manager.streams.update(STREAM, { ...config, max_msgs: 15 });
-    let refused: unknown;
-    for (let count = 0; count < 100 && refused === undefined; count += 1) {
-      await mill.publish('sum.it', 1).then(
-        () => {
-          published += 1;
-        },
-        (error: unknown) => {
-          refused = error;
-        },
-      );
-    }
+    const refused = await fill(100);
     expect(refused).toMatchObject({ code: 'UNAVAILABLE' });
     expect((refused as Error).message).toContain('maximum messages exceeded');
     await manager.streams.update(STREAM, { ...config, max_msgs: -1 });
@@ -97,5 +110,26 @@ describe('durable events', () => {
     await allCounted();
     const found = (await mill.inspect.functions()).find(({ name }) => name === 'sum');
     expect(found).toMatchObject({ pending: 0, deadLetters: 0, dropped: 0 });
+  }, 60_000);
+
+  it('are not run again because the broker was away while they ran elsewhere', async () => {
+    const workers = [
+      await startTestWorker(broker.url, [slow]),
+      await startTestWorker(broker.url, [slow]),
+    ];
+    const ids = Array.from({ length: 12 }, (_, index) => `slow-${index}`);
+    for (const id of ids) await mill.publish('slow.it', 1, { id });
+    await until('all have begun', async () => begun.length === ids.length);
+    await broker.restart();
+    await until(
+      'all are handled',
+      async () =>
+        (await mill.inspect.functions().catch(() => [])).some(
+          ({ name, pending }) => name === 'slow' && pending === 0,
+        ),
+      40_000,
+    );
+    expect(begun.toSorted()).toEqual(ids.toSorted());
+    for (const each of workers) await each.stop();
   }, 60_000);
 });
