@@ -72,6 +72,11 @@ export class PartitionOwner {
   #claimSequence = 0;
   /** What the machine has read up to. */
   #read: { epoch: number; position: Position } | undefined;
+  /**
+   * The claim's sequence under which a segment of an emptied journal was taken for empty. That it is holds only if this claim is
+   * still the last one: one before may have named what was in it.
+   */
+  #skippedUnder: number | undefined;
   #snapshotting: Promise<void> | undefined;
   /** Of the journal, when the last snapshot began. */
   #journalBytes = 0;
@@ -216,12 +221,13 @@ export class PartitionOwner {
     for (const segment of claim.segments) {
       segments.push({ ...segment, to: segment.to ?? (await this.#endOf(segment, sealing)) });
     }
-    let at = segments.findIndex((segment) => this.#hasReadInto(segment));
+    const doubtful = this.#skippedUnder !== undefined && this.#skippedUnder !== last.sequence;
+    let at = doubtful ? -1 : segments.findIndex((segment) => this.#hasReadInto(segment));
     if (at < 0) {
       at = 0;
       await this.#restart(claim);
     }
-    for (const segment of segments.slice(at)) await this.#readSegment(segment);
+    for (const segment of segments.slice(at)) await this.#readSegment(segment, last.sequence);
     this.#claim = claim;
     this.#claimSequence = last.sequence;
     this.epoch = claim.epoch;
@@ -251,11 +257,15 @@ export class PartitionOwner {
     this.machine.clear();
     this.machine.queue.loggedBytes = 0;
     this.#read = undefined;
+    this.#skippedUnder = undefined;
     if (snapshot === undefined) return;
     await this.#ports.snapshots.read(snapshot, (chunk) => readSnapshot(this.machine, chunk));
   }
 
-  async #readSegment({ journal, epoch, from, to }: ClosedSegment): Promise<void> {
+  async #readSegment(
+    { journal, epoch, from, to }: ClosedSegment,
+    claimSequence: number,
+  ): Promise<void> {
     let position = this.#read?.epoch === epoch ? this.#read.position : from;
     let missing = false;
     const { id, queue } = this.machine;
@@ -282,6 +292,7 @@ export class PartitionOwner {
       if (!untouched || !(await this.#isEmptied(journal))) {
         throw new Error('an append of the log is missing');
       }
+      this.#skippedUnder = claimSequence;
       position = to;
     }
     this.#read = { epoch, position };
