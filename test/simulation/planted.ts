@@ -239,12 +239,6 @@ export const MUTANTS: readonly Mutant[] = [
     to: "if (kind === 'emptied') {",
   },
   {
-    bug: 'an emptied journal is believed under a claim that is not the last',
-    file: OWNER,
-    from: 'this.#skippedUnder = claimSequence;',
-    to: 'void claimSequence;',
-  },
-  {
     bug: 'a segment is closed before its last append',
     file: OWNER,
     from: 'const to = await this.#journal.detach(this.machine.queue);',
