@@ -16,7 +16,8 @@ const entrySchema = z.object({
   subjects: z.record(z.string(), whole),
   next: whole,
   open: z.array(z.tuple([whole, whole])),
-  /** Its dispatcher has stopped in order. */
+  /** Who dispatches it, and that he has stopped in order. */
+  worker: z.string().optional(),
   stopped: z.boolean().optional(),
   /** Where everything was settled before when the present dispatcher began, and how many have died since without getting further. */
   floor: whole.optional(),
@@ -125,12 +126,17 @@ async function answered<Answer>(asking: Promise<Answer>): Promise<Answer> {
   }
 }
 
-/** What a dispatcher that begins makes of the cursor. */
-export function claimed(entry: CursorEntry): CursorEntry {
-  const { stopped, floor: before = -1, deaths = 0, ...rest } = entry;
+/** What a dispatcher that begins makes of the cursor. `isThere`: the worker lives that dispatched before. */
+export function claimed(
+  entry: CursorEntry,
+  worker: string,
+  isThere: (worker: string) => boolean,
+): CursorEntry {
+  const { stopped = false, floor: before, deaths = 0, worker: last, ...rest } = entry;
   const floor = lowestOf(entry);
-  const again = stopped !== true && floor === before;
-  return { ...rest, floor, deaths: again ? deaths + 1 : 0 };
+  const died = last !== undefined && !stopped && !isThere(last);
+  const further = floor !== before;
+  return { ...rest, worker, floor, deaths: further ? 0 : deaths + (died ? 1 : 0) };
 }
 
 /** Everything before it is settled. */

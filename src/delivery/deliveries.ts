@@ -238,6 +238,8 @@ export class Deliveries {
     const { loaded } = registered;
     this.#dispatchers.set(key, 'starting');
     try {
+      const { flow } = loaded.definition;
+      const quota = flow && (await this.#quotas.of(loaded.name, flow));
       const entry = await this.#claim(registered, source);
       if (entry === undefined || this.#closed) {
         this.#dispatchers.delete(key);
@@ -251,9 +253,6 @@ export class Deliveries {
         // The next cursor brings them as well.
         void this.#quotas.store().catch(() => {});
       };
-      const { flow } = loaded.definition;
-      const quota = flow && (await this.#quotas.of(loaded.name, flow));
-      if (this.#closed) return;
       const onLost = (): void => {
         const dispatcher = this.#dispatchers.get(key);
         if (dispatcher !== undefined && dispatcher !== 'starting') this.#stop(key, dispatcher);
@@ -289,7 +288,7 @@ export class Deliveries {
     if (stored === undefined) throw new Error('there is no cursor');
     const { entry, revision } = stored;
     if (entry.identity === identity) {
-      const begun = claimed(entry);
+      const begun = this.#claimed(entry);
       return { entry: begun, revision: await this.#cursors.put(begun, revision) };
     }
     if (this.#workersWith(name, entry.identity).length > 0) return undefined;
@@ -299,7 +298,7 @@ export class Deliveries {
         return [subject, since] as const;
       }),
     );
-    const changed = claimed({ ...entry, identity, subjects });
+    const changed = this.#claimed({ ...entry, identity, subjects });
     const taken = { entry: changed, revision: await this.#cursors.put(changed, revision) };
     // What the function has no source in any more must not be kept for it.
     const streams = new Set(sources.map(({ stream }) => stream));
@@ -307,6 +306,12 @@ export class Deliveries {
       if (owner === name && !streams.has(stream)) await this.#cursors.remove(name, stream);
     }
     return taken;
+  }
+
+  #claimed(entry: CursorEntry): CursorEntry {
+    const { service, workerId } = this.#options;
+    const isThere = (id: string): boolean => id === workerId || service.cluster.members.has(id);
+    return claimed(entry, workerId, isThere);
   }
 
   /** Those that drain included: what they run is theirs until they are gone. */
