@@ -16,14 +16,20 @@ const CAREFUL_RUNS = 512;
 export class Careful {
   /** How many more runs are to be alone. */
   #runs = 0;
+  /** Runs alone now. */
+  #current: number | undefined;
+  /** Later events are not suspected. */
+  #upTo = Infinity;
   /** By sequence: how often its worker was lost. */
   readonly #losses = new Map<number, number>();
   /** Likewise: how often it was begun alone and not seen to end. */
   readonly #alone = new Map<number, number>();
 
-  constructor({ deaths = 0, alone }: CursorEntry) {
+  /** `last`: of the stream, when the cursor was claimed. */
+  constructor({ deaths = 0, alone }: CursorEntry, last: number) {
     if (deaths < MAX_DEATHS) return;
     this.#runs = CAREFUL_RUNS;
+    this.#upTo = last;
     if (alone !== undefined) this.#alone.set(alone.sequence, alone.times);
   }
 
@@ -37,20 +43,31 @@ export class Careful {
 
   begun(sequence: number): void {
     this.#alone.set(sequence, this.times(sequence) + 1);
+    this.#current = sequence;
   }
 
-  /** Its worker is gone. */
-  lost(sequence: number): void {
+  /** Its worker is gone. `read`: up to where events have been read. */
+  lost(sequence: number, read: number): void {
     const losses = (this.#losses.get(sequence) ?? 0) + 1;
     this.#losses.set(sequence, losses);
-    if (losses >= MAX_LOSSES_BESIDE) this.#runs = CAREFUL_RUNS;
+    if (losses < MAX_LOSSES_BESIDE) return;
+    this.#runs = CAREFUL_RUNS;
+    this.#upTo = read;
   }
 
   /** However, but not by the loss of its worker. */
   ended(sequence: number): void {
     this.#losses.delete(sequence);
     this.#alone.delete(sequence);
-    if (this.#runs > 0) this.#runs -= 1;
+    // What came later has killed nobody.
+    if (sequence > this.#upTo) this.#runs = 0;
+    else if (this.#runs > 0) this.#runs -= 1;
+  }
+
+  /** It did not run to its end, for reasons of the platform's: that says nothing of it. */
+  notRun(sequence: number): void {
+    if (this.#current === sequence) this.#alone.set(sequence, this.times(sequence) - 1);
+    this.#current = undefined;
   }
 }
 

@@ -12,8 +12,10 @@ const entrySchema = z.object({
   stream: z.string(),
   /** Of the versions that dispatch it (identity.ts). */
   identity: z.string(),
-  /** The function's subjects in this stream, and the sequence from which on each counts. */
+  /** The function's subjects in this stream, former ones too, and the sequence from which on each counts. */
   subjects: z.record(z.string(), whole),
+  /** Likewise those of a version that has yet to take over. */
+  coming: z.record(z.string(), whole).optional(),
   next: whole,
   open: z.array(z.tuple([whole, whole])),
   /** Who dispatches it, and that he has stopped in order. */

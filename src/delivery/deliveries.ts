@@ -7,13 +7,21 @@ import { laterStream } from '../bus/later-stream.ts';
 import { EventStreams, type Source } from '../bus/event-streams.ts';
 import type { WorkerRecord } from '../core/directory.ts';
 import { hash32 } from '../core/hash.ts';
+import { MillraceError } from '../core/errors.ts';
 import { subjectsOverlap } from '../core/names.ts';
 import type { FunctionReport } from '../core/report.ts';
 import type { Settings } from '../core/settings.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import type { StateService } from '../state/service.ts';
 import { CRON_SOURCE } from './cron-tail.ts';
-import { claimed, Cursors, lowestOf, type CursorEntry, type StoredCursor } from './cursors.ts';
+import {
+  claimed,
+  Cursors,
+  lowestOf,
+  StaleCursor,
+  type CursorEntry,
+  type StoredCursor,
+} from './cursors.ts';
 import { Dispatcher, type DispatcherOptions } from './dispatcher.ts';
 import type { DeliveryHeader } from './outcome.ts';
 import { Quotas } from './quotas.ts';
@@ -33,6 +41,7 @@ export interface DeliveriesOptions {
 
 const ELECT_MS = 1_000;
 const TRIM_MS = 10_000;
+const MAX_NOTE_TRIES = 20;
 /** In the time for which markers are kept at least. */
 const SWEEPS = 2;
 /** An event that its dispatcher has read so much earlier, as a share of that time, may have lost its marker since. */
@@ -126,8 +135,35 @@ export class Deliveries {
         next,
         open: [],
       });
+      await this.#noteComing(name, identity, stream, since);
     }
     return { loaded, identity, sources, ends };
+  }
+
+  /** A subject that is new to a living function counts from when the first worker has registered it, and is kept from then on. */
+  async #noteComing(
+    functionName: string,
+    identity: string,
+    stream: string,
+    since: Readonly<Record<string, number>>,
+  ): Promise<void> {
+    for (let tries = 1; tries <= MAX_NOTE_TRIES; tries += 1) {
+      const stored = await this.#cursors.read(functionName, stream);
+      if (stored === undefined || stored.entry.identity === identity) return;
+      const { entry, revision } = stored;
+      const known = { ...entry.coming, ...entry.subjects };
+      const added = Object.entries(since).filter(([subject]) => known[subject] === undefined);
+      if (added.length === 0) return;
+      const coming = { ...entry.coming, ...Object.fromEntries(added) };
+      try {
+        await this.#cursors.put({ ...entry, coming }, revision);
+        return;
+      } catch (error) {
+        // Its dispatcher has stored it meanwhile.
+        if (!(error instanceof StaleCursor)) throw error;
+      }
+    }
+    throw new MillraceError('UNAVAILABLE', `The cursor of ${functionName} changes all the time.`);
   }
 
   #begin(registered: Map<string, Registered>): void {
@@ -228,9 +264,16 @@ export class Deliveries {
     this.#dispatchers.delete(key);
     const stopped = dispatcher.stop(this.#options.settings.handoverMs);
     this.#stopping.add(key);
-    void stopped.finally(() => this.#stopping.delete(key));
     const { name } = dispatcher.loaded;
-    if (this.#of(name).length === 0) this.#quotas.drop(name);
+    const left = async (): Promise<void> => {
+      await stopped;
+      await this.#quotas.store().catch(() => {});
+      this.#stopping.delete(key);
+      if (![...this.#dispatchers.keys()].some((each) => each.startsWith(`${name} `))) {
+        this.#quotas.drop(name);
+      }
+    };
+    void left();
   }
 
   async #start(key: string, registered: Registered, source: Source): Promise<void> {
@@ -238,13 +281,16 @@ export class Deliveries {
     const { loaded } = registered;
     this.#dispatchers.set(key, 'starting');
     try {
-      const { flow } = loaded.definition;
-      const quota = flow && (await this.#quotas.of(loaded.name, flow));
       const entry = await this.#claim(registered, source);
       if (entry === undefined || this.#closed) {
         this.#dispatchers.delete(key);
         return;
       }
+      // Behind the claim: whoever dispatched before has stored his rates until then.
+      const { flow } = loaded.definition;
+      const quota = flow && (await this.#quotas.of(loaded.name, flow));
+      const isCron = source.stream === CRON_SOURCE;
+      const last = isCron ? Date.now() : (await this.#streams.bounds(source.stream)).last;
       const { transactions, ring, cluster } = service;
       const ownerOf = (of: string): string | undefined => cluster.ownerOf(ring.partitionOf(of));
       const cursors = this.#cursors;
@@ -264,6 +310,7 @@ export class Deliveries {
         cursors,
         source,
         replays,
+        last,
         loaded,
         quota,
         ownerOf,
@@ -292,13 +339,7 @@ export class Deliveries {
       return { entry: begun, revision: await this.#cursors.put(begun, revision) };
     }
     if (this.#workersWith(name, entry.identity).length > 0) return undefined;
-    const subjects = Object.fromEntries(
-      source.subjects.map((subject) => {
-        const since = entry.subjects[subject] ?? ends.get(source.stream) ?? entry.next;
-        return [subject, since] as const;
-      }),
-    );
-    const changed = this.#claimed({ ...entry, identity, subjects });
+    const changed = this.#claimed(takenOver(entry, identity, source, ends.get(source.stream) ?? 1));
     const taken = { entry: changed, revision: await this.#cursors.put(changed, revision) };
     // What the function has no source in any more must not be kept for it.
     const streams = new Set(sources.map(({ stream }) => stream));
@@ -357,14 +398,36 @@ export class Deliveries {
   }
 }
 
+/**
+ * The cursor for a version with other subjects or another key: it begins where the first of its new subjects counts, and what it meets again of
+ * the others before their place is passed over.
+ */
+function takenOver(entry: CursorEntry, identity: string, source: Source, end: number): CursorEntry {
+  const { coming = {}, ...rest } = entry;
+  const subjects: Record<string, number> = {};
+  for (const [subject, since] of Object.entries(entry.subjects)) {
+    const wanted = source.subjects.some((each) => subjectsOverlap(each, subject));
+    if (wanted) subjects[subject] = Math.max(since, entry.next);
+  }
+  let { next } = entry;
+  for (const subject of source.subjects) {
+    if (entry.subjects[subject] !== undefined) continue;
+    subjects[subject] = coming[subject] ?? end;
+    next = Math.min(next, subjects[subject]);
+  }
+  return { ...rest, identity, subjects, next };
+}
+
 /** What all functions that have the subject, or a part of it, have settled lies before these. */
 function lowestBySubject(entries: readonly CursorEntry[]): Map<string, number> {
+  const needs = entries.flatMap((entry) => [
+    ...Object.keys(entry.subjects).map((subject) => [subject, lowestOf(entry)] as const),
+    ...Object.entries(entry.coming ?? {}),
+  ]);
   const lowest = new Map<string, number>();
-  for (const subject of new Set(entries.flatMap(({ subjects }) => Object.keys(subjects)))) {
-    const readers = entries.filter(({ subjects }) =>
-      Object.keys(subjects).some((other) => subjectsOverlap(subject, other)),
-    );
-    lowest.set(subject, Math.min(...readers.map((each) => lowestOf(each))));
+  for (const [subject] of needs) {
+    const shared = needs.filter(([other]) => subjectsOverlap(subject, other));
+    lowest.set(subject, Math.min(...shared.map(([, sequence]) => sequence)));
   }
   return lowest;
 }

@@ -10,18 +10,17 @@ import { Dispatch, type Held, type WaitingGroup } from '../core/delivery/dispatc
 import type { Delivery } from '../core/delivery/marker.ts';
 import type { Quota } from '../core/delivery/quota.ts';
 import { messageOf, type MillraceError } from '../core/errors.ts';
-import { subjectMatches } from '../core/names.ts';
 import { CONTENT_TYPE_HEADER, contentTypeOf } from '../core/payload.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf } from '../core/subjects.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import type { Transactions } from '../state/transactions.ts';
+import { Beginnings } from './beginnings.ts';
 import { Careful, isLoss, MAX_LOSSES } from './careful.ts';
 import { CRON_SOURCE, CronTail } from './cron-tail.ts';
 import type { Cursors, StoredCursor } from './cursors.ts';
 import { SavedCursor } from './saved-cursor.ts';
 import { bury } from './dead-letters.ts';
-import { keyIdentity } from './identity.ts';
 import {
   heldOf,
   incomingOf,
@@ -50,6 +49,8 @@ export interface DispatcherOptions {
   publisher: Publisher;
   cursors: Cursors;
   source: Source;
+  /** The last sequence of the stream, when the cursor was claimed. */
+  last: number;
   /** It has dead letters that are handled again. */
   replays: boolean;
   loaded: LoadedFunction;
@@ -107,8 +108,7 @@ export class Dispatcher {
   };
   readonly #saved: SavedCursor;
   readonly #careful: Careful;
-  /** Subjects that count from a sequence on which was not read when it began. */
-  readonly #since: [subject: string, since: number][];
+  readonly #beginnings: Beginnings;
   #due: NodeJS.Timeout | undefined;
   /** Events with a key are read one after the other: a schema may take its time. */
   #reading: Promise<void> | undefined;
@@ -125,9 +125,8 @@ export class Dispatcher {
     this.stream = source.stream;
     this.loaded = loaded;
     this.identity = entry.identity;
-    const which = keyIdentity(loaded.definition.key);
-    this.#markers = which === undefined ? source.stream : `${source.stream}.${which}`;
-    this.#since = Object.entries(entry.subjects).filter(([, since]) => since > entry.next);
+    this.#markers = `${source.stream}.${entry.identity}`;
+    this.#beginnings = new Beginnings(entry);
     this.#dispatch = new Dispatch(entry, settings, loaded.definition.flow, quota);
     quota?.onFreed(this.#onFreed);
     const { cursors, onSaved, onLost } = options;
@@ -139,7 +138,7 @@ export class Dispatcher {
       onLost,
       onProblem: (error) => this.#onProblem(error),
     });
-    this.#careful = new Careful(entry);
+    this.#careful = new Careful(entry, options.last);
     const { cron } = loaded.definition;
     const tail = {
       from: this.#dispatch.from,
@@ -206,8 +205,11 @@ export class Dispatcher {
   #onEvent(stored: StreamEvent): void {
     const failures = this.#dispatch.read(stored.sequence);
     if (failures === undefined) return;
-    if (this.#isEarly(stored)) {
-      this.#dispatch.skip(stored.sequence);
+    if (this.#beginnings.isEarly(stored)) {
+      // In its turn: the cursor must not pass those that are being read.
+      const skip = (): void => this.#dispatch.skip(stored.sequence);
+      if (this.#reading === undefined) skip();
+      else this.#reading = this.#reading.then(skip);
       return;
     }
     const incoming = incomingOf(stored, this.stream, this.#options.replays);
@@ -227,13 +229,6 @@ export class Dispatcher {
         this.#pump();
       });
     this.#reading = reading;
-  }
-
-  /** Before the function had the subject. */
-  #isEarly({ sequence, subject }: StreamEvent): boolean {
-    return this.#since.some(
-      ([pattern, since]) => sequence < since && subjectMatches(pattern, subject),
-    );
   }
 
   /** Never rejects: an event that cannot be read is a dead letter. */
@@ -260,7 +255,7 @@ export class Dispatcher {
     if (this.#pumping || this.#stopped) return;
     this.#saved.changed();
     this.#pumping = true;
-    this.#dispatch.maxRunning = this.#careful.on ? 1 : this.#options.settings.maxEventsRunning;
+    this.#dispatch.alone = this.#careful.on;
     const { runs, refused } = this.#dispatch.take(performance.now());
     for (const run of runs) void this.#run(run);
     for (const held of refused) void this.#refuse(held);
@@ -283,7 +278,9 @@ export class Dispatcher {
     } catch (error) {
       const { code, message } = error as MillraceError;
       if (PLATFORM_CODES.has(code)) {
-        if (isLoss(error)) this.#careful.lost(run[0]?.sequence ?? 0);
+        const { sequence } = run[0] as Held<Incoming>;
+        if (isLoss(error)) this.#careful.lost(sequence, this.#dispatch.next);
+        else this.#careful.notRun(sequence);
         const dueMs = performance.now() + PLATFORM_RETRY_MS;
         for (const held of run) this.#dispatch.retry(held, dueMs);
         this.#pump();
@@ -308,8 +305,8 @@ export class Dispatcher {
       const message = `Its worker was lost each of the ${times} times that it ran alone.`;
       return this.#final('UNAVAILABLE', message);
     }
-    this.#careful.begun(sequence);
     await this.#saved.alone(sequence, times + 1);
+    this.#careful.begun(sequence);
     return undefined;
   }
 
@@ -434,6 +431,8 @@ export class Dispatcher {
         await delay(BURY_RETRY_MS, undefined, { ref: false });
       }
     }
+    // Another dispatcher's now: what it counted for is free.
+    this.#dispatch.released(held);
   }
 
   #onProblem(error: Error): void {

@@ -72,7 +72,7 @@ export class SavedCursor {
     if (this.#stopped) entry.stopped = true;
     if (isDeepStrictEqual(entry, this.#entry)) return;
     try {
-      this.#revision = await cursors.put(entry, this.#revision);
+      await this.#write(cursors, entry);
       this.#entry = entry;
       onSaved();
     } catch (error) {
@@ -81,6 +81,20 @@ export class SavedCursor {
         onProblem(error as Error);
         this.changed();
       }
+    }
+  }
+
+  async #write(cursors: Cursors, entry: CursorEntry): Promise<void> {
+    try {
+      this.#revision = await cursors.put(entry, this.#revision);
+    } catch (error) {
+      if (!(error instanceof StaleCursor)) throw error;
+      // A version that is to come has noted its subjects, or an answer was lost: it is this dispatcher's all the same.
+      const now = await cursors.read(entry.function, entry.stream);
+      const own = now?.entry.worker === entry.worker && now?.entry.identity === entry.identity;
+      if (now === undefined || !own) throw error;
+      if (now.entry.coming !== undefined) entry.coming = now.entry.coming;
+      this.#revision = await cursors.put(entry, now.revision);
     }
   }
 }

@@ -18,7 +18,7 @@ export interface FlowOptions<Data = unknown> {
     key?: FlowKey<Data> | undefined;
     exceeded?: 'delay' | 'refuse' | undefined;
   };
-  /** Only the last event runs, when none has come for `waitMs`; at the latest `maxWaitMs` (default ten times that) after the first. */
+  /** Only the last event runs (of each key, if the function has one), when none has come for `waitMs`; at the latest `maxWaitMs` (default ten times that) after the first. */
   debounce?: { waitMs: number; maxWaitMs?: number | undefined; key?: FlowKey<Data> | undefined };
   /** Up to `maxSize` events run together, `event.batch`; a smaller batch when its first event has waited for `waitMs`. By `key`, too, if the function has one. */
   batch?: { maxSize: number; waitMs: number; key?: FlowKey<Data> | undefined };
@@ -99,7 +99,13 @@ export function flowReason(options: Readonly<Record<string, unknown>>): string |
   }
   const alone = ['debounce', 'batch', 'singleton'].filter((name) => given.includes(name));
   if (alone.length > 1) return `${alone[0]} and ${alone[1]} cannot be used together`;
-  const { batch, key } = options as { batch?: { key?: unknown }; key?: unknown };
+  const { batch, debounce, key } = options as Record<
+    'batch' | 'debounce' | 'key',
+    { key?: unknown } | undefined
+  >;
+  if (debounce?.key !== undefined && key !== undefined) {
+    return 'debounce.key cannot be used together with key: the last event of each key runs then';
+  }
   if (batch?.key !== undefined && key !== undefined) {
     return 'batch.key cannot be used together with key: batches are made by key then';
   }
@@ -124,7 +130,7 @@ export function toFlow(
   const keys = {
     concurrency: limit?.key,
     rate: rateLimit?.key,
-    debounce: debounce?.key,
+    debounce: debounce && (debounce.key ?? ordered),
     batch: batch && (batch.key ?? ordered),
     singleton: single?.key,
     fair,

@@ -98,6 +98,55 @@ describe('a function', () => {
     await fresh.stop();
   }, 60_000);
 
+  it('that gets another subject in a rolling deploy misses nothing of it, whoever reads the stream', async () => {
+    const old = await startTestWorker(broker.url, [noted('roll', ['roll.old'])]);
+    await mill.publish('roll.old', 1);
+    await happened('roll', 'roll.old 1');
+    const both = ['roll.old', 'roll.new'];
+    const fresh = await startTestWorker(broker.url, [noted('roll', both, undefined, '2')]);
+    // Reads it, too, and settles it at once.
+    const other = await startTestWorker(broker.url, [noted('beside', ['roll.new'])]);
+    await mill.publish('roll.new', 2);
+    await mill.publish('roll.old', 3);
+    await happened('roll', 'roll.old 3');
+    await happened('beside', 'roll.new 2');
+    // The streams are trimmed every ten seconds.
+    await new Promise((resolve) => setTimeout(resolve, 11_000));
+    expect(await times('roll', 'roll.new 2')).toBe(0);
+    await old.stop();
+    await happened('roll', 'roll.new 2');
+    await mill.publish('roll.new', 4);
+    await happened('roll', 'roll.new 4');
+    for (const each of ['roll.old 1', 'roll.old 3']) expect(await times('roll', each)).toBe(1);
+    await fresh.stop();
+    await other.stop();
+  }, 60_000);
+
+  it('whose subject is widened keeps what waits for another attempt', async () => {
+    let fails = true;
+    const failing = (on: string): FunctionDefinition =>
+      defineFunction({
+        name: 'widen',
+        on,
+        retries: { minDelayMs: 2_500, maxDelayMs: 2_500 },
+        handler: async ({ subject, data }, ctx) => {
+          if (fails) throw new Error('not yet');
+          await ctx.state<number>('widen').set(`${subject} ${String(data)}`, 1);
+        },
+      });
+    const first = await startTestWorker(broker.url, [failing('widen.a')]);
+    await mill.publish('widen.a', 1);
+    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    for (let count = 0; count < 5; count += 1) await mill.publish('roll.old', `filler ${count}`);
+    await first.offer([failing('widen.*')], 'v2');
+    fails = false;
+    await mill.publish('widen.b', 2);
+    await happened('widen', 'widen.b 2');
+    await happened('widen', 'widen.a 1');
+    expect(await mill.dead.list({ function: 'widen' })).toEqual([]);
+    await first.stop();
+  }, 60_000);
+
   it('that has just come has its events acknowledged by their stream', async () => {
     expect((await mill.publish('just.now', 1)).stream).toBeUndefined();
     const worker = await startTestWorker(broker.url, [noted('just', ['just.now'])]);

@@ -91,8 +91,8 @@ export class Dispatch<Event> {
   readonly #debounced = new Map<string, Debounced<Event>>();
   /** Of keys that allow one only: which. */
   readonly #single = new Map<string, number>();
-  /** At once. */
-  maxRunning: number;
+  /** One event at a time, also where there are batches. */
+  alone = false;
   /** Events that were not run because of others. */
   dropped = 0;
 
@@ -102,7 +102,6 @@ export class Dispatch<Event> {
     this.#missing = new Map(open);
     for (const [sequence] of open) this.#opened(sequence);
     this.#limits = limits;
-    this.maxRunning = limits.maxEventsRunning;
     this.#flow = flow;
     this.#ready = flow === undefined ? new Fifo() : new Flow(flow, quota);
   }
@@ -194,8 +193,9 @@ export class Dispatch<Event> {
       this.#due(first, nowMs);
       first = this.#delayed.peek();
     }
-    const room = Math.max(0, this.maxRunning - this.#running.size);
-    const taken = this.#ready.take(room, nowMs);
+    const most = this.alone ? 1 : this.#limits.maxEventsRunning;
+    const room = Math.max(0, most - this.#running.size);
+    const taken = this.#ready.take(room, nowMs, this.alone);
     for (const run of taken.runs) for (const { sequence } of run) this.#running.add(sequence);
     return taken;
   }
@@ -226,6 +226,12 @@ export class Dispatch<Event> {
     this.#ready.ended(held, false);
     held.again = true;
     this.#delay(held, dueMs);
+  }
+
+  /** Neither settled nor run again here: it is left to another dispatcher. */
+  released(held: Held<Event>): void {
+    this.#running.delete(held.sequence);
+    this.#ready.ended(held, false);
   }
 
   /** Takes nothing more. */

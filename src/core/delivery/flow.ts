@@ -93,7 +93,7 @@ export class Flow<Event> implements Ready<Event> {
     if (filled || (group.state === 'busy' && group.out.size === 0)) this.#turn(group);
   }
 
-  take(room: number, nowMs: number): Taken<Event> {
+  take(room: number, nowMs: number, single = false): Taken<Event> {
     this.#wake(nowMs);
     const taken: Taken<Event> = { runs: [], refused: [] };
     for (let left = room; left > 0;) {
@@ -101,7 +101,7 @@ export class Flow<Event> implements Ready<Event> {
       if (turn === undefined) break;
       const group = turn.groups.shift();
       if (group === undefined) this.#turns.shift();
-      else left -= this.#takeOf(group, nowMs, taken);
+      else left -= this.#takeOf(group, nowMs, taken, single);
     }
     return taken;
   }
@@ -121,7 +121,12 @@ export class Flow<Event> implements Ready<Event> {
   }
 
   /** How many events it has begun, or refused. */
-  #takeOf(group: Group<Event>, nowMs: number, { runs, refused }: Taken<Event>): number {
+  #takeOf(
+    group: Group<Event>,
+    nowMs: number,
+    { runs, refused }: Taken<Event>,
+    single: boolean,
+  ): number {
     const { lot, queue } = group;
     const { rate, batch } = this.#limits;
     const { rates } = this.#quota;
@@ -145,7 +150,8 @@ export class Flow<Event> implements Ready<Event> {
       this.#rest(group, 'rate', nextMs);
       return 0;
     }
-    const run = queue.splice(0, batch === undefined ? 1 : batchLength(queue, batch));
+    const length = batch === undefined || single ? 1 : batchLength(queue, batch);
+    const run = queue.splice(0, length);
     rates?.note(lot.rate, nowMs);
     this.#quota.begun(lot.concurrency);
     this.#leaders.add((run[0] as Held<Event>).sequence);

@@ -13,8 +13,8 @@ export interface Taken<Event> {
 
 export interface Ready<Event> {
   push(held: Held<Event>, nowMs: number): void;
-  /** At most about `room` events: a batch is not divided. */
-  take(room: number, nowMs: number): Taken<Event>;
+  /** At most about `room` events: a batch is not divided. `single`: batches are of one event. */
+  take(room: number, nowMs: number, single?: boolean): Taken<Event>;
   /** Its run is over; it was settled, or comes again by `push`. */
   ended(held: Held<Event>, settled: boolean): void;
   close(): void;
