@@ -356,7 +356,7 @@ describe('millrace dev', () => {
     });
     await dev.end('SIGKILL');
     for (const pid of pids) await until(`worker ${pid} is gone`, () => !isAlive(pid));
-  });
+  }, 90_000);
 
   it('refuses a port that is in use', async () => {
     const broker = await startTestBroker();
