@@ -229,6 +229,47 @@ describe('what publishes them', () => {
   });
 });
 
+describe('the stream of events that wait', () => {
+  it('is made by whoever needs it first, a client where there is no worker yet', async () => {
+    const namespace = 'fresh';
+    await using early = await connect({ servers: broker.url, namespace });
+    const receipt = await early.publish('remind.fresh', 1, { id: 'fresh', delayMs: 50 });
+    expect(receipt).toMatchObject({ stream: 'fresh-later', sequence: 1 });
+    const worker = await startTestWorker(broker.url, [remind], { namespace });
+    await until('it has run', () => runsOf('fresh').length > 0);
+    await worker.stop();
+  });
+
+  it('is refused where one of its name cannot serve, and says why', async () => {
+    const manager = await nats.jetstreamManager();
+    await manager.streams.add({ name: 'taken-later', subjects: ['taken.later.*'] });
+    await using refused = await connect({ servers: broker.url, namespace: 'taken' });
+    const why = {
+      code: 'STREAM_UNUSABLE',
+      message: expect.stringMatching(
+        /taken-later cannot .* no allow_msg_schedules, not the subject taken\.due\.\*/,
+      ) as string,
+    };
+    const late = refused.publish('remind.taken', 1, { delayMs: 50 });
+    await expect(late).rejects.toMatchObject(why);
+    const starting = startTestWorker(broker.url, [], { namespace: 'taken' });
+    await expect(starting).rejects.toMatchObject(why);
+    await refused.publish('remind.taken', 1);
+  });
+
+  it('is made again where it was removed', async () => {
+    await using mended = await connect({ servers: broker.url, namespace: 'removed' });
+    const options = { delayMs: 60_000 };
+    await mended.publish('remind.removed', 1, options);
+    await (await nats.jetstreamManager()).streams.delete('removed-later');
+    await expect(mended.publish('remind.removed', 1, options)).rejects.toMatchObject({
+      code: 'UNAVAILABLE',
+    });
+    const receipt = await mended.publish('remind.removed', 1, options);
+    expect(receipt).toMatchObject({ stream: 'removed-later', sequence: 1 });
+  });
+});
+
 describe('meanwhile', () => {
   it('all workers may be away', async () => {
     for (const worker of workers) await worker.stop();
