@@ -9,6 +9,7 @@ import type { Settings } from '../core/settings.ts';
 import { subjectsOf } from '../core/subjects.ts';
 import type { Bus } from './connection.ts';
 import { apiSchema, JetStreamApi } from './jetstream-api.ts';
+import { eventStreamConfig } from './stream-config.ts';
 
 /** A stream, and those of its subjects that somebody wants. */
 export interface Source {
@@ -16,8 +17,6 @@ export interface Source {
   subjects: string[];
 }
 
-/** How long an id is remembered by streams of the platform's own: an event that is published twice is stored once. */
-const DUPLICATE_WINDOW_NS = 120_000_000_000;
 /** Others change the platform's stream at the same time. */
 const MAX_TRIES = 20;
 
@@ -207,27 +206,8 @@ export class EventStreams {
 
   /** One that is there stays as it is. */
   async #create(name: string, subjects: readonly string[]): Promise<void> {
-    await this.#api.ask(
-      `STREAM.CREATE.${name}`,
-      {
-        name,
-        subjects,
-        retention: 'limits',
-        storage: 'file',
-        discard: 'new',
-        num_replicas: this.#settings.replicas,
-        max_consumers: -1,
-        max_msgs: -1,
-        max_bytes: -1,
-        max_age: 0,
-        max_msgs_per_subject: -1,
-        max_msg_size: -1,
-        duplicate_window: DUPLICATE_WINDOW_NS,
-        allow_direct: true,
-        compression: 'none',
-      },
-      streamSchema,
-    );
+    const config = eventStreamConfig(name, subjects, this.#settings.replicas);
+    await this.#api.ask(`STREAM.CREATE.${name}`, config, streamSchema);
   }
 }
 

@@ -6,9 +6,8 @@ import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import type { Bus } from './connection.ts';
 import { apiSchema, JetStreamApi } from './jetstream-api.ts';
+import { eventStreamConfig } from './stream-config.ts';
 
-/** As long as streams of events remember an id. */
-const DUPLICATE_WINDOW_NS = 120_000_000_000;
 /** JetStream's error code for a stream that is not there. */
 const NO_STREAM = 10059;
 
@@ -66,26 +65,10 @@ export class LaterStream {
       this.#assertUsable(known);
       return;
     }
+    const config = eventStreamConfig(this.name, this.#wanted(), this.#settings.replicas);
     const { error } = await this.#api.ask(
       `STREAM.CREATE.${this.name}`,
-      {
-        name: this.name,
-        subjects: this.#wanted(),
-        retention: 'limits',
-        storage: 'file',
-        discard: 'new',
-        num_replicas: this.#settings.replicas,
-        max_consumers: -1,
-        max_msgs: -1,
-        max_bytes: -1,
-        max_age: 0,
-        max_msgs_per_subject: -1,
-        max_msg_size: -1,
-        duplicate_window: DUPLICATE_WINDOW_NS,
-        allow_msg_schedules: true,
-        allow_direct: true,
-        compression: 'none',
-      },
+      { ...config, allow_msg_schedules: true },
       streamSchema,
     );
     // Whatever the refusal says: somebody else may have made it meanwhile.

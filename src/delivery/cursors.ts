@@ -3,6 +3,7 @@ import { z } from 'zod';
 import type { Bus } from '../bus/connection.ts';
 import { readControl, writeControl } from '../bus/messages.ts';
 import { MillraceError } from '../core/errors.ts';
+import { subjectsOverlap } from '../core/names.ts';
 import type { RateRecord } from '../core/delivery/rates.ts';
 import type { Settings } from '../core/settings.ts';
 
@@ -149,4 +150,43 @@ export function lowestOf({ next, open }: Pick<CursorEntry, 'next' | 'open'>): nu
 /** A stream's name may have characters that a key may not. */
 function keyOf(functionName: string, stream: string): string {
   return `${functionName}.${Buffer.from(stream).toString('base64url')}`;
+}
+
+/**
+ * The cursor for a version with other subjects or another key: it begins where the first of its new subjects counts, and what it meets again of
+ * the others before their place is passed over.
+ */
+export function takenOver(
+  entry: CursorEntry,
+  identity: string,
+  wanted: readonly string[],
+  end: number,
+): CursorEntry {
+  const { coming = {}, ...rest } = entry;
+  const subjects: Record<string, number> = {};
+  for (const [subject, since] of Object.entries(entry.subjects)) {
+    if (wanted.some((each) => subjectsOverlap(each, subject)))
+      subjects[subject] = Math.max(since, entry.next);
+  }
+  let { next } = entry;
+  for (const subject of wanted) {
+    if (entry.subjects[subject] !== undefined) continue;
+    subjects[subject] = coming[subject] ?? end;
+    next = Math.min(next, subjects[subject]);
+  }
+  return { ...rest, identity, subjects, next };
+}
+
+/** What all functions that have the subject, or a part of it, have settled lies before these. */
+export function lowestBySubject(entries: readonly CursorEntry[]): Map<string, number> {
+  const needs = entries.flatMap((entry) => [
+    ...Object.keys(entry.subjects).map((subject) => [subject, lowestOf(entry)] as const),
+    ...Object.entries(entry.coming ?? {}),
+  ]);
+  const lowest = new Map<string, number>();
+  for (const [subject] of needs) {
+    const shared = needs.filter(([other]) => subjectsOverlap(subject, other));
+    lowest.set(subject, Math.min(...shared.map(([, sequence]) => sequence)));
+  }
+  return lowest;
 }

@@ -8,7 +8,6 @@ import { EventStreams, type Source } from '../bus/event-streams.ts';
 import type { WorkerRecord } from '../core/directory.ts';
 import { hash32 } from '../core/hash.ts';
 import { MillraceError } from '../core/errors.ts';
-import { subjectsOverlap } from '../core/names.ts';
 import type { FunctionReport } from '../core/report.ts';
 import type { Settings } from '../core/settings.ts';
 import type { LoadedFunction } from '../function/load.ts';
@@ -17,8 +16,9 @@ import { CRON_SOURCE } from './cron-tail.ts';
 import {
   claimed,
   Cursors,
-  lowestOf,
+  lowestBySubject,
   StaleCursor,
+  takenOver,
   type CursorEntry,
   type StoredCursor,
 } from './cursors.ts';
@@ -122,10 +122,10 @@ export class Deliveries {
       sources.push({ stream: CRON_SOURCE, subjects: [scheduleText(definition.cron)] });
     }
     for (const { stream, subjects } of sources) {
-      const isCron = stream === CRON_SOURCE;
-      const last = isCron ? Date.now() : (await this.#streams.bounds(stream)).last;
+      const last = await this.#lastOf(stream);
       ends.set(stream, last + 1);
-      const next = definition.from === 'start' && !isCron ? 1 : last + 1;
+      const fromStart = definition.from === 'start' && stream !== CRON_SOURCE;
+      const next = fromStart ? 1 : last + 1;
       const since = Object.fromEntries(subjects.map((subject) => [subject, next]));
       await this.#cursors.create({
         function: name,
@@ -138,6 +138,11 @@ export class Deliveries {
       await this.#noteComing(name, identity, stream, since);
     }
     return { loaded, identity, sources, ends };
+  }
+
+  /** The last sequence so far; ticks have the time as theirs. */
+  async #lastOf(stream: string): Promise<number> {
+    return stream === CRON_SOURCE ? Date.now() : (await this.#streams.bounds(stream)).last;
   }
 
   /** A subject that is new to a living function counts from when the first worker has registered it, and is kept from then on. */
@@ -231,6 +236,7 @@ export class Deliveries {
     const dispatchers = [...this.#dispatchers.values()].filter((each) => each !== 'starting');
     this.#dispatchers.clear();
     await Promise.all(dispatchers.map(async (each) => each.stop(timeoutMs)));
+    await this.#quotas.store().catch(() => {});
   }
 
   /** Functions that have come, gone or changed, workers that have. */
@@ -289,8 +295,7 @@ export class Deliveries {
       // Behind the claim: whoever dispatched before has stored his rates until then.
       const { flow } = loaded.definition;
       const quota = flow && (await this.#quotas.of(loaded.name, flow));
-      const isCron = source.stream === CRON_SOURCE;
-      const last = isCron ? Date.now() : (await this.#streams.bounds(source.stream)).last;
+      const last = await this.#lastOf(source.stream);
       const { transactions, ring, cluster } = service;
       const ownerOf = (of: string): string | undefined => cluster.ownerOf(ring.partitionOf(of));
       const cursors = this.#cursors;
@@ -339,7 +344,9 @@ export class Deliveries {
       return { entry: begun, revision: await this.#cursors.put(begun, revision) };
     }
     if (this.#workersWith(name, entry.identity).length > 0) return undefined;
-    const changed = this.#claimed(takenOver(entry, identity, source, ends.get(source.stream) ?? 1));
+    const changed = this.#claimed(
+      takenOver(entry, identity, source.subjects, ends.get(source.stream) ?? 1),
+    );
     const taken = { entry: changed, revision: await this.#cursors.put(changed, revision) };
     // What the function has no source in any more must not be kept for it.
     const streams = new Set(sources.map(({ stream }) => stream));
@@ -396,40 +403,6 @@ export class Deliveries {
       }
     }
   }
-}
-
-/**
- * The cursor for a version with other subjects or another key: it begins where the first of its new subjects counts, and what it meets again of
- * the others before their place is passed over.
- */
-function takenOver(entry: CursorEntry, identity: string, source: Source, end: number): CursorEntry {
-  const { coming = {}, ...rest } = entry;
-  const subjects: Record<string, number> = {};
-  for (const [subject, since] of Object.entries(entry.subjects)) {
-    const wanted = source.subjects.some((each) => subjectsOverlap(each, subject));
-    if (wanted) subjects[subject] = Math.max(since, entry.next);
-  }
-  let { next } = entry;
-  for (const subject of source.subjects) {
-    if (entry.subjects[subject] !== undefined) continue;
-    subjects[subject] = coming[subject] ?? end;
-    next = Math.min(next, subjects[subject]);
-  }
-  return { ...rest, identity, subjects, next };
-}
-
-/** What all functions that have the subject, or a part of it, have settled lies before these. */
-function lowestBySubject(entries: readonly CursorEntry[]): Map<string, number> {
-  const needs = entries.flatMap((entry) => [
-    ...Object.keys(entry.subjects).map((subject) => [subject, lowestOf(entry)] as const),
-    ...Object.entries(entry.coming ?? {}),
-  ]);
-  const lowest = new Map<string, number>();
-  for (const [subject] of needs) {
-    const shared = needs.filter(([other]) => subjectsOverlap(subject, other));
-    lowest.set(subject, Math.min(...shared.map(([, sequence]) => sequence)));
-  }
-  return lowest;
 }
 
 function keyOf(name: string, stream: string): string {

@@ -206,10 +206,9 @@ export class Dispatcher {
     const failures = this.#dispatch.read(stored.sequence);
     if (failures === undefined) return;
     if (this.#beginnings.isEarly(stored)) {
-      // In its turn: the cursor must not pass those that are being read.
       const skip = (): void => this.#dispatch.skip(stored.sequence);
       if (this.#reading === undefined) skip();
-      else this.#reading = this.#reading.then(skip);
+      else this.#inTurn(skip);
       return;
     }
     const incoming = incomingOf(stored, this.stream, this.#options.replays);
@@ -219,22 +218,25 @@ export class Dispatcher {
       this.#pump();
       return;
     }
+    this.#inTurn(() => this.#read(incoming, failures));
+  }
+
+  /** Behind the events that are being read: the cursor must not pass them. */
+  #inTurn(step: () => void | Promise<void>): void {
     this.#unread += 1;
     const before = this.#reading ?? Promise.resolve();
-    const reading: Promise<void> = before
-      .then(() => this.#read(incoming, failures))
-      .then(() => {
-        this.#unread -= 1;
-        if (this.#reading === reading) this.#reading = undefined;
-        this.#pump();
-      });
+    const reading: Promise<void> = before.then(step).then(() => {
+      this.#unread -= 1;
+      if (this.#reading === reading) this.#reading = undefined;
+      this.#pump();
+    });
     this.#reading = reading;
   }
 
   /** Never rejects: an event that cannot be read is a dead letter. */
   async #read(incoming: Incoming, failures: number): Promise<void> {
-    const { definition, version } = this.loaded;
-    const { settings, workerId: worker } = this.#options;
+    const { definition } = this.loaded;
+    const { settings } = this.#options;
     try {
       const known = placeOfAll(definition);
       const place = known ?? (await placeOf(incoming, definition, failures + 1, settings));
@@ -243,7 +245,7 @@ export class Dispatcher {
       const held = heldOf(incoming, failures, { key: undefined, lot: undefined });
       this.#dispatch.hold(held);
       const message = `The event cannot be read: ${messageOf(error)}`;
-      void this.#bury(held, { code: 'INVALID_INPUT', message, retryable: false, version, worker });
+      void this.#bury(held, this.#final('INVALID_INPUT', message));
     }
   }
 

@@ -10,7 +10,9 @@ const DIGITS = 12;
  * when no worker has the one before any more (SPEC.md, "A new version").
  */
 export function identityOf({ on, key, cron }: FunctionDefinition): string {
-  return digest(JSON.stringify([on.toSorted(), keyIdentity(key), cron && scheduleText(cron)]));
+  // The key's function by its text: what it calls may change unseen.
+  const keyText = key === undefined ? undefined : digest(Function.prototype.toString.call(key));
+  return digest(JSON.stringify([on.toSorted(), keyText, cron && scheduleText(cron)]));
 }
 
 /** Names a schedule, as a subject names what comes in a stream. */
@@ -21,11 +23,6 @@ export function scheduleText({ schedule, timeZone }: Schedule): string {
 /** Has it events that are kept? */
 export function isDurable({ delivery, on, cron }: FunctionDefinition): boolean {
   return delivery === 'durable' && (on.length > 0 || cron !== undefined);
-}
-
-/** Of the key's function, by its text; undefined for none. What it calls may change unseen. */
-export function keyIdentity(key: FunctionDefinition['key']): string | undefined {
-  return key === undefined ? undefined : digest(Function.prototype.toString.call(key));
 }
 
 function digest(text: string): string {

@@ -3,14 +3,14 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { MAX_HEADERS_BYTES } from '../bus/frame.ts';
 import type { StreamEvent } from '../bus/stream-tail.ts';
 import { DEAD_HEADER, readDeadLetter, type DeadFailure } from '../core/delivery/dead-letter.ts';
-import { CONTENT_TYPE_HEADER, contentTypeOf, decodePayload } from '../core/payload.ts';
+import { CONTENT_TYPE_HEADER, contentTypeOf } from '../core/payload.ts';
 import type { Settings } from '../core/settings.ts';
 import type { Held } from '../core/delivery/dispatch.ts';
 import type { Lot } from '../core/delivery/flow.ts';
 import { assertKey } from '../core/state/keys.ts';
 import type { FunctionDefinition } from '../function/definition.ts';
 import { lotOf } from '../function/flow.ts';
-import { validate, type Validation } from '../function/schema.ts';
+import { readData, type Validation } from '../function/schema.ts';
 import { encodeOutcome, type EventFailure } from './outcome.ts';
 
 /** A frame's field for headers has room for 64 KiB, with the delivery's own. */
@@ -75,13 +75,9 @@ export async function placeOf(
   settings: Settings,
 ): Promise<Place> {
   const type = contentTypeOf(headers[CONTENT_TYPE_HEADER]);
-  let data = decodePayload(type, stored.data, settings);
-  if (input !== undefined) {
-    const checked = await inTime(validate(input, data), timeoutMs);
-    if (!checked.ok) throw new Error(checked.issues.map(({ message }) => message).join('; '));
-    data = checked.value;
-  }
-  const event = { id, subject, data, headers, time, attempt };
+  const checked = await inTime(readData(type, stored.data, input, settings), timeoutMs);
+  if (!checked.ok) throw new Error(checked.issues.map(({ message }) => message).join('; '));
+  const event = { id, subject, data: checked.value, headers, time, attempt };
   const key: unknown = find?.(event);
   if (key !== undefined) assertKey(key);
   else if (find !== undefined) throw new Error('the function has found no key');
@@ -93,6 +89,7 @@ async function inTime(
   checking: Validation | Promise<Validation>,
   timeoutMs: number,
 ): Promise<Validation> {
+  if (!(checking instanceof Promise)) return checking;
   const ended = new AbortController();
   const late = delay(timeoutMs, undefined, { signal: ended.signal }).then(() => {
     throw new Error(`its schema has not answered for ${timeoutMs} ms`);

@@ -1,6 +1,6 @@
 /** Flow control of a function's durable events: what its options may be, and what they say of an event. */
 import type { FlowControl } from '../core/delivery/dispatch.ts';
-import type { Lot } from '../core/delivery/flow.ts';
+import { NO_LOT, type Lot } from '../core/delivery/flow.ts';
 import { quote } from '../core/names.ts';
 import type { FunctionEvent } from './context.ts';
 
@@ -160,15 +160,7 @@ export function toFlow(
 
 /** Throws what a key or the priority throws, and where one gives something that it must not. */
 export function lotOf({ keys, priority }: FlowDefinition, event: FunctionEvent): Lot {
-  const lot: Lot = {
-    concurrency: '',
-    rate: '',
-    fair: '',
-    batch: '',
-    debounce: '',
-    singleton: '',
-    priority: 0,
-  };
+  const lot = { ...NO_LOT };
   for (const [option, find] of Object.entries(keys)) {
     const key: unknown = find(event);
     const legal = typeof key === 'string' && Buffer.byteLength(key) <= MAX_FLOW_KEY_BYTES;

@@ -1,4 +1,10 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec';
+import {
+  decodePayload,
+  type PayloadLimits,
+  type ContentType,
+  type EncodedBody,
+} from '../core/payload.ts';
 
 /** More would not help whoever reads them, and an input of a million wrong items must not make a reply as large. */
 export const MAX_ISSUES = 20;
@@ -27,6 +33,20 @@ export function validate<Schema extends StandardSchemaV1>(
   | Promise<Validation<StandardSchemaV1.InferOutput<Schema>>> {
   const result = schema['~standard'].validate(value);
   return isPromiseLike(result) ? Promise.resolve(result).then(toValidation) : toValidation(result);
+}
+
+/**
+ * What came in, decoded and held against the function's schema, if it has one. Throws INVALID_INPUT and PAYLOAD_TOO_LARGE where
+ * it cannot be decoded.
+ */
+export function readData(
+  type: ContentType,
+  body: EncodedBody,
+  schema: StandardSchemaV1 | undefined,
+  limits: PayloadLimits,
+): Validation | Promise<Validation> {
+  const data = decodePayload(type, body, limits);
+  return schema === undefined ? { ok: true, value: data } : validate(schema, data);
 }
 
 /** Not `instanceof Promise`: the schema may come from another realm or bring its own. */

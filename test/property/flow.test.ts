@@ -1,21 +1,12 @@
 /** Flow control under random events, runs and failures: no bound is ever exceeded, nothing waits for ever, order holds. */
 import { describe, expect, it } from 'vitest';
 import { Dispatch, type FlowControl, type Held } from '../../src/core/delivery/dispatch.ts';
-import type { Lot } from '../../src/core/delivery/flow.ts';
+import { NO_LOT } from '../../src/core/delivery/flow.ts';
 import { Random } from '../support/random.ts';
 
 const LIMITS = { maxEventsHeld: 1_000, maxEventBytesHeld: 1_000_000, maxEventsRunning: 8 };
 const EVENTS = 60;
 const MAX_STEPS = 20_000;
-const NO_LOT: Lot = {
-  concurrency: '',
-  rate: '',
-  fair: '',
-  batch: '',
-  debounce: '',
-  singleton: '',
-  priority: 0,
-};
 
 interface Begun {
   atMs: number;

@@ -18,6 +18,8 @@ interface Answer {
 
 /** A run takes a fraction of a second: one that takes this long never ends. */
 const MAX_RUN_MS = 60_000;
+/** Between lines of progress where there is no terminal. */
+const PROGRESS_MS = 60_000;
 
 const { values: options } = parseArgs({
   options: {
@@ -74,7 +76,11 @@ async function soak(from: number, seeds: number, processes: number): Promise<voi
     if (answer.problems.length > 0) failed.push(answer);
     if (process.stdout.isTTY) process.stdout.write(`\r${progress()}`);
   };
+  const printing = setInterval(() => {
+    if (!process.stdout.isTTY) process.stdout.write(`${progress()}\n`);
+  }, PROGRESS_MS);
   await Promise.all(Array.from({ length: processes }, () => employ(take, onAnswer)));
+  clearInterval(printing);
   process.stdout.write(`${process.stdout.isTTY ? '\r' : ''}${progress()}\n`);
   const [first] = failed.sort((left, right) => left.seed - right.seed);
   if (first === undefined) return;

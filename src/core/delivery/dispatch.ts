@@ -258,7 +258,7 @@ export class Dispatch<Event> {
   #why(held: Held<Event>, behind: ReadonlySet<Held<Event>>, nowMs: number): Why {
     if (behind.has(held)) return 'order';
     if (held.dueMs > nowMs) return held.failures > 0 || held.again ? 'retry' : 'debounce';
-    return this.#ready.why(held, nowMs);
+    return this.#ready.why(held);
   }
 
   #debounce(held: Held<Event>, lot: Lot): void {

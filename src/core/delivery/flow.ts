@@ -32,6 +32,17 @@ export interface Lot {
   priority: number;
 }
 
+/** Of an event for which the options have no keys. */
+export const NO_LOT: Readonly<Lot> = {
+  concurrency: '',
+  rate: '',
+  fair: '',
+  batch: '',
+  debounce: '',
+  singleton: '',
+  priority: 0,
+};
+
 interface Group<Event> {
   readonly id: string;
   readonly lot: Lot;

@@ -21,7 +21,7 @@ export interface Ready<Event> {
   /** When `take` may give more without anything else happening; undefined: not before. */
   readonly dueMs: number | undefined;
   /** Of one that was pushed and not taken. */
-  why(held: Held<Event>, nowMs: number): Why;
+  why(held: Held<Event>): Why;
 }
 
 /** One after the other, as they come. */
