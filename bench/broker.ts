@@ -1,7 +1,13 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { findBroker, startBroker, type Broker } from '../src/broker/index.ts';
+
+/** When the broker syncs what it stores: before each acknowledgement as millrace's own does, or every two minutes as NATS does by default. */
+export type Sync = 'always' | 'default';
+
+const SYNC_LINE = /^\s*sync_interval:.*$/m;
+const CONFIG = new URL('../config/nats-server.conf', import.meta.url);
 
 export type BenchBroker = Pick<Broker, 'url' | 'pid' | 'version' | 'stop'>;
 
@@ -9,12 +15,15 @@ export type BenchBroker = Pick<Broker, 'url' | 'pid' | 'version' | 'stop'>;
  * A broker of the benchmark's own, the one that `millrace dev` would start: on a free loopback port, its store in
  * a temporary directory that goes away with it.
  */
-export async function startBenchBroker(): Promise<BenchBroker> {
+export async function startBenchBroker(sync: Sync = 'always'): Promise<BenchBroker> {
   const binary = await findBroker();
   const storeDir = await mkdtemp(join(tmpdir(), 'millrace-bench-'));
   const removeStore = (): Promise<void> => rm(storeDir, { recursive: true, force: true });
   try {
-    const broker = await startBroker({ binary, port: 0, storeDir });
+    const configFile = join(storeDir, 'bench.conf');
+    const config = await readFile(CONFIG, 'utf8');
+    await writeFile(configFile, sync === 'always' ? config : config.replace(SYNC_LINE, ''));
+    const broker = await startBroker({ binary, port: 0, storeDir, configFile });
     const { url, pid, version } = broker;
     const stop = async (): Promise<void> => {
       try {

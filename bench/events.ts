@@ -1,19 +1,22 @@
 /**
- * Durable events of about 128 bytes, every append of the broker synced to the disk. It does not measure: several machines or
+ * Durable events of about 128 bytes, every append of the broker synced to the disk, or by NATS's default (`--sync default`). It does not measure: several machines or
  * replicas, handlers that do anything, events without a key that write state, many functions.
  *
  * - Backlog: a stream is filled, then workers start; from the first event handled to the last.
  * - Flow: one client publishes with 512 under way and waits for each acknowledgement, functions handle meanwhile; from the
  *   first publish to the last event handled. Publishing waits for the disk, event by event.
  * - Latency: 1,000 events a second at a steady pace, from publish to the event that the transaction emits: a way more.
+ * - pg-boss: the same backlog on PostgreSQL with its defaults (one sync for each transaction), a third as many events.
  */
 import { writeFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { connect as connectNats, StorageType, type NatsConnection } from 'nats';
 import type { Mill } from '../src/index.ts';
-import { startBenchBroker } from './broker.ts';
+import { startBenchBroker, type Sync } from './broker.ts';
+import { installPeers } from './install-peers.ts';
 import { describeMachine, printMachine } from './machine.ts';
 import { note, print } from './print.ts';
+import { runPgBoss } from './peers/pg-boss.ts';
 import { withSystem } from './state-system.ts';
 
 const PARTITIONS = 8;
@@ -30,6 +33,7 @@ const PULL = 1_000;
 export interface EventOptions {
   workers: number;
   events: number;
+  sync: Sync;
   jsonFile: string | undefined;
 }
 
@@ -44,12 +48,13 @@ const eventOf = (index: number): { key: string; pad: string } => ({
 });
 
 export async function benchEvents(options: EventOptions): Promise<void> {
-  const { workers, events, jsonFile } = options;
+  const { workers, events, sync, jsonFile } = options;
+  await installPeers();
   const broker = await startBenchBroker();
   const machine = await describeMachine(broker.version);
   await broker.stop();
   printMachine(machine);
-  print(`${workers} workers, ${events} events`);
+  print(`${workers} workers, ${events} events, sync ${sync}`);
   const rows: Row[] = [];
   const say = (what: string, count: number, ms: number): void => {
     const perSecond = Math.round((count * 1_000) / ms);
@@ -68,7 +73,7 @@ export async function benchEvents(options: EventOptions): Promise<void> {
     const run = async (mill: Mill): Promise<void> => {
       say(`backlog, ${what}`, events, await drained(mill, name, events));
     };
-    await withSystem(workers, PARTITIONS, run, { functions: 'event-functions', before });
+    await withSystem(workers, PARTITIONS, run, { functions: 'event-functions', before, sync });
     say('backlog, raw JetStream pull consumer with acks', events, rawMs);
   }
   let latency = { p50Ms: 0, p99Ms: 0 };
@@ -91,8 +96,14 @@ export async function benchEvents(options: EventOptions): Promise<void> {
         `${PACE_PER_SECOND}/s, publish to committed and said: p50 ${p50Ms} ms, p99 ${p99Ms} ms`,
       );
     },
-    { functions: 'event-functions' },
+    { functions: 'event-functions', sync },
   );
+  const third = Array.from({ length: Math.round(events / 3) }, (_, index) => eventOf(index));
+  const pgBoss = await runPgBoss(KEYS, third);
+  if (pgBoss !== undefined) {
+    say('pg-boss: backlog, one counter each, exactly once', third.length, pgBoss.backlogMs);
+    say('pg-boss: published, 32 under way', third.length, pgBoss.publishMs);
+  }
   if (jsonFile === undefined) return;
   await writeFile(jsonFile, `${JSON.stringify({ machine, options, rows, latency }, null, 2)}\n`);
   note(`written to ${jsonFile}`);

@@ -14,7 +14,7 @@ const folder = fileURLToPath(new URL('./peers/', import.meta.url));
  */
 export async function installPeers(): Promise<void> {
   const there = (name: string): boolean => existsSync(`${folder}node_modules/${name}/package.json`);
-  if (['moleculer', 'pg'].every(there)) return;
+  if (['moleculer', 'pg', 'pg-boss'].every(there)) return;
   note('bench/peers: npm ci (once)');
   const flags = ['--no-audit', '--no-fund', '--ignore-scripts', '--engine-strict=false'];
   const npm = spawn('npm', ['ci', '--loglevel=error', ...flags], {

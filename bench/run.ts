@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import type { Sync } from './broker.ts';
 import { benchEvents } from './events.ts';
 import { benchIdle, IDLE_COMMAND } from './idle.ts';
 import { benchInvoke } from './invoke.ts';
@@ -27,7 +28,8 @@ transfer serializable transactions over keys on several partitions
 
 events   durable events: published to handled, from a backlog, and how long one takes; beside it a raw JetStream consumer
   --workers 2  --events 60000
-  --json FILE              default bench/results/events.json
+  --sync always            or default: the broker syncs every two minutes, as NATS does by itself
+  --json FILE              default bench/results/events.json, with --sync default events-default-sync.json
 
 recovery a worker with many keys is killed: how long until its keys answer again
   --workers 2  --items 1000000
@@ -38,7 +40,10 @@ idle     what a worker costs while nothing happens
   --settle 5  --seconds 20`;
 
 const TRANSFER_RESULTS = fileURLToPath(new URL('./results/transfer.json', import.meta.url));
-const EVENT_RESULTS = fileURLToPath(new URL('./results/events.json', import.meta.url));
+const EVENT_RESULTS = {
+  always: fileURLToPath(new URL('./results/events.json', import.meta.url)),
+  default: fileURLToPath(new URL('./results/events-default-sync.json', import.meta.url)),
+};
 const RECOVERY_RESULTS = fileURLToPath(new URL('./results/recovery.json', import.meta.url));
 const RESULTS = fileURLToPath(new URL('./results/invoke.json', import.meta.url));
 
@@ -54,6 +59,11 @@ function positive(text: string | undefined, fallback: number): number {
   if (!(value > 0) || !Number.isFinite(value))
     throw new UsageError(`not a positive number: ${text}`);
   return value;
+}
+
+function syncOf(text = 'always'): Sync {
+  if (text !== 'always' && text !== 'default') throw new UsageError(`no --sync ${text}`);
+  return text;
 }
 
 function knownPeers(names: string[] | undefined): string[] | undefined {
@@ -79,6 +89,7 @@ async function main(): Promise<void> {
       keys: { type: 'string' },
       items: { type: 'string' },
       events: { type: 'string' },
+      sync: { type: 'string' },
       'no-postgres': { type: 'boolean' },
       help: { type: 'boolean', short: 'h' },
     },
@@ -111,7 +122,8 @@ async function main(): Promise<void> {
     await benchEvents({
       workers: positive(values.workers, 2),
       events: positive(values.events, 60_000),
-      jsonFile: values.json ?? EVENT_RESULTS,
+      sync: syncOf(values.sync),
+      jsonFile: values.json ?? EVENT_RESULTS[syncOf(values.sync)],
     });
   } else if (what === 'recovery') {
     await benchRecovery({

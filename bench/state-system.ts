@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { connect, type Mill } from '../src/index.ts';
 import { WorkerProcess } from '../src/dev/worker-process.ts';
-import { startBenchBroker } from './broker.ts';
+import { startBenchBroker, type Sync } from './broker.ts';
 
 const MAIN = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
 
@@ -15,6 +15,7 @@ interface SystemOptions {
   functions?: string;
   /** What is to happen before there are workers. */
   before?: (url: string) => Promise<void>;
+  sync?: Sync;
 }
 
 /** Throws when transactions are left open at the end. */
@@ -22,12 +23,12 @@ export async function withSystem(
   workers: number,
   partitions: number,
   run: (mill: Mill, system: { brokerVersion: string; url: string }) => Promise<void>,
-  { functions = 'state-functions', before }: SystemOptions = {},
+  { functions = 'state-functions', before, sync }: SystemOptions = {},
 ): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'millrace-bench-'));
   const config = join(folder, 'config.json');
   await writeFile(config, JSON.stringify({ partitions }));
-  const broker = await startBenchBroker();
+  const broker = await startBenchBroker(sync);
   const folderOf = fileURLToPath(new URL(`./${functions}`, import.meta.url));
   const command = ['worker', '--server', broker.url, '--functions', folderOf];
   await before?.(broker.url);

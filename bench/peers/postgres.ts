@@ -21,11 +21,11 @@ export interface Postgres {
   stop(): Promise<void>;
 }
 
-interface Client {
+export interface Client {
   query(text: string, values?: unknown[]): Promise<{ rows: { value: number }[] }>;
   release(): void;
 }
-interface Pool {
+export interface Pool {
   connect(): Promise<Client>;
   query: Client['query'];
   end(): Promise<void>;
@@ -34,7 +34,9 @@ interface Pool {
 /** Installed for the benchmarks only, without types. */
 const PACKAGE: string = 'pg';
 /** Transactions that are open at once: more of them make it slower. */
-const CONNECTIONS = 32;
+export const CONNECTIONS = 32;
+export const USER = 'bench';
+export const DATABASE = 'postgres';
 const MAX_ATTEMPTS = 200;
 const START_MS = 20_000;
 const REFUSED = new Set(['40001', '40P01']);
@@ -46,6 +48,25 @@ const FUNCTION = `create function bump(keys text[]) returns void language plpgsq
   end $$`;
 
 export async function startPostgres(counters: number): Promise<Postgres | undefined> {
+  const server = await startServer();
+  if (server === undefined) return undefined;
+  const { pool } = server;
+  await createCounters(pool, 'counter-', counters);
+  await pool.query(FUNCTION);
+  return {
+    bump: async (way, keys) => bump(pool, way, keys),
+    stop: async () => server.stop(),
+  };
+}
+
+export interface Server {
+  /** The folder of its socket file: what clients name as their host. */
+  host: string;
+  pool: Pool;
+  stop(): Promise<void>;
+}
+
+export async function startServer(): Promise<Server | undefined> {
   const folder = binaries();
   if (folder === undefined) {
     note('PostgreSQL is not installed, going on without');
@@ -58,33 +79,28 @@ export async function startPostgres(counters: number): Promise<Postgres | undefi
     note('the package pg is not installed (bench/peers), going on without PostgreSQL');
     return undefined;
   }
-  const store = await mkdtemp(join(tmpdir(), 'millrace-bench-postgres-'));
-  const user = await ownerOf(store);
-  const data = join(store, 'data');
-  const arguments_ = ['-D', data, '-A', 'trust', '-U', 'bench'];
-  await promisify(execFile)(join(folder, 'initdb'), arguments_, { ...user, cwd: store });
-  const settings = ['listen_addresses=', `unix_socket_directories=${store}`];
+  const host = await mkdtemp(join(tmpdir(), 'millrace-bench-postgres-'));
+  const user = await ownerOf(host);
+  const data = join(host, 'data');
+  const arguments_ = ['-D', data, '-A', 'trust', '-U', USER];
+  await promisify(execFile)(join(folder, 'initdb'), arguments_, { ...user, cwd: host });
+  const settings = ['listen_addresses=', `unix_socket_directories=${host}`];
   const server = spawn(
     join(folder, 'postgres'),
     ['-D', data, ...settings.flatMap((setting) => ['-c', setting])],
-    { ...user, cwd: store, stdio: 'ignore' },
+    { ...user, cwd: host, stdio: 'ignore' },
   );
-  const pool = new pg.default.Pool({
-    host: store,
-    user: 'bench',
-    database: 'postgres',
-    max: CONNECTIONS,
-  });
+  const pool = new pg.default.Pool({ host, user: USER, database: DATABASE, max: CONNECTIONS });
   await ready(pool);
+  return { host, pool, stop: async () => stop(pool, server, host) };
+}
+
+export async function createCounters(pool: Pool, prefix: string, count: number): Promise<void> {
   await pool.query('create table counters (id text primary key, value int not null)');
   await pool.query(
-    `insert into counters select 'counter-' || n, 0 from generate_series(0, ${counters - 1}) n`,
+    'insert into counters select $1 || n, 0 from generate_series(0, $2::int - 1) n',
+    [prefix, count],
   );
-  await pool.query(FUNCTION);
-  return {
-    bump: async (way, keys) => bump(pool, way, keys),
-    stop: async () => stop(pool, server, store),
-  };
 }
 
 async function bump(pool: Pool, way: Way, keys: readonly string[]): Promise<void> {
