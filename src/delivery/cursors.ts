@@ -18,7 +18,7 @@ const entrySchema = z.object({
   /** Likewise those of a version that has yet to take over. */
   coming: z.record(z.string(), whole).optional(),
   next: whole,
-  open: z.array(z.tuple([whole, whole])),
+  open: z.array(z.tuple([whole, whole, whole.optional()])),
   /** Who dispatches it, and that he has stopped in order. */
   worker: z.string().optional(),
   stopped: z.boolean().optional(),

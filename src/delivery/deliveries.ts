@@ -1,22 +1,21 @@
-/** The durable events of one worker's functions: who dispatches which, from where, and what may be removed. */
+/** The durable events of one worker's functions: who dispatches which, and from where. */
 import type { Logger } from 'pino';
 import type { Caller } from '../bus/caller.ts';
 import type { Bus } from '../bus/connection.ts';
 import type { Publisher } from '../bus/publisher.ts';
-import { laterStream } from '../bus/later-stream.ts';
 import { EventStreams, type Source } from '../bus/event-streams.ts';
 import type { WorkerRecord } from '../core/directory.ts';
 import { hash32 } from '../core/hash.ts';
 import { MillraceError } from '../core/errors.ts';
 import type { FunctionReport } from '../core/report.ts';
 import type { Settings } from '../core/settings.ts';
+import type { FlowDefinition } from '../function/flow.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import type { StateService } from '../state/service.ts';
 import { CRON_SOURCE } from './cron-tail.ts';
 import {
   claimed,
   Cursors,
-  lowestBySubject,
   StaleCursor,
   takenOver,
   type CursorEntry,
@@ -25,7 +24,7 @@ import {
 import { Dispatcher, type DispatcherOptions } from './dispatcher.ts';
 import type { DeliveryHeader } from './outcome.ts';
 import { Quotas } from './quotas.ts';
-import { sweepMarkers } from './sweep.ts';
+import { Upkeep } from './upkeep.ts';
 import { identityOf, isDurable, scheduleText } from './identity.ts';
 
 export interface DeliveriesOptions {
@@ -40,10 +39,7 @@ export interface DeliveriesOptions {
 }
 
 const ELECT_MS = 1_000;
-const TRIM_MS = 10_000;
 const MAX_NOTE_TRIES = 20;
-/** In the time for which markers are kept at least. */
-const SWEEPS = 2;
 /** An event that its dispatcher has read so much earlier, as a share of that time, may have lost its marker since. */
 const OLD_SHARE = 0.2;
 /** Of a function, in a report. */
@@ -70,18 +66,15 @@ export class Deliveries {
   readonly #streams: EventStreams;
   readonly #cursors: Cursors;
   readonly #quotas: Quotas;
+  readonly #upkeep: Upkeep;
   #registered = new Map<string, Registered>();
   /** `<function> <stream>` → its dispatcher, or that there will be one. */
   readonly #dispatchers = new Map<string, Dispatcher | 'starting'>();
   /** Likewise: what they run may still end. */
-  readonly #stopping = new Set<string>();
-  /** Up to where, by subject and stream. */
-  readonly #trimmed = new Map<string, number>();
+  readonly #stopping = new Map<string, Promise<void>>();
+  /** Likewise: since when this worker waits for the one that dispatches it to stop. */
+  readonly #waitingSinceMs = new Map<string, number>();
   #electing: NodeJS.Timeout | undefined;
-  #trimming: NodeJS.Timeout | undefined;
-  #sweeping: NodeJS.Timeout | undefined;
-  /** Some cursor has gone on since the streams were trimmed. */
-  #trimmable = false;
   #closed = false;
 
   private constructor(options: DeliveriesOptions, cursors: Cursors) {
@@ -89,6 +82,7 @@ export class Deliveries {
     this.#streams = new EventStreams(options.bus, options.settings);
     this.#cursors = cursors;
     this.#quotas = new Quotas(cursors);
+    this.#upkeep = new Upkeep({ ...options, streams: this.#streams, cursors });
   }
 
   static async open(options: DeliveriesOptions): Promise<Deliveries> {
@@ -174,10 +168,8 @@ export class Deliveries {
   #begin(registered: Map<string, Registered>): void {
     this.#registered = registered;
     if (registered.size === 0) return;
-    const sweepMs = this.#options.settings.answerKeepMs / SWEEPS;
     this.#electing ??= setInterval(() => this.#elect(), ELECT_MS);
-    this.#trimming ??= setInterval(() => void this.#trim().catch(() => {}), TRIM_MS);
-    this.#sweeping ??= setInterval(() => void this.#sweep().catch(() => {}), sweepMs);
+    this.#upkeep.begin();
   }
 
   /** Of a function that this worker dispatches: how much waits; `why`: and why. */
@@ -228,14 +220,14 @@ export class Deliveries {
   }
 
   /** Dispatches no more: others begin where this one has stopped. */
-  async close(timeoutMs: number): Promise<void> {
+  async close(): Promise<void> {
     this.#closed = true;
     clearInterval(this.#electing);
-    clearInterval(this.#trimming);
-    clearInterval(this.#sweeping);
+    this.#upkeep.close();
     const dispatchers = [...this.#dispatchers.values()].filter((each) => each !== 'starting');
     this.#dispatchers.clear();
-    await Promise.all(dispatchers.map(async (each) => each.stop(timeoutMs)));
+    const stops = dispatchers.map(async (each) => each.stop(this.#stopMs(each.loaded)));
+    await Promise.all([...stops, ...this.#stopping.values()]);
     await this.#quotas.store().catch(() => {});
   }
 
@@ -268,8 +260,7 @@ export class Deliveries {
 
   #stop(key: string, dispatcher: Dispatcher): void {
     this.#dispatchers.delete(key);
-    const stopped = dispatcher.stop(this.#options.settings.handoverMs);
-    this.#stopping.add(key);
+    const stopped = dispatcher.stop(this.#stopMs(dispatcher.loaded));
     const { name } = dispatcher.loaded;
     const left = async (): Promise<void> => {
       await stopped;
@@ -279,7 +270,13 @@ export class Deliveries {
         this.#quotas.drop(name);
       }
     };
-    void left();
+    this.#stopping.set(key, left());
+  }
+
+  /** How long what runs may take to end: where runs are limited the next dispatcher waits for that. */
+  #stopMs({ definition: { flow } }: LoadedFunction): number {
+    const { handoverMs, drainTimeoutMs } = this.#options.settings;
+    return isLimited(flow) ? drainTimeoutMs : handoverMs;
   }
 
   async #start(key: string, registered: Registered, source: Source): Promise<void> {
@@ -300,7 +297,7 @@ export class Deliveries {
       const ownerOf = (of: string): string | undefined => cluster.ownerOf(ring.partitionOf(of));
       const cursors = this.#cursors;
       const onSaved = (): void => {
-        this.#trimmable = true;
+        this.#upkeep.wanted();
         // The next cursor brings them as well.
         void this.#quotas.store().catch(() => {});
       };
@@ -340,6 +337,7 @@ export class Deliveries {
     if (stored === undefined) throw new Error('there is no cursor');
     const { entry, revision } = stored;
     if (entry.identity === identity) {
+      if (!this.#mayFollow(registered, entry)) return undefined;
       const begun = this.#claimed(entry);
       return { entry: begun, revision: await this.#cursors.put(begun, revision) };
     }
@@ -354,6 +352,23 @@ export class Deliveries {
       if (owner === name && !streams.has(stream)) await this.#cursors.remove(name, stream);
     }
     return taken;
+  }
+
+  /** Where runs are limited: not while whoever dispatched before has runs to end. */
+  #mayFollow({ loaded }: Registered, entry: CursorEntry): boolean {
+    const { service, workerId, settings } = this.#options;
+    const { worker = workerId, stopped = false } = entry;
+    const key = keyOf(loaded.name, entry.stream);
+    const isThere = worker !== workerId && !stopped && service.cluster.members.has(worker);
+    const now = performance.now();
+    const sinceMs = this.#waitingSinceMs.get(key) ?? now;
+    const waits = isThere && now - sinceMs < settings.drainTimeoutMs + 2 * ELECT_MS;
+    if (isLimited(loaded.definition.flow) && waits) {
+      this.#waitingSinceMs.set(key, sinceMs);
+      return false;
+    }
+    this.#waitingSinceMs.delete(key);
+    return true;
   }
 
   #claimed(entry: CursorEntry): CursorEntry {
@@ -378,31 +393,11 @@ export class Deliveries {
       .filter(({ id, state }) => state === 'running' && service.cluster.members.has(id))
       .every(({ id }) => weight(id) < own || (weight(id) === own && id <= workerId));
   }
+}
 
-  async #sweep(): Promise<void> {
-    const { service, settings, log } = this.#options;
-    const entries = await this.#cursors.all();
-    const removed = await sweepMarkers(service, settings, entries, Date.now());
-    if (removed > 0) log.debug({ removed }, 'markers were removed');
-  }
-
-  /** Whoever dispatches something: events that all their functions have settled, by subject. */
-  async #trim(): Promise<void> {
-    if (!this.#trimmable) return;
-    this.#trimmable = false;
-    const { own, dead } = this.#streams;
-    const entries = await this.#cursors.all();
-    // What lies in them is for functions only.
-    for (const stream of [own, dead, laterStream(this.#options.settings.namespace)]) {
-      const readers = entries.filter((each) => each.stream === stream);
-      for (const [subject, lowest] of lowestBySubject(readers)) {
-        const key = keyOf(subject, stream);
-        if (lowest <= (this.#trimmed.get(key) ?? 1)) continue;
-        await this.#streams.trim(stream, subject, lowest);
-        this.#trimmed.set(key, lowest);
-      }
-    }
-  }
+/** Does it say how many may run at once? */
+function isLimited(flow: FlowDefinition | undefined): boolean {
+  return flow?.concurrency !== undefined || flow?.singleton === true;
 }
 
 function keyOf(name: string, stream: string): string {

@@ -6,7 +6,7 @@ import type { Bus } from '../bus/connection.ts';
 import type { Source } from '../bus/event-streams.ts';
 import type { Publisher } from '../bus/publisher.ts';
 import { StreamTail, type StreamEvent } from '../bus/stream-tail.ts';
-import { Dispatch, type Held, type WaitingGroup } from '../core/delivery/dispatch.ts';
+import { Dispatch, type Held, type Known, type WaitingGroup } from '../core/delivery/dispatch.ts';
 import type { Delivery } from '../core/delivery/marker.ts';
 import type { Quota } from '../core/delivery/quota.ts';
 import { messageOf, type MillraceError } from '../core/errors.ts';
@@ -203,8 +203,8 @@ export class Dispatcher {
   }
 
   #onEvent(stored: StreamEvent): void {
-    const failures = this.#dispatch.read(stored.sequence);
-    if (failures === undefined) return;
+    const known = this.#dispatch.read(stored.sequence);
+    if (known === undefined) return;
     if (this.#beginnings.isEarly(stored)) {
       const skip = (): void => this.#dispatch.skip(stored.sequence);
       if (this.#reading === undefined) skip();
@@ -214,11 +214,11 @@ export class Dispatcher {
     const incoming = incomingOf(stored, this.stream, this.#options.replays);
     const place = this.#reading === undefined ? placeOfAll(this.loaded.definition) : undefined;
     if (place !== undefined) {
-      this.#add(incoming, failures, place);
+      this.#add(incoming, known, place);
       this.#pump();
       return;
     }
-    this.#inTurn(() => this.#read(incoming, failures));
+    this.#inTurn(() => this.#read(incoming, known));
   }
 
   /** Behind the events that are being read: the cursor must not pass them. */
@@ -234,23 +234,24 @@ export class Dispatcher {
   }
 
   /** Never rejects: an event that cannot be read is a dead letter. */
-  async #read(incoming: Incoming, failures: number): Promise<void> {
+  async #read(incoming: Incoming, known: Known): Promise<void> {
     const { definition } = this.loaded;
     const { settings } = this.#options;
     try {
-      const known = placeOfAll(definition);
-      const place = known ?? (await placeOf(incoming, definition, failures + 1, settings));
-      this.#add(incoming, failures, place);
+      const place =
+        placeOfAll(definition) ??
+        (await placeOf(incoming, definition, known.failures + 1, settings));
+      this.#add(incoming, known, place);
     } catch (error) {
-      const held = heldOf(incoming, failures, { key: undefined, lot: undefined });
+      const held = heldOf(incoming, known, { key: undefined, lot: undefined });
       this.#dispatch.hold(held);
       const message = `The event cannot be read: ${messageOf(error)}`;
       void this.#bury(held, this.#final('INVALID_INPUT', message));
     }
   }
 
-  #add(incoming: Incoming, failures: number, place: Place): void {
-    this.#dispatch.add(heldOf(incoming, failures, place), performance.now());
+  #add(incoming: Incoming, known: Known, place: Place): void {
+    this.#dispatch.add(heldOf(incoming, known, place), performance.now());
   }
 
   #pump(): void {
@@ -390,7 +391,7 @@ export class Dispatcher {
       remember(held, failure);
       const backoffMs = Math.min(retries.maxDelayMs, retries.minDelayMs * 2 ** (held.failures - 1));
       const waitMs = failure.retryAfterMs ?? backoffMs * chance;
-      this.#dispatch.retry(held, performance.now() + waitMs);
+      this.#dispatch.retry(held, performance.now() + waitMs, Math.round(Date.now() + waitMs));
     }
     this.#pump();
   }

@@ -5,7 +5,7 @@ import type { StreamEvent } from '../bus/stream-tail.ts';
 import { DEAD_HEADER, readDeadLetter, type DeadFailure } from '../core/delivery/dead-letter.ts';
 import { CONTENT_TYPE_HEADER, contentTypeOf } from '../core/payload.ts';
 import type { Settings } from '../core/settings.ts';
-import type { Held } from '../core/delivery/dispatch.ts';
+import type { Held, Known } from '../core/delivery/dispatch.ts';
 import type { Lot } from '../core/delivery/flow.ts';
 import { assertKey } from '../core/state/keys.ts';
 import type { FunctionDefinition } from '../function/definition.ts';
@@ -103,8 +103,9 @@ async function inTime(
   }
 }
 
-export function heldOf(incoming: Incoming, failures: number, { key, lot }: Place): Held<Incoming> {
+export function heldOf(incoming: Incoming, known: Known, { key, lot }: Place): Held<Incoming> {
   const { stored, headers } = incoming;
+  const { failures, retryAtMs, again } = known;
   const ageMs = Math.max(0, Date.now() - stored.time.getTime());
   return {
     sequence: stored.sequence,
@@ -113,8 +114,9 @@ export function heldOf(incoming: Incoming, failures: number, { key, lot }: Place
     bytes: stored.data.length + bytesOf(headers),
     arrivedMs: performance.now() - ageMs,
     failures,
-    again: failures > 0,
-    dueMs: 0,
+    again,
+    dueMs: retryAtMs === undefined ? 0 : performance.now() + retryAtMs - Date.now(),
+    retryAtMs,
     event: incoming,
   };
 }

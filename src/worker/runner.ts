@@ -217,12 +217,19 @@ export class FunctionRunner {
     const attempt = this.#attempt(invocation);
     const emits = invocation.emits.map((emit) => encodeEmit(emit));
     const deliveries = deliveriesOf(invocation.incoming);
-    const { past } = this.#host;
-    const settling = settleWith(attempt, this.loaded.name, deliveries, emits, past);
-    this.#then(invocation, settling, (settled) => {
-      if (settled.size === 0) this.#succeed(invocation, NOTHING);
-      else this.#goOnWithout(invocation, settled);
-    });
+    attempt.over();
+    const { name } = this.loaded;
+    this.#host.past(name, deliveries).then(
+      (past) => {
+        const settling = settleWith(attempt, name, deliveries, emits, past);
+        this.#then(invocation, settling, (settled) => {
+          if (settled.size === 0) this.#succeed(invocation, NOTHING);
+          else this.#goOnWithout(invocation, settled);
+        });
+      },
+      // The platform's failure and no attempt of the function's.
+      (error: MillraceError) => this.#failed(invocation, error),
+    );
   }
 
   /** They may have run before. */

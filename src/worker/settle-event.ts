@@ -1,25 +1,19 @@
 /** D1: durable events are settled by the transaction of their effects. */
 import { markerKey, settle, type Delivery } from '../core/delivery/marker.ts';
-import type { DeliveryHeader } from '../delivery/outcome.ts';
 import type { Attempt } from '../state/attempt.ts';
 
 /**
  * Commits what the handler has written and emitted. Where one of the events is settled already, nothing of it: resolves
- * with the sequences of those that are. `past` says which are, of those whose
- * markers may be gone.
+ * with the sequences of those that are. `past`: those of which that is known without their markers, which may be gone.
  */
 export async function settleWith(
   attempt: Attempt,
   functionName: string,
-  deliveries: readonly DeliveryHeader[],
+  deliveries: readonly Delivery[],
   emits: readonly Uint8Array[],
-  past: (
-    functionName: string,
-    deliveries: readonly DeliveryHeader[],
-  ) => Promise<ReadonlySet<number>>,
+  past: ReadonlySet<number>,
 ): Promise<ReadonlySet<number>> {
-  attempt.over();
-  const settled = new Set(await past(functionName, deliveries));
+  const settled = new Set(past);
   const markers = new Map<string, string>();
   for (const delivery of deliveries) {
     const key = markerKey(functionName, delivery);

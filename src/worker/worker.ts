@@ -229,7 +229,8 @@ export class Worker {
   async #drain(): Promise<boolean> {
     await unlessDown(this.#offering);
     this.#announcer.draining();
-    await this.#state?.deliveries.close(this.#settings.handoverMs);
+    const deadlineMs = performance.now() + this.#settings.drainTimeoutMs;
+    await this.#state?.deliveries.close();
     this.#state?.service.leave();
     this.#inspector.stopAnswering();
     this.#discovery.close();
@@ -238,7 +239,6 @@ export class Worker {
     await delay(DRAIN_GRACE_MS);
     // From here on the broker tells callers that their frame reached nobody, and they go elsewhere.
     await unlessDown(this.#calls.drain());
-    const deadlineMs = performance.now() + this.#settings.drainTimeoutMs;
     while (this.#live.size > 0 && performance.now() < deadlineMs) await delay(DRAIN_POLL_MS);
     const clean = this.#live.size === 0;
     for (const runner of this.#live.values()) runner.stop();

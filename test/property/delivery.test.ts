@@ -111,16 +111,17 @@ class World {
   read(actor: Actor): void {
     const sequence = actor.dispatch.room === 0 ? undefined : actor.unread.shift();
     if (sequence === undefined) return;
-    const failures = actor.dispatch.read(sequence);
-    if (failures === undefined) return;
+    const known = actor.dispatch.read(sequence);
+    if (known === undefined) return;
+    // A dispatcher keeps to what the one before has said.
+    const dueMs = known.retryAtMs ?? 0;
     actor.dispatch.add(
       {
         sequence,
         key: this.keyOf(sequence),
         bytes: 1,
-        failures,
-        again: false,
-        dueMs: 0,
+        ...known,
+        dueMs,
         arrivedMs: 0,
         event: this.nowMs,
       },
@@ -132,7 +133,9 @@ class World {
     const fails = this.random.chance(0.2);
     if (!fails) this.commit(held, below, open);
     // The answer is lost, too.
-    if (fails || this.random.chance(0.2)) dispatch.retry(held, this.nowMs + this.random.below(20));
+    const dueMs = this.nowMs + this.random.below(20);
+    if (fails) dispatch.retry(held, dueMs, dueMs);
+    else if (this.random.chance(0.2)) dispatch.retry(held, dueMs);
     else dispatch.settled(held);
   }
 
@@ -194,6 +197,7 @@ describe('a dispatch', () => {
     failures: 0,
     again: false,
     dueMs: 0,
+    retryAtMs: undefined,
     arrivedMs: 0,
     event: null,
   });
@@ -220,9 +224,34 @@ describe('a dispatch', () => {
     expect(dispatch.from).toBe(4);
     expect(dispatch.cursor()).toEqual({ next: 10, open: [[4, 2]] });
     expect(dispatch.openBeside(4)).toEqual([4]);
-    expect(dispatch.read(4)).toBe(2);
+    expect(dispatch.read(4)).toMatchObject({ failures: 2, again: true });
     expect(dispatch.read(5)).toBeUndefined();
-    expect(dispatch.read(10)).toBe(0);
+    expect(dispatch.read(10)).toMatchObject({ failures: 0, again: false });
+  });
+
+  it('keeps to the time that the cursor has for a retry, those of its key behind it', () => {
+    const dispatch = new Dispatch<null>({ next: 1, open: [] }, LIMITS);
+    for (const sequence of [1, 2]) dispatch.add(held(sequence, 'a'), 0);
+    const [one] = taken(dispatch, 0);
+    dispatch.retry(one as Held<null>, 100, 5_100);
+    const cursor = dispatch.cursor();
+    expect(cursor).toEqual({
+      next: 3,
+      open: [
+        [1, 0, 5_100],
+        [2, 0],
+      ],
+    });
+    const next = new Dispatch<null>(cursor, LIMITS);
+    const known = next.read(1);
+    expect(known?.retryAtMs).toBe(5_100);
+    next.add({ ...held(1, 'a'), dueMs: 300 }, 200);
+    next.add(held(2, 'a'), 200);
+    expect(taken(next, 299)).toEqual([]);
+    expect(next.dueMs).toBe(300);
+    const [again] = taken(next, 300);
+    next.settled(again as Held<null>);
+    expect(sequences(taken(next, 300))).toEqual([2]);
   });
 
   it('forgets what its stream has not any more', () => {

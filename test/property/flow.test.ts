@@ -76,6 +76,7 @@ class Trial {
       failures: 0,
       again: false,
       dueMs: 0,
+      retryAtMs: undefined,
       event: null,
     };
     this.all.push(held);

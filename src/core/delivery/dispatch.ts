@@ -21,6 +21,8 @@ export interface Held<Event> {
   again: boolean;
   /** It is not to run earlier. */
   dueMs: number;
+  /** The same by the calendar, in milliseconds since 1970, where it waits after a failure: for the cursor. */
+  retryAtMs: number | undefined;
   readonly event: Event;
 }
 
@@ -64,16 +66,26 @@ export interface DispatchLimits {
 export interface Cursor {
   /** Everything before it is settled, */
   next: number;
-  /** except these: sequence and failures. */
-  open: [sequence: number, failures: number][];
+  /** except these. What has failed may say when it is to run again, in milliseconds since 1970. */
+  open: [sequence: number, failures: number, retryAtMs?: number | undefined][];
 }
+
+/** What is known of an event before it is read. */
+export interface Known {
+  failures: number;
+  retryAtMs: number | undefined;
+  /** It may have run. */
+  again: boolean;
+}
+
+const UNKNOWN: Known = { failures: 0, retryAtMs: undefined, again: false };
 
 export class Dispatch<Event> {
   /** The lowest sequence that was not read. */
   next: number;
   readonly #limits: DispatchLimits;
   /** Of the cursor that it began at: open, and not read again yet. */
-  readonly #missing: Map<number, number>;
+  readonly #missing = new Map<number, Known>();
   /** Of these, read again and not held yet. */
   readonly #unheld = new Set<number>();
   /** All that is not settled, in the order of sequences. */
@@ -99,8 +111,10 @@ export class Dispatch<Event> {
   /** `quota`: shared with other sources of the function. */
   constructor({ next, open }: Cursor, limits: DispatchLimits, flow?: FlowControl, quota?: Quota) {
     this.next = next;
-    this.#missing = new Map(open);
-    for (const [sequence] of open) this.#opened(sequence);
+    for (const [sequence, failures, retryAtMs] of open) {
+      this.#missing.set(sequence, { failures, retryAtMs, again: true });
+      this.#opened(sequence);
+    }
     this.#limits = limits;
     this.#flow = flow;
     this.#ready = flow === undefined ? new Fifo() : new Flow(flow, quota);
@@ -136,11 +150,11 @@ export class Dispatch<Event> {
   }
 
   /**
-   * What to do with an event that was read: how often it has failed, undefined where it is settled. Events are read in the
+   * What is known of an event that was read, undefined where it is settled. Events are read in the
    * order of their sequences, so that those which are passed over are gone.
    */
-  read(sequence: number): number | undefined {
-    const failures = this.#missing.get(sequence) ?? (sequence < this.next ? undefined : 0);
+  read(sequence: number): Known | undefined {
+    const known = this.#missing.get(sequence) ?? (sequence < this.next ? undefined : UNKNOWN);
     if (this.#missing.has(sequence)) this.#unheld.add(sequence);
     for (const missing of this.#missing.keys()) {
       if (missing >= sequence || this.#unheld.has(missing)) continue;
@@ -148,7 +162,7 @@ export class Dispatch<Event> {
       this.#missing.delete(missing);
       this.#closed(missing);
     }
-    return failures;
+    return known;
   }
 
   /** Read, and not wanted. */
@@ -221,10 +235,11 @@ export class Dispatch<Event> {
   }
 
   /** It runs again at `dueMs`; those of its key wait (D3), no others do (D5). */
-  retry(held: Held<Event>, dueMs: number): void {
+  retry(held: Held<Event>, dueMs: number, retryAtMs?: number): void {
     this.#running.delete(held.sequence);
     this.#ready.ended(held, false);
     held.again = true;
+    held.retryAtMs = retryAtMs;
     this.#delay(held, dueMs);
   }
 
@@ -301,7 +316,10 @@ export class Dispatch<Event> {
       }
       this.#chains.set(held.key, { turn: held.sequence, behind: [] });
     }
-    this.#ready.push(held, nowMs);
+    // Ordered batches would have others of the key go first.
+    const early = held.dueMs > nowMs && this.#flow?.batch === undefined;
+    if (early) this.#delay(held, held.dueMs);
+    else this.#ready.push(held, nowMs);
   }
 
   /** What is not settled of the event's lane. */
@@ -310,16 +328,13 @@ export class Dispatch<Event> {
   }
 
   cursor(): Cursor {
-    return {
-      next: this.next,
-      open: [
-        ...this.#missing,
-        ...[...this.#held.values()].map(({ sequence, failures }): [number, number] => [
-          sequence,
-          failures,
-        ]),
-      ],
+    const open: Cursor['open'] = [];
+    const add = (sequence: number, { failures, retryAtMs }: Omit<Known, 'again'>): void => {
+      open.push(retryAtMs === undefined ? [sequence, failures] : [sequence, failures, retryAtMs]);
     };
+    for (const [sequence, known] of this.#missing) add(sequence, known);
+    for (const held of this.#held.values()) add(held.sequence, held);
+    return { next: this.next, open };
   }
 
   #opened(sequence: number): void {
