@@ -1,4 +1,4 @@
-/** Bugs planted on purpose, one at a time, into a copy of the sources: does the simulation find them? */
+/** Bugs planted on purpose, one at a time, into a copy of the sources: does the simulation find them? And of deliveries, the property tests? */
 import { execFile } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -252,12 +252,29 @@ const MAX_MS = 600_000;
 
 /** The first seed that shows the bug, with what it says; undefined when none of them does. */
 export async function finds(mutant: Mutant, seeds: number): Promise<string | undefined> {
-  const { file, from, to } = mutant;
+  return inCopy(mutant, async (copy) => /^seed .*/m.exec(await soak(copy, seeds))?.[0]);
+}
+
+/** Likewise, of those in planted-deliveries.ts: what the property tests of deliveries say. */
+export async function deliveriesFind(mutant: Mutant): Promise<string | undefined> {
+  return inCopy(mutant, async (copy) => {
+    const vitest = join(copy, 'node_modules/.bin/vitest');
+    const tests = ['test/property/delivery.test.ts', 'test/property/flow.test.ts'];
+    const output = await outputOf(vitest, ['run', ...tests], copy);
+    return /^.*(?:AssertionError|Error: seed).*/m.exec(output)?.[0].trim();
+  });
+}
+
+async function inCopy<Result>(
+  { file, from, to }: Mutant,
+  check: (copy: string) => Promise<Result>,
+): Promise<Result> {
   const copy = mkdtempSync(join(tmpdir(), 'millrace-mutant-'));
   try {
     for (const part of [
       'src',
       'test/simulation',
+      'test/property',
       'test/support',
       'package.json',
       'tsconfig.json',
@@ -271,18 +288,22 @@ export async function finds(mutant: Mutant, seeds: number): Promise<string | und
       join(copy, file),
       text.replace(from, () => to),
     );
-    const output = await soak(copy, seeds);
-    return /^seed .*/m.exec(output)?.[0];
+    return await check(copy);
   } finally {
     rmSync(copy, { recursive: true, force: true });
   }
 }
 
 function soak(copy: string, seeds: number): Promise<string> {
-  const tsx = join(copy, 'node_modules/.bin/tsx');
   const args = ['test/simulation/soak.ts', '--seeds', String(seeds), '--processes', '1'];
+  return outputOf(join(copy, 'node_modules/.bin/tsx'), [...args, '--no-shrink'], copy);
+}
+
+function outputOf(command: string, args: string[], cwd: string): Promise<string> {
   return new Promise((resolve) => {
-    const options = { cwd: copy, timeout: MAX_MS };
-    execFile(tsx, [...args, '--no-shrink'], options, (_, stdout) => resolve(stdout));
+    const env = { ...process.env, NO_COLOR: '1' };
+    execFile(command, args, { cwd, env, timeout: MAX_MS }, (_, stdout, stderr) =>
+      resolve(`${stdout}${stderr}`),
+    );
   });
 }
