@@ -22,6 +22,7 @@ export type {
   InspectedTransactions,
   TransactionReport,
 } from './core/state-report.ts';
+export type { Candidate, Strategy, StrategyFactory } from './core/balance/strategy.ts';
 export type { SettingsInput } from './core/settings.ts';
 export { defineFunction } from './function/define.ts';
 export type { Collection, Context, FunctionEvent, InvocationInfo } from './function/context.ts';

@@ -1,4 +1,6 @@
 /** A call on its way, as the calling side keeps it. */
+import type { CallEnd } from '../core/balance/balancer.ts';
+import type { Track } from '../core/balance/track.ts';
 import type { MillraceError } from '../core/errors.ts';
 import type { ContentType, Encoded, EncodedBody } from '../core/payload.ts';
 import { cancelled } from './call-errors.ts';
@@ -17,6 +19,8 @@ export interface CallRequest {
   signal?: AbortSignal | undefined;
   /** The worker that had best run it; another one where that one doesn't have the function, or is not there. */
   near?: string | undefined;
+  /** Does the answer say that the function has failed? */
+  saysFailed?: (answer: CallAnswer) => boolean;
 }
 
 export interface CallAnswer {
@@ -33,6 +37,10 @@ export interface Call extends OutgoingCall {
   /** The number under which it was sent last; 0 before. */
   wireId: number;
   workerId: string;
+  /** What is known of the function there, where that counts. */
+  track: Track | undefined;
+  /** When the worker was chosen. */
+  begunAtMs: number;
   /** While held: when to give up looking for a worker. */
   heldUntilMs: number;
   settled: boolean;
@@ -45,6 +53,7 @@ export interface Call extends OutgoingCall {
   /** Workers that did not have the function any more when it reached them. */
   misses: number;
   readonly near: string | undefined;
+  readonly saysFailed: CallRequest['saysFailed'];
   /** Stops listening to the caller's signal. */
   unwatch: (() => void) | undefined;
 }
@@ -69,6 +78,8 @@ export function newCall(
     reject,
     wireId: 0,
     workerId: '',
+    track: undefined,
+    begunAtMs: 0,
     heldUntilMs: 0,
     settled: false,
     deaths: 0,
@@ -76,6 +87,7 @@ export function newCall(
     asked: false,
     misses: 0,
     near: request.near,
+    saysFailed: request.saysFailed,
     unwatch: undefined,
   };
 }
@@ -104,4 +116,9 @@ export function deliver(call: Call, answer: CallAnswer): void {
 /** What names this caller: an event without an id is called `<token>-<number of its call>` on both sides. */
 export function inboxToken(inbox: string): string {
   return inbox.slice(inbox.lastIndexOf('.') + 1);
+}
+
+/** Of failures that its worker or function is to blame for, others do not count against the worker. */
+export function endOf({ code }: MillraceError): CallEnd {
+  return code === 'FUNCTION_FAILED' || code === 'TIMEOUT' ? 'failed' : 'unknown';
 }

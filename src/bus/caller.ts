@@ -14,6 +14,7 @@
  * - C5  At most `maxCallsInFlight` calls are unsettled; the next one is refused as UNAVAILABLE.
  */
 import type { Msg, Subscription } from 'nats';
+import { Balancer, type CallEnd } from '../core/balance/balancer.ts';
 import type { CallError, MillraceError } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
@@ -36,6 +37,7 @@ import {
 } from './call-errors.ts';
 import {
   deliver,
+  endOf,
   inboxToken,
   newCall,
   watchSignal,
@@ -52,6 +54,7 @@ import {
   ReplyStatus,
   type OutgoingCall,
 } from './frame.ts';
+import { HeldCalls } from './held-calls.ts';
 import { Members } from './members.ts';
 import { SentCalls } from './sent-calls.ts';
 import { isNoResponders } from './status.ts';
@@ -67,15 +70,13 @@ export class Caller {
   readonly #subjects: Subjects;
   /** Whom it knows. */
   readonly members: Members;
-  readonly #random: () => number;
+  readonly balancer: Balancer;
   readonly #subscription: Subscription;
   readonly #stopListening: () => void;
   readonly #sent = new SentCalls();
-  #held: Call[] = [];
+  readonly #held = new HeldCalls();
   /** worker id → calls that leave for it at the end of this turn. */
   readonly #queued = new Map<string, Call[]>();
-  /** Functions that some worker has offered: waiting for one of these makes sense. */
-  readonly #everOffered = new Set<string>();
   /** worker id → when it last gave a sign of life, for those with calls in flight. */
   readonly #heardAtMs = new Map<string, number>();
   #unsettled = 0;
@@ -88,21 +89,17 @@ export class Caller {
     this.#bus = bus;
     this.#settings = settings;
     this.#subjects = subjectsOf(settings.namespace);
-    this.#random = random;
     this.#subscription = bus.subscribe(`${bus.inbox}.c.>`, (message) => this.#onMessage(message));
     this.members = new Members(bus, settings, {
       onAnnounced: (workerId) => this.#onAnnounced(workerId),
       onReconnected: (workerId) => this.#resendLost(workerId),
+      onLoads: (workerId, loads) => this.balancer.heard(workerId, loads),
       onNobody: () => this.#onNobody(),
     });
+    this.balancer = new Balancer(this.members.directory, random);
     this.#stopListening = bus.onStatus((up) => {
       if (up) this.#onConnectionBack();
     });
-  }
-
-  /** Has any worker ever offered the function, as far as is known here? */
-  wasOffered(functionName: string): boolean {
-    return this.#everOffered.has(functionName);
   }
 
   get inFlight(): number {
@@ -157,11 +154,14 @@ export class Caller {
   #pick({ functionName, near }: Call, except: string | undefined): string | undefined {
     const { directory } = this.members;
     if (near !== undefined && near !== except && directory.runs(near, functionName)) return near;
-    return directory.pick(functionName, this.#random, except);
+    return this.balancer.pick(functionName, performance.now(), except);
   }
 
   #enqueue(call: Call, workerId: string): void {
+    this.#left(call, 'unknown');
     call.workerId = workerId;
+    call.begunAtMs = performance.now();
+    call.track = this.balancer.begun(call.functionName, workerId, call.begunAtMs);
     call.heldUntilMs = 0;
     const queued = this.#queued.get(workerId);
     if (queued === undefined) this.#queued.set(workerId, [call]);
@@ -176,12 +176,13 @@ export class Caller {
 
   #hold(call: Call): void {
     const { rerouteWaitMs, discoveryWaitMs } = this.#settings;
-    const known = this.#everOffered.has(call.functionName) || !this.#bus.up;
+    const known = this.members.wasOffered(call.functionName) || !this.#bus.up;
     if (call.heldUntilMs === 0) {
       call.heldUntilMs = performance.now() + (known ? rerouteWaitMs : discoveryWaitMs);
     }
+    this.#left(call, 'unknown');
     call.workerId = '';
-    this.#held.push(call);
+    this.#held.add(call);
     this.members.hello();
   }
 
@@ -246,7 +247,7 @@ export class Caller {
         this.#heardAtMs.set(heardFrom, performance.now());
       }
       if (reply.status === ReplyStatus.ok) {
-        this.#settle(call);
+        this.#settle(call, call.saysFailed?.(reply) === true ? 'failed' : 'succeeded');
         deliver(call, reply);
       } else {
         this.#onFailed(call, answeredError(call.functionName, reply.body, this.#settings));
@@ -264,7 +265,7 @@ export class Caller {
   #goElsewhere(call: Call): boolean {
     call.misses += 1;
     const { functionName, workerId } = call;
-    const other = this.members.directory.pick(functionName, this.#random, workerId);
+    const other = this.balancer.pick(functionName, performance.now(), workerId);
     const nobody = other === undefined || other === workerId;
     if (nobody || call.misses >= this.#settings.maxCallAttempts) return false;
     this.#sent.delete(call);
@@ -370,27 +371,20 @@ export class Caller {
   }
 
   #onAnnounced(workerId: string): void {
-    const worker = this.members.directory.workers().find(({ id }) => id === workerId);
-    for (const name of worker?.functions ?? []) this.#everOffered.add(name);
     this.#resendSuspects(workerId);
     this.#routeHeld();
   }
 
   #onNobody(): void {
-    for (const call of this.#takeHeld()) {
-      if (this.#everOffered.has(call.functionName)) this.#held.push(call);
-      else this.#fail(call, noWorker(call.functionName));
+    for (const call of this.#held.take(
+      ({ functionName }) => !this.members.wasOffered(functionName),
+    )) {
+      this.#fail(call, noWorker(call.functionName));
     }
   }
 
   #routeHeld(): void {
-    for (const call of this.#takeHeld()) this.#route(call);
-  }
-
-  #takeHeld(): Call[] {
-    const held = this.#held;
-    this.#held = [];
-    return held.filter((call) => !call.settled);
+    for (const call of this.#held.take()) this.#route(call);
   }
 
   /** C1, and the probes that C4 needs: one pass over the unsettled calls instead of a timer for each. */
@@ -411,26 +405,21 @@ export class Caller {
       }
     }
     for (const workerId of silent) if (workerId !== '') this.#probe(workerId);
-    this.#expireHeld(now);
-  }
-
-  #expireHeld(now: number): void {
-    const held = this.#takeHeld();
-    for (const call of held) {
-      if (now < call.heldUntilMs) this.#held.push(call);
-      else this.#fail(call, this.#whyHeld(call.functionName));
+    for (const call of this.#held.take(({ heldUntilMs }) => now >= heldUntilMs)) {
+      this.#fail(call, this.#whyHeld(call.functionName));
     }
-    if (this.#held.length > 0) this.members.hello();
+    if (this.#held.size > 0) this.members.hello();
   }
 
   #whyHeld(functionName: string): MillraceError {
     if (!this.#bus.up) return notConnected(functionName);
-    if (this.#everOffered.has(functionName)) return nobodyAvailable(functionName);
+    if (this.members.wasOffered(functionName)) return nobodyAvailable(functionName);
     const somebody = this.members.directory.size > 0;
     return somebody ? unknownFunction(functionName) : noWorkerHeard(functionName);
   }
 
-  #settle(call: Call): void {
+  #settle(call: Call, end: CallEnd): void {
+    this.#left(call, end);
     call.settled = true;
     call.unwatch?.();
     this.#unsettled -= 1;
@@ -439,12 +428,21 @@ export class Caller {
 
   #fail(call: Call, error: MillraceError): void {
     if (call.settled) return;
-    this.#settle(call);
+    this.#settle(call, endOf(error));
     call.reject(error);
+  }
+
+  /** What it says of the worker that has it, if one has. */
+  #left(call: Call, end: CallEnd): void {
+    const { track, functionName, workerId, begunAtMs } = call;
+    if (workerId === '' || (track === undefined && end !== 'failed')) return;
+    call.track = undefined;
+    const now = performance.now();
+    this.balancer.ended(functionName, workerId, track, end, now - begunAtMs, now);
   }
 
   #unsettledCalls(): Call[] {
     const queued = [...this.#queued.values()].flat();
-    return [...this.#sent.all(), ...this.#held, ...queued].filter((call) => !call.settled);
+    return [...this.#sent.all(), ...this.#held.all(), ...queued].filter((call) => !call.settled);
   }
 }

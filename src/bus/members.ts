@@ -7,7 +7,7 @@ import { Directory } from '../core/directory.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import type { Bus } from './connection.ts';
-import { announcementSchema, beatSchema, leaveSchema, readControl } from './messages.ts';
+import { announcementSchema, beatSchema, leaveSchema, readControl, type Beat } from './messages.ts';
 import { isNoResponders } from './status.ts';
 
 export interface MemberEvents {
@@ -15,6 +15,8 @@ export interface MemberEvents {
   onAnnounced(workerId: string): void;
   /** A worker is back on a new connection: what was sent to it before may be lost. */
   onReconnected(workerId: string): void;
+  /** What it says of its load, by function. */
+  onLoads(workerId: string, loads: NonNullable<Beat['loads']>): void;
   /** Nobody is there at all. */
   onNobody(): void;
 }
@@ -30,6 +32,7 @@ export class Members {
   readonly #subscriptions: Subscription[] = [];
   readonly #stopListening: () => void;
   readonly #pinging: NodeJS.Timeout;
+  readonly #everOffered = new Set<string>();
   #lastHelloAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(bus: Bus, settings: Settings, events: MemberEvents) {
@@ -67,6 +70,11 @@ export class Members {
     this.#bus.publish(this.#subjects.hello, NOTHING, { reply: `${this.#bus.inbox}.hello` });
   }
 
+  /** Has any worker ever offered the function, as far as is known here? Then waiting for one makes sense. */
+  wasOffered(functionName: string): boolean {
+    return this.#everOffered.has(functionName);
+  }
+
   close(): void {
     clearInterval(this.#pinging);
     this.#stopListening();
@@ -76,6 +84,7 @@ export class Members {
   #onAnnouncement(data: Uint8Array): void {
     const announcement = readControl(announcementSchema, data);
     if (announcement === undefined) return;
+    for (const name of announcement.functions) this.#everOffered.add(name);
     const reconnected = this.directory.announced(announcement, performance.now());
     if (reconnected) this.#events.onReconnected(announcement.id);
     this.#events.onAnnounced(announcement.id);
@@ -85,6 +94,7 @@ export class Members {
     const beat = readControl(beatSchema, data);
     if (beat === undefined) return;
     const outcome = this.directory.beat(beat, performance.now());
+    if (beat.loads !== undefined) this.#events.onLoads(beat.id, beat.loads);
     if (outcome === 'unknown') this.hello();
     else if (outcome === 'new-connection') this.#events.onReconnected(beat.id);
   }

@@ -13,6 +13,15 @@ export const beatSchema = z.object({
   state: workerState,
   /** Counts the changes of the set of functions. */
   revision: count,
+  /** Functions of which so many run that others wait. */
+  full: z.array(z.string()).optional(),
+  /** Of functions that are not balanced at random. */
+  loads: z
+    .record(
+      z.string(),
+      z.object({ running: count, waiting: count, serviceMs: z.number().nonnegative().optional() }),
+    )
+    .optional(),
 });
 export type Beat = z.infer<typeof beatSchema>;
 
@@ -20,6 +29,9 @@ export const announcementSchema = beatSchema.extend({
   functions: z.array(z.string().max(64)),
   /** Of those with durable events: delivery/identity.ts. */
   identities: z.record(z.string(), z.string()).optional(),
+  /** How calls are balanced, by function, where not at random. */
+  balances: z.record(z.string(), z.string()).optional(),
+  capacity: z.number().positive().optional(),
 });
 export type Announcement = z.infer<typeof announcementSchema>;
 

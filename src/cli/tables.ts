@@ -13,9 +13,20 @@ const MAX_VALUE_LENGTH = 100;
 
 export function workersTable(workers: readonly InspectedWorker[]): string {
   return table(
-    ['WORKER', 'STATE', 'PID', 'HOST', 'UP', 'FUNCTIONS', 'PARTITIONS', 'IN FLIGHT', 'CAPACITY'],
+    [
+      'WORKER',
+      'STATE',
+      'PID',
+      'HOST',
+      'UP',
+      'FUNCTIONS',
+      'PARTITIONS',
+      'IN FLIGHT',
+      'SLOTS',
+      'CAPACITY',
+    ],
     workers.map(
-      ({ id, state, pid, host, startedAt, functions, partitions, inFlight, capacity }) => [
+      ({ id, state, pid, host, startedAt, functions, partitions, inFlight, slots, capacity }) => [
         id,
         state,
         pid,
@@ -24,6 +35,7 @@ export function workersTable(workers: readonly InspectedWorker[]): string {
         functions.length,
         partitions.length,
         inFlight,
+        slots,
         capacity,
       ],
     ),

@@ -13,6 +13,7 @@ import { PACKAGE_VERSION } from './package-info.ts';
 interface WorkerFlags extends ConnectionFlags {
   functions: string;
   concurrency?: number;
+  capacity?: number;
   logLevel: string;
 }
 
@@ -26,9 +27,17 @@ SIGTERM or Ctrl-C drains it: it takes no more work, finishes what it has, and ex
 when some handler did not end in time, or the worker could not start. A second Ctrl-C ends it at once, with status 130.`,
     )
     .option('--concurrency <n>', 'how many runs of one function at once', wholeNumber(1, 65_536))
+    .option(
+      '--capacity <n>',
+      'what this worker is meant for, in comparison with others (default: 100)',
+      wholeNumber(1, 10_000),
+    )
     .action(async (flags: WorkerFlags) => {
-      const { concurrency } = flags;
-      const connect = await connectOptions(flags, concurrency === undefined ? {} : { concurrency });
+      const { concurrency, capacity } = flags;
+      const connect = await connectOptions(flags, {
+        ...(concurrency === undefined ? {} : { concurrency }),
+        ...(capacity === undefined ? {} : { capacity }),
+      });
       // Loaded only here: the bundler would slow every other command down.
       const { runWorker } = await import('../worker/process.ts');
       const status = await runWorker({

@@ -5,6 +5,7 @@ import { Bus } from '../bus/connection.ts';
 import { FRAME_OVERHEAD_BYTES } from '../bus/frame.ts';
 import { invokeThrough, type InvokeOptions } from '../bus/invoke.ts';
 import { Publisher, type PublishOptions, type PublishReceipt } from '../bus/publisher.ts';
+import type { StrategyFactory } from '../core/balance/strategy.ts';
 import type { MillraceError } from '../core/errors.ts';
 import { parseSettings, type Settings, type SettingsInput } from '../core/settings.ts';
 import {
@@ -28,6 +29,8 @@ export interface ConnectOptions {
   name?: string;
   /** Any of the settings in config/README.md. */
   settings?: SettingsInput;
+  /** Users' own ways to balance calls, by the name that functions give as `balance`. */
+  strategies?: Readonly<Record<string, StrategyFactory>>;
   /** Told of what concerns no single call, such as a permission that the broker refuses. */
   onProblem?: (problem: MillraceError) => void;
 }
@@ -45,10 +48,17 @@ export class Mill implements AsyncDisposable {
   /** Durable events that were given up. */
   readonly dead: DeadLetters;
 
-  constructor(bus: Bus, settings: Settings) {
+  constructor(
+    bus: Bus,
+    settings: Settings,
+    strategies: Readonly<Record<string, StrategyFactory>> = {},
+  ) {
     this.#bus = bus;
     this.#settings = settings;
     this.#caller = new Caller(bus, settings);
+    for (const [name, strategy] of Object.entries(strategies)) {
+      this.#caller.balancer.register(name, strategy);
+    }
     this.#publisher = new Publisher(bus, settings);
     this.inspect = inspectThrough(bus, settings);
     this.dead = new DeadLetters(bus, settings);
@@ -102,7 +112,7 @@ export class Mill implements AsyncDisposable {
 /** Throws CONNECTION_FAILED, BROKER_TOO_OLD or USAGE. */
 export async function connect(options: ConnectOptions = {}): Promise<Mill> {
   const { bus, settings } = await openBus(options, 'millrace-client');
-  return new Mill(bus, settings);
+  return new Mill(bus, settings, options.strategies);
 }
 
 /** The connection of a client or a worker, and the settings as they hold on it. */

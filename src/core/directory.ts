@@ -10,6 +10,8 @@
  * when the broker says that nobody listens on its subjects: nothing else bounds its stay but its connection's life,
  * which the broker ends when its own pings stay without an answer.
  */
+import { DEFAULT_STRATEGY } from './balance/strategy.ts';
+
 export type WorkerState = 'running' | 'draining';
 
 export interface WorkerRecord {
@@ -20,6 +22,10 @@ export interface WorkerRecord {
   functions: readonly string[];
   /** By function: versions with the same one dispatch its durable events alike. */
   identities?: Readonly<Record<string, string>> | undefined;
+  /** By function: how its calls are balanced, where not at random. */
+  balances?: Readonly<Record<string, string>> | undefined;
+  /** Declared: what it is meant for, in comparison with others. */
+  capacity?: number | undefined;
   /** Counts the changes of `functions`; a beat with another revision makes the listener ask for an announcement. */
   revision: number;
 }
@@ -28,10 +34,27 @@ interface Entry {
   record: WorkerRecord;
   heardAtMs: number;
   silent: boolean;
+  full: readonly string[];
 }
 
-interface Candidates {
-  heard: readonly string[];
+/** Of workers that say nothing of it. */
+const DEFAULT_CAPACITY = 100;
+const NONE: readonly string[] = [];
+
+/** A beat: what changes from one to the next. */
+export interface WorkerBeat extends Pick<
+  WorkerRecord,
+  'id' | 'connectionEpoch' | 'state' | 'revision'
+> {
+  /** Functions of which so many run that others wait. */
+  full?: readonly string[] | undefined;
+}
+
+/** The ids of running workers that have a function, by how good a choice they are. */
+export interface Candidates {
+  free: readonly string[];
+  full: readonly string[];
+  /** They miss their beats. */
   silent: readonly string[];
 }
 
@@ -39,8 +62,10 @@ export type BeatOutcome = 'known' | 'unknown' | 'new-connection';
 
 export class Directory {
   private readonly entries = new Map<string, Entry>();
-  /** function → ids of running workers, built on demand and dropped at every change. */
-  private readonly candidates = new Map<string, Candidates>();
+  /** Built on demand and dropped at every change. */
+  private readonly known = new Map<string, Candidates>();
+  /** Counts what changes the candidates of any function. */
+  version = 0;
 
   get size(): number {
     return this.entries.size;
@@ -64,31 +89,32 @@ export class Directory {
   /** True when the worker is back on a new connection, so that what was sent on the old one may be lost. */
   announced(record: WorkerRecord, nowMs: number): boolean {
     const known = this.entries.get(record.id);
-    this.entries.set(record.id, { record, heardAtMs: nowMs, silent: false });
-    this.candidates.clear();
+    this.entries.set(record.id, { record, heardAtMs: nowMs, silent: false, full: NONE });
+    this.changed();
     return known !== undefined && known.record.connectionEpoch !== record.connectionEpoch;
   }
 
-  beat(
-    beat: Pick<WorkerRecord, 'id' | 'connectionEpoch' | 'state' | 'revision'>,
-    nowMs: number,
-  ): BeatOutcome {
+  beat({ full = NONE, ...beat }: WorkerBeat, nowMs: number): BeatOutcome {
     const entry = this.entries.get(beat.id);
     if (entry === undefined || entry.record.revision !== beat.revision) return 'unknown';
     entry.heardAtMs = nowMs;
-    if (entry.silent) {
+    if (entry.silent || String(entry.full) !== String(full)) {
       entry.silent = false;
-      this.candidates.clear();
+      entry.full = full;
+      this.changed();
     }
     const { record } = entry;
-    const reconnected = record.connectionEpoch !== beat.connectionEpoch;
-    if (reconnected || record.state !== beat.state) this.announced({ ...record, ...beat }, nowMs);
+    const { connectionEpoch, state } = beat;
+    const reconnected = record.connectionEpoch !== connectionEpoch;
+    if (reconnected || record.state !== state) {
+      this.announced({ ...record, connectionEpoch, state }, nowMs);
+    }
     return reconnected ? 'new-connection' : 'known';
   }
 
   /** The worker said goodbye, or its subject has no subscriber any more. */
   remove(id: string): boolean {
-    this.candidates.clear();
+    this.changed();
     return this.entries.delete(id);
   }
 
@@ -98,7 +124,7 @@ export class Directory {
     for (const [id, entry] of this.entries) {
       if (nowMs - entry.heardAtMs <= missedAfterMs) continue;
       missed.push(id);
-      if (!entry.silent) this.candidates.clear();
+      if (!entry.silent) this.changed();
       entry.silent = true;
     }
     return missed;
@@ -106,7 +132,8 @@ export class Directory {
 
   /** Is it there, not silent nor leaving, and has it the function? */
   runs(id: string, functionName: string): boolean {
-    return this.candidatesFor(functionName).heard.includes(id);
+    const { free, full } = this.candidates(functionName);
+    return free.includes(id) || full.includes(id);
   }
 
   /** All that have the function, running or draining. */
@@ -115,28 +142,50 @@ export class Directory {
   }
 
   /**
-   * A running worker that has the function, each equally likely; a silent one only if there is no other, `except`
-   * only if there is not even that. `random` gives [0, 1).
+   * A running worker that has the function, each equally likely; one that is full only if there is no other, a silent one only
+   * if there is not even that, and `except` last of all. `random` gives [0, 1).
    */
   pick(functionName: string, random: () => number, except?: string): string | undefined {
-    const { heard, silent } = this.candidatesFor(functionName);
-    const other = pickOther(heard, random, except) ?? pickOther(silent, random, except);
+    const { free, full, silent } = this.candidates(functionName);
+    const other =
+      pickOther(free, random, except) ??
+      pickOther(full, random, except) ??
+      pickOther(silent, random, except);
     if (other !== undefined || except === undefined) return other;
-    return heard.includes(except) || silent.includes(except) ? except : undefined;
+    return [free, full, silent].some((ids) => ids.includes(except)) ? except : undefined;
   }
 
-  private candidatesFor(functionName: string): Candidates {
-    const known = this.candidates.get(functionName);
+  /** How calls of the function are balanced, as the first of its workers says; undefined where none has it. */
+  balanceOf(functionName: string): string | undefined {
+    const { free, full, silent } = this.candidates(functionName);
+    const id = free[0] ?? full[0] ?? silent[0];
+    if (id === undefined) return undefined;
+    return this.entries.get(id)?.record.balances?.[functionName] ?? DEFAULT_STRATEGY;
+  }
+
+  capacityOf(id: string): number {
+    return this.entries.get(id)?.record.capacity ?? DEFAULT_CAPACITY;
+  }
+
+  candidates(functionName: string): Candidates {
+    const known = this.known.get(functionName);
     if (known !== undefined) return known;
     const able = [...this.entries.values()]
       .filter(({ record }) => record.state === 'running' && record.functions.includes(functionName))
       .sort((left, right) => (left.record.id < right.record.id ? -1 : 1));
-    const idsOf = (silent: boolean): string[] =>
-      able.filter((entry) => entry.silent === silent).map(({ record }) => record.id);
-    const found = { heard: idsOf(false), silent: idsOf(true) };
+    const found = { free: [] as string[], full: [] as string[], silent: [] as string[] };
+    for (const { record, silent, full } of able) {
+      const kind = silent ? 'silent' : full.includes(functionName) ? 'full' : 'free';
+      found[kind].push(record.id);
+    }
     // Names come from callers: only those that exist are remembered, so that the map stays bounded.
-    if (able.length > 0) this.candidates.set(functionName, found);
+    if (able.length > 0) this.known.set(functionName, found);
     return found;
+  }
+
+  private changed(): void {
+    this.known.clear();
+    this.version += 1;
   }
 }
 

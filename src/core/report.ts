@@ -45,8 +45,10 @@ export const workerReportSchema = z.object({
   partitions: z.array(z.number()),
   /** Invocations that run or wait. */
   inFlight: count,
-  /** Invocations that run at once at most. */
+  /** Declared (`--capacity`): what it is meant for, in comparison with others. */
   capacity: count,
+  /** Invocations that run at once at most. */
+  slots: count,
 });
 export type WorkerReport = z.infer<typeof workerReportSchema>;
 

@@ -34,6 +34,7 @@ import {
 import {
   decodeOutcome,
   frameOf,
+  saysFailed,
   type DeliveryHeader,
   type DispatchedEvent,
   type EventFailure,
@@ -318,8 +319,7 @@ export class Dispatcher {
     const { caller, ownerOf, workerId, runHere } = this.#options;
     const { name, definition } = this.loaded;
     const { key } = run[0] as Held<Incoming>;
-    const { directory } = caller.members;
-    const near = key === undefined ? directory.pick(name, Math.random) : ownerOf(key);
+    const near = key === undefined ? caller.balancer.pick(name, performance.now()) : ownerOf(key);
     const events = run.map((held) => this.#dispatched(held));
     const { timeoutMs } = definition;
     const batch = definition.flow?.batch !== undefined;
@@ -332,6 +332,7 @@ export class Dispatcher {
         timeoutMs: timeoutMs + ANSWER_MARGIN_MS,
         retry: false,
         near,
+        saysFailed,
       },
       ({ body }) => decodeOutcome(Buffer.from(body as Uint8Array).toString()),
     );

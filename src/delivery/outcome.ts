@@ -134,8 +134,10 @@ export type EventFailure = z.infer<typeof failureSchema>;
 const MAX_MESSAGE_CHARACTERS = 1_000;
 const MAX_STACK_CHARACTERS = 4_000;
 
+const SETTLED = '{}';
+
 export function encodeOutcome(failure?: EventFailure): string {
-  if (failure === undefined) return '{}';
+  if (failure === undefined) return SETTLED;
   const { message, stack } = failure;
   return JSON.stringify({
     ...failure,
@@ -144,7 +146,12 @@ export function encodeOutcome(failure?: EventFailure): string {
   });
 }
 
+/** Without a look at what it says. */
+export function saysFailed({ body }: { body: string | Uint8Array }): boolean {
+  return body.length > SETTLED.length;
+}
+
 /** Undefined: it is settled. */
 export function decodeOutcome(text: string): EventFailure | undefined {
-  return text === '{}' ? undefined : failureSchema.parse(JSON.parse(text));
+  return text === SETTLED ? undefined : failureSchema.parse(JSON.parse(text));
 }

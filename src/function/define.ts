@@ -1,4 +1,5 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec';
+import { DEFAULT_STRATEGY } from '../core/balance/strategy.ts';
 import { MillraceError } from '../core/errors.ts';
 import { assertFunctionName, quote } from '../core/names.ts';
 import type { CallDataOf, ReturnOf, FunctionDefinition, FunctionOptions } from './definition.ts';
@@ -46,7 +47,7 @@ export function defineFunction(
       : definition;
   checkOptions(copy);
   const options = copy as unknown as typeof definition;
-  const { on = [], key, handler } = options;
+  const { on = [], key, handler, balance = DEFAULT_STRATEGY } = options;
 
   const slot = nameSlot(options.name);
   const definedAt = callerOf(defineFunction);
@@ -64,7 +65,8 @@ export function defineFunction(
     input: options.input,
     output: options.output,
     key,
-    balance: options.balance ?? 'random',
+    balance: typeof balance === 'string' ? balance : balance.name,
+    strategy: typeof balance === 'string' ? undefined : balance.strategy,
     from: options.from ?? 'now',
     cron: options.cron === undefined ? undefined : Object.freeze(toSchedule(options.cron)),
     flow: toFlow(options),

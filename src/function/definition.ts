@@ -1,4 +1,5 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec';
+import type { StrategyFactory } from '../core/balance/strategy.ts';
 import type { Context, FunctionEvent } from './context.ts';
 import type { CronOption, Schedule } from './cron.ts';
 import type { FlowDefinition, FlowOptions } from './flow.ts';
@@ -7,8 +8,13 @@ import type { Position } from './stack.ts';
 
 /** How events reach a function: held in a stream until handled, or a plain NATS subscription, at most once. */
 export type Delivery = 'durable' | 'ephemeral';
-/** How a worker is chosen for a call without a key. */
-export type Balance = 'random' | 'round-robin' | 'weighted' | 'least-loaded';
+/** How a worker is chosen for a call, or an event without a key: by name, or a strategy of the function's own under a new name. */
+export type Balance =
+  | 'random'
+  | 'round-robin'
+  | 'weighted'
+  | 'least-loaded'
+  | { readonly name: string; readonly strategy: StrategyFactory };
 
 export interface Retries {
   maxAttempts: number;
@@ -53,7 +59,11 @@ export interface FunctionOptions<
   output?: Output;
   /** Events with the same key are handled in order; the key also decides where. */
   key?: (event: FunctionEvent<DataOf<Input>>) => string;
-  /** Default `'random'`, the only one in this version. */
+  /**
+   * Which worker runs it. `'random'` (default): any, equally likely. `'round-robin'`: one after the other. `'weighted'`: in proportion to
+   * declared capacity and measured speed. `'least-loaded'`: of two, where an answer is likely to come sooner. Or an object of your own,
+   * `{ name, strategy }`: callers that do not have the function's code choose at random, unless `connect` is given the strategy.
+   */
   balance?: Balance;
   /** Which events a durable function that is new begins with: those from now on (default), or all that its stream still has. */
   from?: 'now' | 'start';
@@ -95,7 +105,10 @@ export interface FunctionDefinition<Input = unknown, Output = unknown> extends F
   readonly output: StandardSchemaV1<unknown, Output> | undefined;
   /** `event.data` must have been validated by `input`. */
   readonly key: ((event: FunctionEvent) => string) | undefined;
-  readonly balance: Balance;
+  /** The strategy's name. */
+  readonly balance: string;
+  /** The function's own, if it has one. */
+  readonly strategy: StrategyFactory | undefined;
   readonly from: 'now' | 'start';
   readonly cron: Readonly<Schedule> | undefined;
   readonly flow: FlowDefinition | undefined;

@@ -1,3 +1,4 @@
+import { STRATEGIES } from '../core/balance/index.ts';
 import { MillraceError } from '../core/errors.ts';
 import {
   functionNameReason,
@@ -35,12 +36,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
   input: checkSchema,
   output: checkSchema,
   key: checkFunction,
-  balance: (balance) => {
-    const known = ['random', 'round-robin', 'weighted', 'least-loaded'];
-    const reason = oneOf(known)(balance);
-    if (reason !== undefined || balance === 'random') return reason;
-    return `${quote(balance)} is not available in this version: only 'random' is`;
-  },
+  balance: checkBalance,
   timeoutMs: (ms) =>
     typeof ms === 'number' && Number.isInteger(ms) && ms >= 1 && ms <= MAX_TIMEOUT_MS
       ? undefined
@@ -71,6 +67,16 @@ function checkRetries(given: unknown): string | undefined {
   }
   const { minDelayMs, maxDelayMs } = { ...DEFAULT_RETRIES, ...retries };
   return minDelayMs <= maxDelayMs ? undefined : 'has minDelayMs above maxDelayMs';
+}
+
+function checkBalance(balance: unknown): string | undefined {
+  if (typeof balance !== 'object' || balance === null)
+    return oneOf([...STRATEGIES.keys()])(balance);
+  const { name, strategy } = balance as Record<string, unknown>;
+  const reason = functionNameReason(name);
+  if (reason !== undefined) return `has the name ${quote(name)}, which ${reason}`;
+  if (STRATEGIES.has(name as string)) return `has the name ${quote(name)}, which is the platform's`;
+  return typeof strategy === 'function' ? undefined : 'has no strategy, which must be a function';
 }
 
 function checkFunction(value: unknown): string | undefined {

@@ -6,6 +6,9 @@ import type { WorkerState } from '../core/directory.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 
+/** What the worker announces of its functions. */
+export type Offered = Required<Pick<Announcement, 'functions' | 'identities' | 'balances'>>;
+
 export class Announcer {
   readonly #bus: Bus;
   readonly #subjects: Subjects;
@@ -13,13 +16,22 @@ export class Announcer {
   readonly #subscriptions: Subscription[];
   readonly #stopListening: () => void;
   readonly #timer: NodeJS.Timeout;
-  #functions: readonly string[] = [];
-  #identities: Readonly<Record<string, string>> = {};
+  readonly #load: () => Pick<Beat, 'full' | 'loads'>;
+  readonly #capacity: number;
+  #offered: Offered = { functions: [], identities: {}, balances: {} };
   #revision = 0;
   #state: WorkerState = 'running';
 
-  constructor(bus: Bus, settings: Settings, workerId: string) {
+  /** `load`: as it is now; asked for with each beat. */
+  constructor(
+    bus: Bus,
+    settings: Settings,
+    workerId: string,
+    load: () => Pick<Beat, 'full' | 'loads'>,
+  ) {
     this.#bus = bus;
+    this.#load = load;
+    this.#capacity = settings.capacity;
     this.#workerId = workerId;
     this.#subjects = subjectsOf(settings.namespace);
     this.#subscriptions = [
@@ -36,9 +48,8 @@ export class Announcer {
     }, settings.heartbeatIntervalMs);
   }
 
-  offer(functions: readonly string[], identities: Readonly<Record<string, string>>): void {
-    this.#functions = functions;
-    this.#identities = identities;
+  offer(offered: Offered): void {
+    this.#offered = offered;
     this.#revision += 1;
     this.#announce();
   }
@@ -61,8 +72,8 @@ export class Announcer {
   }
 
   #announcement(): Uint8Array {
-    const [functions, identities] = [[...this.#functions], { ...this.#identities }];
-    const announcement: Announcement = { ...this.#beat(), functions, identities };
+    const capacity = this.#capacity;
+    const announcement: Announcement = { ...this.#beat(), ...this.#offered, capacity };
     return writeControl(announcement);
   }
 
@@ -72,6 +83,7 @@ export class Announcer {
       connectionEpoch: this.#bus.epoch,
       state: this.#state,
       revision: this.#revision,
+      ...this.#load(),
     };
   }
 }

@@ -248,5 +248,6 @@ function unresponsive(id: string, functions: readonly string[]): InspectedWorker
     partitions: [],
     inFlight: 0,
     capacity: 0,
+    slots: 0,
   };
 }

@@ -12,6 +12,7 @@ import {
   contentTypeOf,
   type Encoded,
 } from '../core/payload.ts';
+import { SUBJECT_HEADER } from './forward.ts';
 import type { Incoming } from './invocation.ts';
 import { encodeError, type Replies } from './replies.ts';
 
@@ -49,7 +50,7 @@ function fromCall(
   const headers = call.headers === '' ? NO_HEADERS : readHeaders(call.headers);
   return {
     caller,
-    subject: target.subjectOf(call.functionName),
+    subject: headers[SUBJECT_HEADER] ?? target.subjectOf(call.functionName),
     type: call.type,
     body: call.body,
     headers,

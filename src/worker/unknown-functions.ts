@@ -71,7 +71,8 @@ export class UnknownFunctions {
     if (this.#caller.members.directory.workersOf(name).length > 0) {
       if (await this.#someoneLives(name, arrivedMs)) return;
       failPlain(this.#bus, reply, unavailable(name));
-    } else if (this.#caller.wasOffered(name)) failPlain(this.#bus, reply, unavailable(name));
+    } else if (this.#caller.members.wasOffered(name))
+      failPlain(this.#bus, reply, unavailable(name));
     else failPlain(this.#bus, reply, unknown(name));
   }
 

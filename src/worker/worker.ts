@@ -12,10 +12,11 @@ import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { nuid, type Msg, type Subscription } from 'nats';
 import type { Logger } from 'pino';
-import { isUnclear } from '../bus/call-errors.ts';
+import type { CallEnd } from '../core/balance/balancer.ts';
+import { DEFAULT_STRATEGY } from '../core/balance/strategy.ts';
 import { Caller } from '../bus/caller.ts';
 import type { Bus } from '../bus/connection.ts';
-import { invokeThrough, type InvokeOptions } from '../bus/invoke.ts';
+import { invokeThrough } from '../bus/invoke.ts';
 import { Publisher } from '../bus/publisher.ts';
 import { MillraceError } from '../core/errors.ts';
 import { isOwnFunction } from '../core/names.ts';
@@ -27,13 +28,7 @@ import { Deliveries, type DeliveriesOptions, type Registration } from '../delive
 import { isDurable } from '../delivery/identity.ts';
 import type { EventFailure } from '../delivery/outcome.ts';
 import { nameOf } from '../function/reference.ts';
-import {
-  decodeRef,
-  encodeRef,
-  LocalTransaction,
-  RemoteTransaction,
-  type Joinable,
-} from '../state/join.ts';
+import { decodeRef, LocalTransaction, RemoteTransaction, type Joinable } from '../state/join.ts';
 import { StateQuestions } from '../state/questions.ts';
 import { StateService } from '../state/service.ts';
 import type { Transactions } from '../state/transactions.ts';
@@ -43,7 +38,10 @@ import { discovered, functionReport } from './reports.ts';
 import { Discovery, type DiscoveredFunction } from './discovery.ts';
 import { Inspector } from './inspect.ts';
 import { callKey, type Incoming, type Invocation } from './invocation.ts';
+import { forward } from './forward.ts';
+import { invokeJoined } from './invoke-joined.ts';
 import { LaterEvents } from './later.ts';
+import { balancesOf, loadOf } from './load.ts';
 import { Replies } from './replies.ts';
 import type { RunnerHost } from './runner-host.ts';
 import { FunctionRunner } from './runner.ts';
@@ -116,7 +114,9 @@ export class Worker {
     this.#unknown = new UnknownFunctions(bus, settings, this.#caller, (name) =>
       this.#runners.has(name),
     );
-    this.#announcer = new Announcer(bus, settings, this.id);
+    this.#announcer = new Announcer(bus, settings, this.id, () =>
+      loadOf(this.#users(), this.#stats),
+    );
     const { members } = this.#caller;
     this.#inspector = new Inspector(bus, settings, members, this.id, {
       report: (held) => this.#report(held),
@@ -172,7 +172,15 @@ export class Worker {
     } finally {
       this.#next = undefined;
     }
-    this.#announcer.offer([...runners.keys()], registration?.identities ?? {});
+    for (const { definition } of functions) {
+      const { balance, strategy } = definition;
+      if (strategy !== undefined) this.#caller.balancer.register(balance, strategy);
+    }
+    this.#announcer.offer({
+      functions: [...runners.keys()],
+      identities: registration?.identities ?? {},
+      balances: balancesOf(functions),
+    });
     registration?.begin();
     // Where the connection breaks just now, the announcement is made again once it is back.
     await unlessDown(this.#bus.flush());
@@ -282,38 +290,16 @@ export class Worker {
         if (this.#state === undefined) {
           return invokeThrough(this.#caller, this.#settings, nameOf(target), data, call);
         }
-        return this.#invokeJoined(transaction(), nameOf(target), data, call);
+        return invokeJoined(
+          this.#caller,
+          this.#settings,
+          transaction(),
+          nameOf(target),
+          data,
+          call,
+        );
       },
     };
-  }
-
-  /**
-   * The called function takes part in the transaction. When its worker dies it is called again only if it has not touched
-   * the transaction: it would meet what it wrote the first time. Otherwise the transaction is given up and the handler that began it runs again.
-   */
-  async #invokeJoined(
-    transaction: Joinable,
-    name: string,
-    data: unknown,
-    options: InvokeOptions & { timeoutMs: number },
-  ): Promise<unknown> {
-    const untilMs = performance.now() + options.timeoutMs;
-    const { retry = true } = options;
-    for (let tries = 1; ; tries += 1) {
-      const before = transaction.operations;
-      const timeoutMs = Math.max(1, untilMs - performance.now());
-      const call = { ...options, timeoutMs, retry: false, transaction: encodeRef(transaction.ref) };
-      try {
-        return await invokeThrough(this.#caller, this.#settings, name, data, call);
-      } catch (error) {
-        if (!isUnclear(error)) throw error;
-        const untouched = transaction.operations === before;
-        const again = retry && tries < this.#settings.maxCallAttempts;
-        if (untouched && again && (error as MillraceError).code === 'UNAVAILABLE') continue;
-        if (!untouched) await transaction.interrupt();
-        throw error;
-      }
-    }
   }
 
   #joinedBy(incoming: Incoming, deadlineMs: number): Joinable | undefined {
@@ -375,10 +361,14 @@ export class Worker {
   }
 
   #onPlain(functionName: string, message: Msg): void {
-    this.#deliver(
-      functionName,
-      receivePlain(message, this.#bus, () => nuid.next()),
-    );
+    const incoming = receivePlain(message, this.#bus, () => nuid.next());
+    const { balance, timeoutMs } = this.#runners.get(functionName)?.loaded.definition ?? {};
+    if (balance !== undefined && balance !== DEFAULT_STRATEGY && timeoutMs !== undefined) {
+      const chosen = this.#caller.balancer.pick(functionName, performance.now()) ?? this.id;
+      const elsewhere = chosen !== this.id;
+      if (elsewhere && forward(this.#caller, functionName, incoming, chosen, timeoutMs)) return;
+    }
+    this.#deliver(functionName, incoming);
   }
 
   #deliver(functionName: string, received: Incoming): void {
@@ -401,7 +391,18 @@ export class Worker {
   ): Promise<EventFailure | undefined> {
     const runs = this.#runs(name);
     const deliver = (incoming: Incoming): void => this.#deliver(name, incoming);
-    return dispatchedHere(events, batch, timeoutMs, runs, deliver);
+    const beganMs = performance.now();
+    const { balancer } = this.#caller;
+    const track = balancer.begun(name, this.id, beganMs);
+    let end: CallEnd = 'unknown';
+    try {
+      const failure = await dispatchedHere(events, batch, timeoutMs, runs, deliver);
+      end = failure === undefined ? 'succeeded' : 'failed';
+      return failure;
+    } finally {
+      const now = performance.now();
+      balancer.ended(name, this.id, track, end, now - beganMs, now);
+    }
   }
 
   #onSweep(): void {
@@ -425,7 +426,8 @@ export class Worker {
       functions,
       partitions: [...(this.#state?.service.hosting.owners.keys() ?? [])].sort((a, b) => a - b),
       inFlight: this.#live.size,
-      capacity: this.#settings.concurrency * functions.length,
+      capacity: this.#settings.capacity,
+      slots: this.#settings.concurrency * functions.length,
     };
   }
 

@@ -36,7 +36,8 @@ const worker = (id: string, ...functions: FunctionReport[]): WorkerReport => ({
   functions,
   partitions: [],
   inFlight: 0,
-  capacity: 256,
+  capacity: 100,
+  slots: 256,
 });
 
 describe('the reports of several workers', () => {
