@@ -50,7 +50,8 @@ export class Node implements Actor {
   journal: Journal | undefined;
   journals = 0;
   readonly transactions = new Map<string, Transaction>();
-  readonly hints = new Map<number, string>();
+  /** Who owns which partition, by the highest epoch that it has heard of. */
+  readonly hints = new Map<number, { id: string; epoch: number }>();
   next = 1;
   /** Its clock is wrong by this much, and runs this much faster. */
   readonly skewMs: number;
@@ -97,7 +98,7 @@ export class Cluster {
     const node = new Node(`w${this.#nextNode}`, skewMs, this.random.between(0.98, 1.02));
     this.#nextNode += 1;
     for (const other of this.nodes) {
-      for (const partition of other.owners.keys()) node.hints.set(partition, other.id);
+      for (const [partition, { epoch }] of other.owners) hear(node, partition, other.id, epoch);
     }
     this.nodes.push(node);
     this.#tick(node);
@@ -310,11 +311,12 @@ export class Cluster {
   }
 
   #announce(owner: Node, partition: number): void {
+    const { epoch } = owner.owners.get(partition) as PartitionOwner;
     for (const node of this.nodes) {
       const late = node !== owner && this.random.chance(this.faults.unheard);
       const lateMs = late ? this.random.between(0, UNHEARD_MS) : 0;
       this.clock.after(this.#delay() + lateMs, node, () => {
-        node.hints.set(partition, owner.id);
+        if (!hear(node, partition, owner.id, epoch)) return;
         for (const transaction of node.transactions.values()) {
           transaction.ownerLost(partition);
           transaction.ownerFound(partition, this.now(node));
@@ -324,7 +326,7 @@ export class Cluster {
   }
 
   #toPartition(from: Node, partition: number, message: Envelope['message']): void {
-    const hint = from.hints.get(partition);
+    const hint = from.hints.get(partition)?.id;
     const { misled } = this.faults;
     const to = this.random.chance(misled) ? this.random.pick(this.nodes).id : hint;
     if (to !== undefined) this.#send(from, to, { partition, message } as Envelope);
@@ -399,4 +401,11 @@ function claimShown(bytes: Uint8Array): string {
     ({ journal, from, to }) => `${journal} ${from.index}-${to?.index ?? ''}`,
   );
   return `epoch ${epoch} in ${shown.join(', ')}`;
+}
+
+/** False where it knows better. */
+function hear(node: Node, partition: number, id: string, epoch: number): boolean {
+  if (epoch < (node.hints.get(partition)?.epoch ?? 0)) return false;
+  node.hints.set(partition, { id, epoch });
+  return true;
 }
