@@ -60,7 +60,7 @@ export async function benchTransfer(options: TransferOptions): Promise<void> {
         exactlyOnce: boolean,
       ): Promise<void> => {
         const bump = async (chosen: string[]): Promise<unknown> =>
-          mill.invoke('bump', { keys: chosen }, { retry: exactlyOnce });
+          mill.invoke('bump', { keys: chosen }, { retry: exactlyOnce, key: chosen[0] as string });
         const kind = { system: 'millrace', partitions, keys, skew, exactlyOnce } as const;
         rows.push(await measure(bump, options, kind));
       };

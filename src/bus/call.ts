@@ -19,6 +19,8 @@ export interface CallRequest {
   signal?: AbortSignal | undefined;
   /** The worker that had best run it; another one where that one doesn't have the function, or is not there. */
   near?: string | undefined;
+  /** It had best run where the state of this key lies. */
+  key?: string | undefined;
   /** Does the answer say that the function has failed? */
   saysFailed?: (answer: CallAnswer) => boolean;
 }
@@ -53,6 +55,7 @@ export interface Call extends OutgoingCall {
   /** Workers that did not have the function any more when it reached them. */
   misses: number;
   readonly near: string | undefined;
+  readonly key: string | undefined;
   readonly saysFailed: CallRequest['saysFailed'];
   /** Stops listening to the caller's signal. */
   unwatch: (() => void) | undefined;
@@ -87,6 +90,7 @@ export function newCall(
     asked: false,
     misses: 0,
     near: request.near,
+    key: request.key,
     saysFailed: request.saysFailed,
     unwatch: undefined,
   };

@@ -71,6 +71,8 @@ export class Caller {
   /** Whom it knows. */
   readonly members: Members;
   readonly balancer: Balancer;
+  /** The worker with the state of a key, if that is known. */
+  ownerOf: (key: string) => string | undefined = () => undefined;
   readonly #subscription: Subscription;
   readonly #stopListening: () => void;
   readonly #sent = new SentCalls();
@@ -151,8 +153,9 @@ export class Caller {
     this.#enqueue(call, workerId);
   }
 
-  #pick({ functionName, near }: Call, except: string | undefined): string | undefined {
+  #pick({ functionName, key, near: named }: Call, except?: string): string | undefined {
     const { directory } = this.members;
+    const near = key === undefined ? named : this.ownerOf(key);
     if (near !== undefined && near !== except && directory.runs(near, functionName)) return near;
     return this.balancer.pick(functionName, performance.now(), except);
   }
@@ -264,10 +267,9 @@ export class Caller {
   /** C2: its worker has just dropped the function and ran nothing; others may still have it. */
   #goElsewhere(call: Call): boolean {
     call.misses += 1;
-    const { functionName, workerId } = call;
-    const other = this.balancer.pick(functionName, performance.now(), workerId);
-    const nobody = other === undefined || other === workerId;
-    if (nobody || call.misses >= this.#settings.maxCallAttempts) return false;
+    const other = this.#pick(call, call.workerId);
+    if (other === undefined || other === call.workerId) return false;
+    if (call.misses >= this.#settings.maxCallAttempts) return false;
     this.#sent.delete(call);
     this.#enqueue(call, other);
     return true;

@@ -2,6 +2,7 @@
 import { CallError, MillraceError } from '../core/errors.ts';
 import { ContentType, decodePayload, encodePayload } from '../core/payload.ts';
 import type { Settings } from '../core/settings.ts';
+import { assertKey } from '../core/state/keys.ts';
 import { asCallError } from './call-errors.ts';
 import type { CallAnswer, CallRequest } from './call.ts';
 import type { Caller } from './caller.ts';
@@ -14,6 +15,11 @@ export interface InvokeOptions {
   id?: string;
   /** Reach the function as `event.headers`; at most 4 KiB together. */
   headers?: Readonly<Record<string, string>>;
+  /**
+   * Run it on the worker that has this key's state, if that has the function: its transactions are faster there. A function with a
+   * `key` that is given as such, not by name, finds it itself.
+   */
+  key?: string;
   /** Gives up waiting; what runs already is not stopped. */
   signal?: AbortSignal;
   /**
@@ -54,9 +60,10 @@ function callRequest(
   data: unknown,
   options: InvokeOptions & InternalOptions,
 ): CallRequest {
-  const { timeoutMs = settings.callTimeoutMs, id = '', retry = true, signal } = options;
+  const { timeoutMs = settings.callTimeoutMs, id = '', retry = true, signal, key } = options;
   checkTimeout(timeoutMs);
   if (id !== '') checkId(id);
+  if (key !== undefined) assertKey(key);
   return {
     functionName,
     encoded: encodePayload(data, ContentType.json, settings),
@@ -65,6 +72,7 @@ function callRequest(
     timeoutMs,
     retry,
     signal,
+    key,
   };
 }
 

@@ -37,6 +37,20 @@ export type Announcement = z.infer<typeof announcementSchema>;
 
 export const leaveSchema = z.object({ id });
 
+/** What workers say of the partitions that they own. */
+export const ownerBeatSchema = z.object({
+  id,
+  /** Relative to other workers': its share of the partitions. */
+  capacity: z.number().positive(),
+  /** False once it is leaving. */
+  hosting: z.boolean(),
+  /** How many there are. */
+  partitions: count,
+  /** Partition and epoch. */
+  owned: z.array(z.tuple([count, count])),
+});
+export type OwnerBeat = z.infer<typeof ownerBeatSchema>;
+
 const CONTROL_LIMITS: PayloadLimits = {
   maxPayloadBytes: 8 * 1024 * 1024,
   maxPayloadDepth: 16,

@@ -4,10 +4,12 @@ import { Caller } from '../bus/caller.ts';
 import { Bus } from '../bus/connection.ts';
 import { FRAME_OVERHEAD_BYTES } from '../bus/frame.ts';
 import { invokeThrough, type InvokeOptions } from '../bus/invoke.ts';
+import { Placement } from '../bus/placement.ts';
 import { Publisher, type PublishOptions, type PublishReceipt } from '../bus/publisher.ts';
 import type { StrategyFactory } from '../core/balance/strategy.ts';
 import type { MillraceError } from '../core/errors.ts';
 import { parseSettings, type Settings, type SettingsInput } from '../core/settings.ts';
+import { keyOf } from '../function/key-of.ts';
 import {
   givenName,
   nameOf,
@@ -44,6 +46,7 @@ export class Mill implements AsyncDisposable {
   readonly #settings: Settings;
   readonly #caller: Caller;
   readonly #publisher: Publisher;
+  readonly #placement: Placement;
 
   /** Durable events that were given up. */
   readonly dead: DeadLetters;
@@ -59,6 +62,8 @@ export class Mill implements AsyncDisposable {
     for (const [name, strategy] of Object.entries(strategies)) {
       this.#caller.balancer.register(name, strategy);
     }
+    this.#placement = new Placement(bus, settings);
+    this.#caller.ownerOf = (key) => this.#placement.ownerOf(key);
     this.#publisher = new Publisher(bus, settings);
     this.inspect = inspectThrough(bus, settings);
     this.dead = new DeadLetters(bus, settings);
@@ -94,12 +99,15 @@ export class Mill implements AsyncDisposable {
     } catch (error) {
       return Promise.reject(asCallError(givenName(target), error));
     }
-    return invokeThrough(this.#caller, this.#settings, name, data, options);
+    const key = options?.key ?? keyOf(target, data, options ?? {});
+    const call = key === undefined ? options : { ...options, key };
+    return invokeThrough(this.#caller, this.#settings, name, data, call);
   }
 
   /** Calls that are still in flight are refused as UNAVAILABLE. */
   async close(): Promise<void> {
     this.#caller.close();
+    this.#placement.close();
     this.#publisher.close();
     await this.#bus.close();
   }

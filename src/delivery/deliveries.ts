@@ -293,8 +293,8 @@ export class Deliveries {
       const { flow } = loaded.definition;
       const quota = flow && (await this.#quotas.of(loaded.name, flow));
       const last = await this.#lastOf(source.stream);
-      const { transactions, ring, cluster } = service;
-      const ownerOf = (of: string): string | undefined => cluster.ownerOf(ring.partitionOf(of));
+      const { transactions } = service;
+      const ownerOf = (of: string): string | undefined => service.ownerOf(of);
       const cursors = this.#cursors;
       const onSaved = (): void => {
         this.#upkeep.wanted();

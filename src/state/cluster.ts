@@ -6,25 +6,18 @@
  * computing. The broker's "no responders" on one of its subjects ends it at once.
  */
 import type { Subscription } from 'nats';
-import { z } from 'zod';
 import { NO_RESPONDERS, type Bus } from '../bus/connection.ts';
-import { readControl, writeControl } from '../bus/messages.ts';
+import {
+  leaveSchema,
+  ownerBeatSchema,
+  readControl,
+  writeControl,
+  type OwnerBeat,
+} from '../bus/messages.ts';
 import type { MillraceError } from '../core/errors.ts';
+import { ownersOf } from '../core/state/owners.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf } from '../core/subjects.ts';
-
-const count = z.number().int().nonnegative();
-const beatSchema = z.object({
-  id: z.string().min(1).max(64),
-  /** Relative to other workers': its share of the partitions. */
-  capacity: z.number().positive(),
-  /** False once it is leaving. */
-  hosting: z.boolean(),
-  /** Partition and epoch. */
-  owned: z.array(z.tuple([count, count])),
-});
-type Beat = z.infer<typeof beatSchema>;
-const leaveSchema = z.object({ id: z.string() });
 
 /** How many workers that have gone are remembered. */
 const MAX_LEFT = 10_000;
@@ -49,6 +42,8 @@ export interface ClusterEvents {
 export interface ClusterSelf {
   id: string;
   capacity: number;
+  /** How many there are. */
+  partitions: number;
   owned(): [partition: number, epoch: number][];
 }
 
@@ -82,7 +77,7 @@ export class Cluster {
       bus.subscribe(this.#beatSubject, ({ data }) => {
         // Its own comes back, too.
         if (this.#said?.equals(data) === true) return;
-        const beat = readControl(beatSchema, data);
+        const beat = readControl(ownerBeatSchema, data);
         if (beat !== undefined && beat.id !== self.id) this.#onBeat(beat);
       }),
       bus.subscribe(this.#leaveSubject, ({ data }) => {
@@ -179,28 +174,19 @@ export class Cluster {
 
   /** Asked for with every message: built once, dropped when anybody's claims change. */
   #findOwners(): Map<number, string> {
-    const owners = new Map<number, string>();
-    const epochs = new Map<number, number>();
-    const claims = [...this.members.values()].map(({ id, owned }) => ({ id, owned: [...owned] }));
-    for (const { id, owned } of [...claims, { id: this.#self.id, owned: this.#self.owned() }]) {
-      for (const [partition, epoch] of owned) {
-        if (epoch < (epochs.get(partition) ?? 0)) continue;
-        owners.set(partition, id);
-        epochs.set(partition, epoch);
-      }
-    }
-    return owners;
+    return ownersOf([...this.members.values(), { id: this.#self.id, owned: this.#self.owned() }]);
   }
 
   #beat(): void {
     if (!this.#bus.up) return;
-    const { id, capacity } = this.#self;
-    const beat: Beat = { id, capacity, hosting: this.#hosting, owned: this.#self.owned() };
+    const { id, capacity, partitions } = this.#self;
+    const owned = this.#self.owned();
+    const beat: OwnerBeat = { id, capacity, hosting: this.#hosting, partitions, owned };
     this.#said = writeControl(beat);
     this.#bus.publish(this.#beatSubject, this.#said);
   }
 
-  #onBeat(beat: Beat): void {
+  #onBeat(beat: OwnerBeat): void {
     const { id, capacity, hosting } = beat;
     // It was only silent.
     this.left.delete(id);

@@ -44,7 +44,12 @@ export class StateService {
     this.cluster = new Cluster(
       bus,
       settings,
-      { id: workerId, capacity: settings.capacity, owned: () => this.hosting.owned() },
+      {
+        id: workerId,
+        capacity: settings.capacity,
+        partitions: assignment.owners.length,
+        owned: () => this.hosting.owned(),
+      },
       {
         onOwner: (partition) => {
           this.hosting.claimed(partition);
@@ -118,6 +123,11 @@ export class StateService {
     this.cluster.close();
     this.#peers.close();
     this.#streams.close();
+  }
+
+  /** The worker with the state of the key; undefined where nobody is known to have it. */
+  ownerOf(key: string): string | undefined {
+    return this.cluster.ownerOf(this.ring.partitionOf(key));
   }
 
   #ownerChanged(partition: number): void {

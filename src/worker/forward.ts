@@ -1,7 +1,11 @@
-/** A plain request goes on to the worker that its function's balance chooses: one way more at most, because calls in frames stay. */
+/** A plain request goes on to the worker that its function's key or balance chooses: one way more at most, because calls in frames stay. */
 import type { Caller } from '../bus/caller.ts';
+import { DEFAULT_STRATEGY } from '../core/balance/strategy.ts';
 import type { MillraceError } from '../core/errors.ts';
-import type { Incoming } from './invocation.ts';
+import type { PayloadLimits } from '../core/payload.ts';
+import type { LoadedFunction } from '../function/load.ts';
+import { readData } from '../function/schema.ts';
+import { eventOf, type Incoming } from './invocation.ts';
 
 /** In the headers of a call in a frame: the subject that the event came in on. Headers that begin so are not for users. */
 export const SUBJECT_HEADER = 'Millrace-Subject';
@@ -11,13 +15,34 @@ const MAX_HEADERS_BYTES = 32 * 1024;
 /** Beyond the function's own timeout. */
 const ANSWER_MARGIN_MS = 1_000;
 
+/** The worker that had best run it: by the function's key, or its balance. Undefined where this one is as good as any. */
+export function chosenFor(
+  { name, definition: { balance, key: find, input } }: LoadedFunction,
+  incoming: Incoming,
+  { balancer, members, ownerOf }: Caller,
+  limits: PayloadLimits,
+): string | undefined {
+  if (find === undefined) {
+    return balance === DEFAULT_STRATEGY ? undefined : balancer.pick(name, performance.now());
+  }
+  try {
+    const read = readData(incoming.type, incoming.body, input, limits);
+    // Not worth waiting for.
+    if (read instanceof Promise || !read.ok) return undefined;
+    const owner = ownerOf(find(eventOf(incoming, read.value)));
+    return owner !== undefined && members.directory.runs(owner, name) ? owner : undefined;
+  } catch {
+    // Whoever runs it says what is wrong.
+    return undefined;
+  }
+}
+
 /** False where it is not to go on: then it runs here. */
 export function forward(
   caller: Caller,
-  functionName: string,
+  { name: functionName, definition: { timeoutMs } }: LoadedFunction,
   incoming: Incoming,
   near: string,
-  timeoutMs: number,
 ): boolean {
   const { subject, type, body, eventId, repeats } = incoming;
   const headers = JSON.stringify({ ...usersOf(incoming.headers), [SUBJECT_HEADER]: subject });

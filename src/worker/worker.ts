@@ -13,7 +13,6 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { nuid, type Msg, type Subscription } from 'nats';
 import type { Logger } from 'pino';
 import type { CallEnd } from '../core/balance/balancer.ts';
-import { DEFAULT_STRATEGY } from '../core/balance/strategy.ts';
 import { Caller } from '../bus/caller.ts';
 import type { Bus } from '../bus/connection.ts';
 import { invokeThrough } from '../bus/invoke.ts';
@@ -27,6 +26,7 @@ import type { LoadedFunction } from '../function/load.ts';
 import { Deliveries, type DeliveriesOptions, type Registration } from '../delivery/deliveries.ts';
 import { isDurable } from '../delivery/identity.ts';
 import type { EventFailure } from '../delivery/outcome.ts';
+import { keyOf } from '../function/key-of.ts';
 import { nameOf } from '../function/reference.ts';
 import { decodeRef, LocalTransaction, RemoteTransaction, type Joinable } from '../state/join.ts';
 import { StateQuestions } from '../state/questions.ts';
@@ -38,7 +38,7 @@ import { discovered, functionReport } from './reports.ts';
 import { Discovery, type DiscoveredFunction } from './discovery.ts';
 import { Inspector } from './inspect.ts';
 import { callKey, type Incoming, type Invocation } from './invocation.ts';
-import { forward } from './forward.ts';
+import { chosenFor, forward } from './forward.ts';
 import { invokeJoined } from './invoke-joined.ts';
 import { LaterEvents } from './later.ts';
 import { balancesOf, loadOf } from './load.ts';
@@ -214,6 +214,7 @@ export class Worker {
       const own = { bus, settings, log, workerId, caller, publisher, service, runHere };
       const deliveries = await Deliveries.open(own);
       this.#state = { service, questions, deliveries };
+      caller.ownerOf = (key) => service.ownerOf(key);
       service.start();
     } catch (error) {
       // Neither says whether there is JetStream.
@@ -286,7 +287,8 @@ export class Worker {
       invoke: (invocation, transaction, target, data, options = {}) => {
         const leftMs = Math.max(1, invocation.deadlineMs - performance.now());
         const timeoutMs = Math.min(options.timeoutMs ?? this.#settings.callTimeoutMs, leftMs);
-        const call = { ...traced(invocation, options), timeoutMs };
+        const key = options.key ?? keyOf(target, data, options);
+        const call = { ...traced(invocation, options), timeoutMs, ...(key && { key }) };
         if (this.#state === undefined) {
           return invokeThrough(this.#caller, this.#settings, nameOf(target), data, call);
         }
@@ -362,12 +364,10 @@ export class Worker {
 
   #onPlain(functionName: string, message: Msg): void {
     const incoming = receivePlain(message, this.#bus, () => nuid.next());
-    const { balance, timeoutMs } = this.#runners.get(functionName)?.loaded.definition ?? {};
-    if (balance !== undefined && balance !== DEFAULT_STRATEGY && timeoutMs !== undefined) {
-      const chosen = this.#caller.balancer.pick(functionName, performance.now()) ?? this.id;
-      const elsewhere = chosen !== this.id;
-      if (elsewhere && forward(this.#caller, functionName, incoming, chosen, timeoutMs)) return;
-    }
+    const { loaded } = this.#runners.get(functionName) ?? {};
+    const chosen = loaded && chosenFor(loaded, incoming, this.#caller, this.#settings);
+    const elsewhere = loaded !== undefined && chosen !== undefined && chosen !== this.id;
+    if (elsewhere && forward(this.#caller, loaded, incoming, chosen)) return;
     this.#deliver(functionName, incoming);
   }
 
