@@ -20,6 +20,11 @@ export interface InvokeOptions {
    * `key` that is given as such, not by name, finds it itself.
    */
   key?: string;
+  /**
+   * May a kept answer be given, where the function says that its answers may be kept? Default: true for a client; false in a handler,
+   * where a call takes part in the transaction. With true in a handler it does not: what the function reads is then read before or beside it.
+   */
+  cache?: boolean;
   /** Gives up waiting; what runs already is not stopped. */
   signal?: AbortSignal;
   /**
@@ -36,6 +41,8 @@ interface InternalOptions {
 
 /** Of a call inside a transaction; see state/join.ts. */
 export const TRANSACTION_HEADER = 'Millrace-Transaction';
+/** Of a call that is to be made, whatever is kept. */
+export const FRESH_HEADER = 'Millrace-Fresh';
 
 /** Everything that is wrong with the arguments rejects, with a CallError, too; nothing is thrown. */
 export function invokeThrough(
@@ -54,7 +61,8 @@ export function invokeThrough(
   return caller.call(request, (answer) => decodeAnswer(functionName, answer, settings));
 }
 
-function callRequest(
+/** Throws INVALID_INPUT, PAYLOAD_TOO_LARGE. */
+export function callRequest(
   settings: Settings,
   functionName: string,
   data: unknown,
@@ -76,13 +84,22 @@ function callRequest(
   };
 }
 
-function headersOf({ headers, transaction }: InvokeOptions & InternalOptions): string {
+function headersOf({ headers, transaction, cache }: InvokeOptions & InternalOptions): string {
   const text = headers === undefined ? '' : checkHeaders(headers);
-  if (transaction === undefined) return text;
-  return JSON.stringify({ ...headers, [TRANSACTION_HEADER]: transaction });
+  if (transaction === undefined && cache !== false) return text;
+  return JSON.stringify({
+    ...headers,
+    ...(transaction === undefined ? {} : { [TRANSACTION_HEADER]: transaction }),
+    ...(cache === false ? { [FRESH_HEADER]: '1' } : {}),
+  });
 }
 
-function decodeAnswer(functionName: string, answer: CallAnswer, settings: Settings): unknown {
+/** Throws FUNCTION_FAILED where it is nothing that can be read. */
+export function decodeAnswer(
+  functionName: string,
+  answer: CallAnswer,
+  settings: Settings,
+): unknown {
   try {
     return decodePayload(answer.type, answer.body, settings);
   } catch (cause) {

@@ -31,6 +31,19 @@ export const announcementSchema = beatSchema.extend({
   identities: z.record(z.string(), z.string()).optional(),
   /** How calls are balanced, by function, where not at random. */
   balances: z.record(z.string(), z.string()).optional(),
+  caches: z
+    .record(
+      z.string(),
+      z.object({
+        ttlMs: count,
+        staleMs: count,
+        errorMs: count,
+        maxEntries: z.number().int().positive(),
+        keyed: z.boolean(),
+        state: z.array(z.string()).readonly(),
+      }),
+    )
+    .optional(),
   capacity: z.number().positive().optional(),
 });
 export type Announcement = z.infer<typeof announcementSchema>;

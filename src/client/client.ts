@@ -3,11 +3,13 @@ import { asCallError } from '../bus/call-errors.ts';
 import { Caller } from '../bus/caller.ts';
 import { Bus } from '../bus/connection.ts';
 import { FRAME_OVERHEAD_BYTES } from '../bus/frame.ts';
-import { invokeThrough, type InvokeOptions } from '../bus/invoke.ts';
+import type { InvokeOptions } from '../bus/invoke.ts';
 import { Placement } from '../bus/placement.ts';
 import { Publisher, type PublishOptions, type PublishReceipt } from '../bus/publisher.ts';
+import { CachedCalls } from '../cache/calls.ts';
 import type { StrategyFactory } from '../core/balance/strategy.ts';
 import type { MillraceError } from '../core/errors.ts';
+import type { CacheReport } from '../core/report.ts';
 import { parseSettings, type Settings, type SettingsInput } from '../core/settings.ts';
 import { keyOf } from '../function/key-of.ts';
 import {
@@ -43,10 +45,10 @@ export class Mill implements AsyncDisposable {
   /** What the workers say of themselves and of state, by request-reply. */
   readonly inspect: Inspection;
   readonly #bus: Bus;
-  readonly #settings: Settings;
   readonly #caller: Caller;
   readonly #publisher: Publisher;
   readonly #placement: Placement;
+  readonly #cached: CachedCalls;
 
   /** Durable events that were given up. */
   readonly dead: DeadLetters;
@@ -57,13 +59,13 @@ export class Mill implements AsyncDisposable {
     strategies: Readonly<Record<string, StrategyFactory>> = {},
   ) {
     this.#bus = bus;
-    this.#settings = settings;
     this.#caller = new Caller(bus, settings);
     for (const [name, strategy] of Object.entries(strategies)) {
       this.#caller.balancer.register(name, strategy);
     }
     this.#placement = new Placement(bus, settings);
     this.#caller.ownerOf = (key) => this.#placement.ownerOf(key);
+    this.#cached = new CachedCalls(bus, settings, this.#caller);
     this.#publisher = new Publisher(bus, settings);
     this.inspect = inspectThrough(bus, settings);
     this.dead = new DeadLetters(bus, settings);
@@ -101,13 +103,19 @@ export class Mill implements AsyncDisposable {
     }
     const key = options?.key ?? keyOf(target, data, options ?? {});
     const call = key === undefined ? options : { ...options, key };
-    return invokeThrough(this.#caller, this.#settings, name, data, call);
+    return this.#cached.invoke(name, target, data, call);
+  }
+
+  /** By function: how often this client had its answer already, since it is connected. */
+  get caches(): Readonly<Record<string, CacheReport>> {
+    return this.#cached.report();
   }
 
   /** Calls that are still in flight are refused as UNAVAILABLE. */
   async close(): Promise<void> {
     this.#caller.close();
     this.#placement.close();
+    this.#cached.close();
     this.#publisher.close();
     await this.#bus.close();
   }

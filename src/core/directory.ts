@@ -10,6 +10,7 @@
  * when the broker says that nobody listens on its subjects: nothing else bounds its stay but its connection's life,
  * which the broker ends when its own pings stay without an answer.
  */
+import type { CacheRules } from './answer-cache.ts';
 import { DEFAULT_STRATEGY } from './balance/strategy.ts';
 
 export type WorkerState = 'running' | 'draining';
@@ -24,6 +25,8 @@ export interface WorkerRecord {
   identities?: Readonly<Record<string, string>> | undefined;
   /** By function: how its calls are balanced, where not at random. */
   balances?: Readonly<Record<string, string>> | undefined;
+  /** By function: how its answers may be kept. */
+  caches?: Readonly<Record<string, CacheRecord>> | undefined;
   /** Declared: what it is meant for, in comparison with others. */
   capacity?: number | undefined;
   /** Counts the changes of `functions`; a beat with another revision makes the listener ask for an announcement. */
@@ -40,6 +43,13 @@ interface Entry {
 /** Of workers that say nothing of it. */
 const DEFAULT_CAPACITY = 100;
 const NONE: readonly string[] = [];
+
+export interface CacheRecord extends CacheRules {
+  /** Has it a key of its own? Else the whole input is. */
+  keyed: boolean;
+  /** Collections whose changes make answers wrong. */
+  state: readonly string[];
+}
 
 /** A beat: what changes from one to the next. */
 export interface WorkerBeat extends Pick<
@@ -64,6 +74,7 @@ export class Directory {
   private readonly entries = new Map<string, Entry>();
   /** Built on demand and dropped at every change. */
   private readonly known = new Map<string, Candidates>();
+  private watched: ReadonlySet<string> | undefined;
   /** Counts what changes the candidates of any function. */
   version = 0;
 
@@ -157,10 +168,29 @@ export class Directory {
 
   /** How calls of the function are balanced, as the first of its workers says; undefined where none has it. */
   balanceOf(functionName: string): string | undefined {
+    const first = this.firstOf(functionName);
+    return first && (first.balances?.[functionName] ?? DEFAULT_STRATEGY);
+  }
+
+  /** Likewise, how its answers may be kept; undefined where they may not. */
+  cacheOf(functionName: string): CacheRecord | undefined {
+    return this.firstOf(functionName)?.caches?.[functionName];
+  }
+
+  /** Collections whose changes make kept answers wrong. */
+  watchedCollections(): ReadonlySet<string> {
+    this.watched ??= new Set(
+      this.workers().flatMap(({ caches = {} }) =>
+        Object.values(caches).flatMap(({ state }) => state),
+      ),
+    );
+    return this.watched;
+  }
+
+  private firstOf(functionName: string): WorkerRecord | undefined {
     const { free, full, silent } = this.candidates(functionName);
     const id = free[0] ?? full[0] ?? silent[0];
-    if (id === undefined) return undefined;
-    return this.entries.get(id)?.record.balances?.[functionName] ?? DEFAULT_STRATEGY;
+    return id === undefined ? undefined : this.entries.get(id)?.record;
   }
 
   capacityOf(id: string): number {
@@ -185,6 +215,7 @@ export class Directory {
 
   private changed(): void {
     this.known.clear();
+    this.watched = undefined;
     this.version += 1;
   }
 }

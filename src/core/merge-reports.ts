@@ -1,6 +1,7 @@
 /** Puts inspect's replies together from the reports of all workers. Pure. */
 import { Histogram } from './histogram.ts';
 import type {
+  CacheReport,
   FunctionReport,
   InspectedFunction,
   InspectedWaiting,
@@ -69,6 +70,7 @@ function mergeOne(reports: FunctionReport[]): Omit<InspectedFunction, 'deadLette
     delivery: current.delivery,
     balance: current.balance,
     cron: current.cron ?? null,
+    cache: mergeCaches(reports.flatMap(({ cache = [] }) => cache)),
     workers: reports.length,
     calls: sum(({ calls }) => calls),
     errors: sum(({ errors }) => errors),
@@ -81,6 +83,16 @@ function mergeOne(reports: FunctionReport[]): Omit<InspectedFunction, 'deadLette
       p99: roundMs(latency.percentileMs(0.99)),
     },
   };
+}
+
+export function mergeCaches(reports: readonly CacheReport[]): CacheReport | null {
+  const [first, ...rest] = reports;
+  if (first === undefined) return null;
+  const sum = { ...first };
+  for (const report of rest) {
+    for (const [name, count] of Object.entries(report)) sum[name as keyof CacheReport] += count;
+  }
+  return sum;
 }
 
 function countBy(values: readonly string[]): Record<string, number> {

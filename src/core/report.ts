@@ -5,6 +5,17 @@ const count = z.number().nonnegative();
 
 const heldSchema = z.object({ why: z.string(), key: z.string(), count, untilMs: count.nullable() });
 
+const cacheSchema = z.object({
+  hits: count,
+  stale: count,
+  misses: count,
+  collapsed: count,
+  dropped: count,
+  entries: count,
+});
+/** See CacheCounts, and how many answers are kept now. */
+export type CacheReport = z.infer<typeof cacheSchema>;
+
 export const functionReportSchema = z.object({
   name: z.string(),
   version: z.string(),
@@ -25,6 +36,8 @@ export const functionReportSchema = z.object({
   /** Durable events that were not run because of others: debounce, singleton. */
   dropped: count.optional(),
   cron: z.string().optional(),
+  /** Of a function whose answers may be kept, as far as this worker has asked or run it. */
+  cache: cacheSchema.optional(),
   /**
    * Calls by the subject that they came in on; at most 256, the rest under `…`. Pairs: a subject may be called as no
    * key of an object from outside may be, such as `__proto__`.
@@ -82,6 +95,8 @@ export interface InspectedFunction {
   balance: string;
   /** The schedule and its time zone; null for none. */
   cron: string | null;
+  /** Kept answers, on all workers together; null where none may be kept. A client counts its own: `mill.caches`. */
+  cache: CacheReport | null;
   /** How many workers run it. */
   workers: number;
   /** Answered invocations, failed ones included, since the start of the workers that live now. */

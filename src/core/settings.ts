@@ -67,6 +67,7 @@ const shape = z.strictObject({
   maxEventBytesHeld: integer(MiB, 4_096 * MiB, 64 * MiB),
   maxEventsRunning: integer(1, 65_536, 512),
   cursorIntervalMs: integer(10, MINUTE_MS, 500),
+  maxCacheBytes: integer(KiB, 4_096 * MiB, 32 * MiB),
 });
 
 const settingsSchema = shape

@@ -42,6 +42,8 @@ export interface Subjects {
   /** An event that waits for its time, and where the broker publishes it then: captured by a stream of the platform's own. */
   later(token: string): string;
   due(token: string): string;
+  /** What kept answers are wrong: cache/invalidations.ts. */
+  readonly cache: string;
   inspect(what: string): string;
   /** Says which question is being answered: its reply subject. */
   readonly inspecting: string;
@@ -69,6 +71,7 @@ export function subjectsOf(namespace: string): Subjects {
     membership: `${namespace}.members.*`,
     log: (name) => `${namespace}.log.${name}`,
     snapshot: (partition) => `${namespace}.snapshot.${partition}`,
+    cache: `${namespace}.cache`,
     stateBeat: `${namespace}.state.beat`,
     stateLeave: `${namespace}.state.leave`,
     stateAssignment: `${namespace}.state.assignment`,

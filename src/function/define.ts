@@ -5,6 +5,7 @@ import { assertFunctionName, quote } from '../core/names.ts';
 import type { CallDataOf, ReturnOf, FunctionDefinition, FunctionOptions } from './definition.ts';
 import { toSchedule } from './cron.ts';
 import { toFlow } from './flow.ts';
+import { toCache, type Invalidates } from './cache.ts';
 import { checkOptions, DEFAULT_RETRIES, DEFAULT_TIMEOUT_MS } from './options.ts';
 import { FUNCTION_BRAND, isFunctionReference, type FunctionSlot } from './reference.ts';
 import { callerOf } from './stack.ts';
@@ -71,6 +72,8 @@ export function defineFunction(
     cron: options.cron === undefined ? undefined : Object.freeze(toSchedule(options.cron)),
     flow: toFlow(options),
     retries: Object.freeze({ ...DEFAULT_RETRIES, ...withoutUndefined(options.retries) }),
+    cache: options.cache === undefined ? undefined : toCache(options.cache),
+    invalidates: Object.freeze([...((options.invalidates ?? []) as Invalidates)]),
     timeoutMs: options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
     handler,
   };

@@ -1,5 +1,6 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { StrategyFactory } from '../core/balance/strategy.ts';
+import type { CacheDefinition, CacheOptions, Invalidates } from './cache.ts';
 import type { Context, FunctionEvent } from './context.ts';
 import type { CronOption, Schedule } from './cron.ts';
 import type { FlowDefinition, FlowOptions } from './flow.ts';
@@ -80,6 +81,13 @@ export interface FunctionOptions<
    * `retryAfterMs` after that time.
    */
   retries?: Partial<Retries>;
+  /**
+   * Its answers are kept, at its callers and on its workers, and given again without running it: for functions that only read. See
+   * CacheOptions. Calls with an id, and of handlers unless they say `cache: true`, are always made.
+   */
+  cache?: CacheOptions<DataOf<Input>>;
+  /** Functions whose kept answers a run of this one makes wrong; they are dropped everywhere when it has committed. */
+  invalidates?: Invalidates<DataOf<Input>>;
   /** How long one run may take, in milliseconds: 1 to 86,400,000 (a day), default 30,000. */
   timeoutMs?: number;
   /**
@@ -113,6 +121,8 @@ export interface FunctionDefinition<Input = unknown, Output = unknown> extends F
   readonly cron: Readonly<Schedule> | undefined;
   readonly flow: FlowDefinition | undefined;
   readonly retries: Readonly<Retries>;
+  readonly cache: CacheDefinition | undefined;
+  readonly invalidates: Invalidates;
   /** In milliseconds. */
   readonly timeoutMs: number;
   /** `event.data` must have been validated by `input`; the result has yet to be, by `output`. */

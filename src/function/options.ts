@@ -6,6 +6,7 @@ import {
   subjectsOverlap,
   subscriptionSubjectReason,
 } from '../core/names.ts';
+import { cacheReason, invalidatesReason } from './cache.ts';
 import { cronReason } from './cron.ts';
 import { FLOW_CHECKS, flowReason } from './flow.ts';
 import { nearest } from './nearest.ts';
@@ -43,6 +44,8 @@ const CHECKS: Readonly<Record<string, Check>> = {
       : `must be an integer from 1 to ${MAX_TIMEOUT_MS} (milliseconds, at most a day)`,
   from: oneOf(['now', 'start']),
   cron: cronReason,
+  cache: cacheReason,
+  invalidates: invalidatesReason,
   ...FLOW_CHECKS,
   retries: checkRetries,
   handler: checkFunction,

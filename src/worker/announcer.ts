@@ -7,7 +7,9 @@ import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 
 /** What the worker announces of its functions. */
-export type Offered = Required<Pick<Announcement, 'functions' | 'identities' | 'balances'>>;
+export type Offered = Required<
+  Pick<Announcement, 'functions' | 'identities' | 'balances' | 'caches'>
+>;
 
 export class Announcer {
   readonly #bus: Bus;
@@ -18,7 +20,7 @@ export class Announcer {
   readonly #timer: NodeJS.Timeout;
   readonly #load: () => Pick<Beat, 'full' | 'loads'>;
   readonly #capacity: number;
-  #offered: Offered = { functions: [], identities: {}, balances: {} };
+  #offered: Offered = { functions: [], identities: {}, balances: {}, caches: {} };
   #revision = 0;
   #state: WorkerState = 'running';
 

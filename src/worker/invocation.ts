@@ -69,6 +69,8 @@ export class Invocation {
   /** The transaction of the present run, if it uses state. */
   attempt: Attempt | undefined;
   age: Age | undefined;
+  /** What its handler was given. */
+  event: FunctionEvent | undefined;
   #emittedBytes = 0;
   #abort: AbortController | undefined;
   #abortReason: unknown;

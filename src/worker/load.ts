@@ -1,6 +1,7 @@
-/** What a worker says for the balance of calls: how they are to be balanced, and how loaded it is. */
+/** What a worker announces of its functions for their callers: how calls are balanced, what may be kept, how loaded it is. */
 import type { Beat } from '../bus/messages.ts';
 import { DEFAULT_STRATEGY } from '../core/balance/strategy.ts';
+import type { CacheRecord } from '../core/directory.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import type { FunctionRunner } from './runner.ts';
 import type { FunctionStats } from './stats.ts';
@@ -9,6 +10,22 @@ import type { FunctionStats } from './stats.ts';
 export function balancesOf(functions: readonly LoadedFunction[]): Record<string, string> {
   const balanced = functions.filter(({ definition }) => definition.balance !== DEFAULT_STRATEGY);
   return Object.fromEntries(balanced.map(({ name, definition }) => [name, definition.balance]));
+}
+
+/** By function, of those whose answers may be kept. */
+export function cachesOf(functions: readonly LoadedFunction[]): Record<string, CacheRecord> {
+  const caches: Record<string, CacheRecord> = {};
+  for (const loaded of functions) {
+    const record = cacheRecordOf(loaded);
+    if (record !== undefined) caches[loaded.name] = record;
+  }
+  return caches;
+}
+
+export function cacheRecordOf({ definition }: LoadedFunction): CacheRecord | undefined {
+  if (definition.cache === undefined) return undefined;
+  const { key, ...rules } = definition.cache;
+  return { ...rules, keyed: key !== undefined };
 }
 
 export function loadOf(

@@ -11,6 +11,7 @@ export function functionReport(
   { loaded, running, queued }: FunctionRunner,
   stats: FunctionStats,
   waiting: Pick<FunctionReport, 'waiting' | 'held' | 'dropped'> = { waiting: 0 },
+  cache?: FunctionReport['cache'],
 ): FunctionReport {
   const { description, on, delivery, balance, cron } = loaded.definition;
   return {
@@ -28,6 +29,7 @@ export function functionReport(
     queued,
     abandoned: stats.abandoned,
     ...waiting,
+    ...(cache === undefined ? {} : { cache }),
     subjects: stats.subjects(),
     latency: stats.latency.toSparse(),
   };

@@ -11,6 +11,11 @@ export interface RunnerHost extends InvocationHost {
   readonly transactions: Transactions | undefined;
   /** See Deliveries. */
   past: Deliveries['past'];
+  /** An event that says which kept answers are wrong: those that these items are in, and of these functions (null: all). */
+  readonly wrong: (
+    written: Iterable<string>,
+    functions: [name: string, keys: string[] | null][],
+  ) => PreparedEvent | undefined;
   publishAll(events: readonly PreparedEvent[]): Promise<void>;
   /** All invocations that are not answered yet; the worker's sweep looks for deadlines here. */
   readonly live: Map<Invocation, FunctionRunner>;

@@ -24,6 +24,7 @@ import { Attempt, refusalFor, type WrittenCollections } from '../state/attempt.t
 import type { Joinable } from '../state/join.ts';
 import { encodeEmit } from '../state/outbox.ts';
 import { answerFor } from './answers.ts';
+import { complete } from './complete.ts';
 import { deliveriesOf, without } from './delivered.ts';
 import { Invocation, InvocationContext, type Incoming } from './invocation.ts';
 import { isUnexpected, logThrown } from './log-thrown.ts';
@@ -153,6 +154,7 @@ export class FunctionRunner {
   }
 
   #handle(invocation: Invocation, event: FunctionEvent): void {
+    invocation.event = event;
     const { incoming } = invocation;
     const info: InvocationInfo = {
       id: incoming.eventId,
@@ -186,6 +188,7 @@ export class FunctionRunner {
   }
 
   #finish(invocation: Invocation, value: unknown): void {
+    if (!invocation.settled) complete(invocation, this.loaded, this.#host);
     const { attempt, emits, settled } = invocation;
     const { joined, delivery } = invocation.incoming;
     // Nobody waits for what a handler makes of an event.
@@ -218,10 +221,9 @@ export class FunctionRunner {
     const emits = invocation.emits.map((emit) => encodeEmit(emit));
     const deliveries = deliveriesOf(invocation.incoming);
     attempt.over();
-    const { name } = this.loaded;
-    this.#host.past(name, deliveries).then(
+    this.#host.past(this.loaded.name, deliveries).then(
       (past) => {
-        const settling = settleWith(attempt, name, deliveries, emits, past);
+        const settling = settleWith(attempt, this.loaded.name, deliveries, emits, past);
         this.#then(invocation, settling, (settled) => {
           if (settled.size === 0) this.#succeed(invocation, NOTHING);
           else this.#goOnWithout(invocation, settled);

@@ -15,10 +15,13 @@ import type { Logger } from 'pino';
 import type { CallEnd } from '../core/balance/balancer.ts';
 import { Caller } from '../bus/caller.ts';
 import type { Bus } from '../bus/connection.ts';
-import { invokeThrough } from '../bus/invoke.ts';
 import { Publisher } from '../bus/publisher.ts';
+import { Answers } from '../cache/answers.ts';
+import { CachedCalls } from '../cache/calls.ts';
+import { invalidationEvent } from '../cache/invalidations.ts';
 import { MillraceError } from '../core/errors.ts';
 import { isOwnFunction } from '../core/names.ts';
+import { mergeCaches } from '../core/merge-reports.ts';
 import type { FunctionReport, WorkerReport } from '../core/report.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
@@ -26,12 +29,9 @@ import type { LoadedFunction } from '../function/load.ts';
 import { Deliveries, type DeliveriesOptions, type Registration } from '../delivery/deliveries.ts';
 import { isDurable } from '../delivery/identity.ts';
 import type { EventFailure } from '../delivery/outcome.ts';
-import { keyOf } from '../function/key-of.ts';
-import { nameOf } from '../function/reference.ts';
 import { decodeRef, LocalTransaction, RemoteTransaction, type Joinable } from '../state/join.ts';
 import { StateQuestions } from '../state/questions.ts';
 import { StateService } from '../state/service.ts';
-import type { Transactions } from '../state/transactions.ts';
 import { Announcer } from './announcer.ts';
 import { dispatchedHere, unwrapped } from './delivered.ts';
 import { discovered, functionReport } from './reports.ts';
@@ -39,15 +39,15 @@ import { Discovery, type DiscoveredFunction } from './discovery.ts';
 import { Inspector } from './inspect.ts';
 import { callKey, type Incoming, type Invocation } from './invocation.ts';
 import { chosenFor, forward } from './forward.ts';
-import { invokeJoined } from './invoke-joined.ts';
+import { runCached } from './cached-runs.ts';
+import { makeHost } from './host.ts';
 import { LaterEvents } from './later.ts';
-import { balancesOf, loadOf } from './load.ts';
+import { balancesOf, cachesOf, loadOf } from './load.ts';
 import { Replies } from './replies.ts';
 import type { RunnerHost } from './runner-host.ts';
 import { FunctionRunner } from './runner.ts';
 import { FunctionStats } from './stats.ts';
 import { FunctionSubscriptions } from './subscriptions.ts';
-import { traced } from './trace.ts';
 import { failPlain, receiveFrame, receivePlain } from './transports.ts';
 import { unlessDown } from './unless-down.ts';
 import { UnknownFunctions } from './unknown-functions.ts';
@@ -74,6 +74,9 @@ export class Worker {
   readonly #log: Logger;
   readonly #caller: Caller;
   readonly #publisher: Publisher;
+  /** Of functions that its handlers call, and of those that it runs. */
+  readonly #cached: CachedCalls;
+  readonly #answers: Answers;
   readonly #replies: Replies;
   readonly #announcer: Announcer;
   readonly #inspector: Inspector;
@@ -104,7 +107,18 @@ export class Worker {
     this.#caller = new Caller(bus, settings);
     this.#publisher = new Publisher(bus, settings);
     this.#replies = new Replies(bus, settings, () => this.#live.size === 0);
-    this.#host = this.#makeHost();
+    this.#cached = new CachedCalls(bus, settings, this.#caller);
+    this.#answers = new Answers(bus, settings);
+    this.#host = makeHost({
+      settings,
+      log: this.#log,
+      workerId: this.id,
+      caller: this.#caller,
+      cached: this.#cached,
+      publisher: this.#publisher,
+      live: this.#live,
+      state: () => this.#state,
+    });
     this.#subscriptions = new FunctionSubscriptions(bus, this.#subjects, (name, message) =>
       this.#onPlain(name, message),
     );
@@ -180,10 +194,20 @@ export class Worker {
       functions: [...runners.keys()],
       identities: registration?.identities ?? {},
       balances: balancesOf(functions),
+      caches: cachesOf(functions),
     });
     registration?.begin();
+    // Answers of another version are not this one's.
+    const wrong = functions.filter(({ definition: { cache } }) => cache !== undefined);
+    if (wrong.length > 0) this.#sayWrong(wrong);
     // Where the connection breaks just now, the announcement is made again once it is back.
     await unlessDown(this.#bus.flush());
+  }
+
+  #sayWrong(functions: readonly LoadedFunction[]): void {
+    const all = functions.map(({ name }): [string, null] => [name, null]);
+    const { subject, payload } = invalidationEvent(this.#settings.namespace, { functions: all });
+    if (this.#bus.up) this.#bus.publish(subject, payload);
   }
 
   /** Their events are captured before anybody can know of the functions. */
@@ -264,44 +288,9 @@ export class Worker {
     this.#replies.close();
     this.#caller.close();
     this.#publisher.close();
+    this.#cached.close();
+    this.#answers.close();
     return clean;
-  }
-
-  #makeHost(): RunnerHost {
-    // A getter of the host is another function's `this`.
-    const transactions = (): Transactions | undefined => this.#state?.service.transactions;
-    return {
-      log: this.#log,
-      workerId: this.id,
-      live: this.#live,
-      get transactions() {
-        return transactions();
-      },
-      prepareEvent: (invocation, subject, data, options = {}) =>
-        this.#publisher.prepare(subject, data, traced(invocation, options)),
-      past: async (name, deliveries) =>
-        (await this.#state?.deliveries.past(name, deliveries)) ?? new Set(),
-      publishAll: async (events) => {
-        await Promise.all(events.map((event) => this.#publisher.send(event)));
-      },
-      invoke: (invocation, transaction, target, data, options = {}) => {
-        const leftMs = Math.max(1, invocation.deadlineMs - performance.now());
-        const timeoutMs = Math.min(options.timeoutMs ?? this.#settings.callTimeoutMs, leftMs);
-        const key = options.key ?? keyOf(target, data, options);
-        const call = { ...traced(invocation, options), timeoutMs, ...(key && { key }) };
-        if (this.#state === undefined) {
-          return invokeThrough(this.#caller, this.#settings, nameOf(target), data, call);
-        }
-        return invokeJoined(
-          this.#caller,
-          this.#settings,
-          transaction(),
-          nameOf(target),
-          data,
-          call,
-        );
-      },
-    };
   }
 
   #joinedBy(incoming: Incoming, deadlineMs: number): Joinable | undefined {
@@ -383,7 +372,8 @@ export class Worker {
     incoming = unwrapped(incoming, this.#runs(functionName));
     incoming.joined = this.#joinedBy(incoming, performance.now() + (incoming.timeoutMs ?? 0));
     this.#sweep ??= setInterval(() => this.#onSweep(), this.#settings.sweepIntervalMs);
-    runner.accept(incoming);
+    const run = (one: Incoming): void => runner.accept(one);
+    if (!runCached(this.#answers, runner.loaded, incoming, this.#settings, run)) run(incoming);
   }
 
   async #runHere(
@@ -434,7 +424,10 @@ export class Worker {
   #functionReport(runner: FunctionRunner, held: boolean): FunctionReport {
     const { name } = runner.loaded;
     const stats = this.#stats.get(name) as FunctionStats;
-    return functionReport(runner, stats, this.#state?.deliveries.waitingOf(name, held));
+    const waiting = this.#state?.deliveries.waitingOf(name, held);
+    const caches = [this.#answers.report(name), this.#cached.report()[name]];
+    const cache = mergeCaches(caches.flatMap((each) => each ?? []));
+    return functionReport(runner, stats, waiting, cache ?? undefined);
   }
 
   #discovered(): DiscoveredFunction[] {

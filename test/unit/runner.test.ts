@@ -35,6 +35,7 @@ function rig(
     prepareEvent: () => {
       throw new Error('not here');
     },
+    wrong: () => undefined,
     past: async () => new Set(),
     publishAll: () => Promise.resolve(),
   };

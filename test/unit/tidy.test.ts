@@ -67,13 +67,15 @@ const MAY_IMPORT: Record<string, Record<string, Rule> | 'all'> = {
   core: {},
   bus: { core: any },
   function: { core: any, bus: typesOnly },
-  client: { core: any, bus: any, function: any },
+  cache: { core: any, bus: any, function: typesOnly },
+  client: { core: any, bus: any, function: any, cache: any },
   state: { core: any, bus: any, function: typesOnly },
   delivery: { core: any, bus: any, function: any, state: any },
   worker: {
     core: any,
     bus: any,
     function: any,
+    cache: any,
     state: any,
     delivery: any,
     client: ({ names }, target) =>

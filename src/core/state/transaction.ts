@@ -153,6 +153,11 @@ export class Transaction {
   }
 
   /** Of all keys and values, as they are sent and stored. */
+  /** The items that it writes. */
+  get written(): Iterable<string> {
+    return this.#writes.keys();
+  }
+
   get writtenBytes(): number {
     let bytes = 0;
     for (const [key, value] of this.#writes) bytes += writeBytes(key, value);

@@ -1,0 +1,68 @@
+/** Runs whose answers may be known on this worker already: what callers without a cache of their own ask again and again. */
+import { FRESH_HEADER } from '../bus/invoke.ts';
+import type { Answers } from '../cache/answers.ts';
+import { inputKey, ownKey } from '../cache/keys.ts';
+import type { Answer } from '../core/answer-cache.ts';
+import type { PayloadLimits } from '../core/payload.ts';
+import { readData } from '../function/schema.ts';
+import type { LoadedFunction } from '../function/load.ts';
+import { eventOf, type Incoming } from './invocation.ts';
+import { cacheRecordOf } from './load.ts';
+
+/** No caller is called so: a call that comes again must not be taken for one that runs for others. */
+const CALLER = '=cache';
+
+/** False where the answer is not to be kept: then it is run as any other. */
+export function runCached(
+  answers: Answers,
+  loaded: LoadedFunction,
+  incoming: Incoming,
+  limits: PayloadLimits,
+  run: (incoming: Incoming) => void,
+): boolean {
+  const record = cacheRecordOf(loaded);
+  const { joined, delivery, repeats, headers } = incoming;
+  // Of a transaction, an event or a request that says that it is to be made.
+  const meant = repeats === 'id' || headers[FRESH_HEADER] !== undefined;
+  if (record === undefined || joined !== undefined || delivery !== undefined || meant) return false;
+  const key = keyOf(loaded, incoming, limits);
+  if (key === undefined) return false;
+  const found = answers.of(loaded.name, record).get(
+    key,
+    () =>
+      new Promise<Answer>((resolve) => {
+        run({
+          ...incoming,
+          caller: CALLER,
+          answer: (encoded) => resolve({ encoded }),
+          fail: (error) => resolve({ error }),
+        });
+      }),
+  );
+  if (found instanceof Promise) void found.then((answer) => give(incoming, answer));
+  else give(incoming, found);
+  return true;
+}
+
+function give(incoming: Incoming, answer: Answer): void {
+  if ('encoded' in answer) incoming.answer(answer.encoded);
+  else incoming.fail(answer.error);
+}
+
+/** Undefined where it cannot be found: whoever runs it says what is wrong. */
+function keyOf(
+  { definition: { cache, input } }: LoadedFunction,
+  incoming: Incoming,
+  limits: PayloadLimits,
+): string | undefined {
+  const { type, body } = incoming;
+  if (cache?.key === undefined) return inputKey(type, body);
+  try {
+    const read = readData(type, body, input, limits);
+    if (read instanceof Promise || !read.ok) return undefined;
+    const key: unknown = cache.key(eventOf(incoming, read.value));
+    return typeof key === 'string' ? ownKey(type, key) : undefined;
+  } catch {
+    return undefined;
+  }
+}

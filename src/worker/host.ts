@@ -1,0 +1,62 @@
+/** What runners need of their worker, and how handlers emit and call. */
+import type { Logger } from 'pino';
+import type { Caller } from '../bus/caller.ts';
+import { invokeThrough } from '../bus/invoke.ts';
+import type { Publisher } from '../bus/publisher.ts';
+import type { CachedCalls } from '../cache/calls.ts';
+import { collectionsOf, invalidationEvent } from '../cache/invalidations.ts';
+import type { Settings } from '../core/settings.ts';
+import type { Deliveries } from '../delivery/deliveries.ts';
+import { keyOf } from '../function/key-of.ts';
+import { nameOf } from '../function/reference.ts';
+import type { StateService } from '../state/service.ts';
+import { invokeJoined } from './invoke-joined.ts';
+import type { RunnerHost } from './runner-host.ts';
+import { traced } from './trace.ts';
+
+export interface HostOptions {
+  settings: Settings;
+  log: Logger;
+  workerId: string;
+  caller: Caller;
+  cached: CachedCalls;
+  publisher: Publisher;
+  live: RunnerHost['live'];
+  /** Undefined where there is none. */
+  readonly state: () => { service: StateService; deliveries: Deliveries } | undefined;
+}
+
+export function makeHost(options: HostOptions): RunnerHost {
+  const { settings, log, workerId, caller, cached, publisher, live, state } = options;
+  return {
+    log,
+    workerId,
+    live,
+    get transactions() {
+      return state()?.service.transactions;
+    },
+    prepareEvent: (invocation, subject, data, emit = {}) =>
+      publisher.prepare(subject, data, traced(invocation, emit)),
+    past: async (name, deliveries) =>
+      (await state()?.deliveries.past(name, deliveries)) ?? new Set(),
+    wrong: (written, functions) => {
+      const watched = caller.members.directory.watchedCollections();
+      const collections = watched.size === 0 ? [] : collectionsOf(written, watched);
+      if (functions.length === 0 && collections.length === 0) return undefined;
+      return invalidationEvent(settings.namespace, { functions, collections });
+    },
+    publishAll: async (events) => {
+      await Promise.all(events.map((event) => publisher.send(event)));
+    },
+    invoke: (invocation, transaction, target, data, given = {}) => {
+      const leftMs = Math.max(1, invocation.deadlineMs - performance.now());
+      const timeoutMs = Math.min(given.timeoutMs ?? settings.callTimeoutMs, leftMs);
+      const key = given.key ?? keyOf(target, data, given);
+      const call = { ...traced(invocation, given), timeoutMs, ...(key && { key }) };
+      const name = nameOf(target);
+      if (given.cache === true) return cached.invoke(name, target, data, call);
+      if (state() === undefined) return invokeThrough(caller, settings, name, data, call);
+      return invokeJoined(caller, settings, transaction(), name, data, call);
+    },
+  };
+}
