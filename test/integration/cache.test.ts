@@ -250,6 +250,7 @@ describe('what changes', () => {
     const id = newId();
     await mill.invoke(price, { id });
     const before = runs['price'] ?? 0;
+    expect(mill.caches['price']?.entries).toBeGreaterThan(1);
     await broker.kill();
     await broker.restart();
     await until(
@@ -287,6 +288,7 @@ describe('a function that has changed', () => {
     await until('it is there', async () => (await mill.invoke('versioned', 1)) === 'one');
     await worker.offer([version('two')], 'v2');
     await until('it is new', async () => (await mill.invoke('versioned', 1)) === 'two', 1_000);
+    expect(await mill.invoke('versioned', 1)).toBe('two');
     await worker.stop();
   });
 });
