@@ -17,6 +17,7 @@ export type {
   ListOptions,
 } from './client/inspect.ts';
 export type { InspectedFunction, InspectedWaiting, InspectedWorker } from './core/report.ts';
+export type { InspectedScale } from './core/scale.ts';
 export type {
   InspectedPartition,
   InspectedTransactions,

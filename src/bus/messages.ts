@@ -7,6 +7,13 @@ const workerState = z.enum(['running', 'draining']);
 const id = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/);
 const count = z.number().int().nonnegative();
 
+/** Pairs: a function may be called as no key of an object from outside may be, such as `__proto__`. */
+const byName = <Value>(value: z.ZodType<Value>) =>
+  z
+    .array(z.tuple([z.string().max(64), value]).readonly())
+    .readonly()
+    .optional();
+
 export const beatSchema = z.object({
   id,
   connectionEpoch: count,
@@ -16,34 +23,28 @@ export const beatSchema = z.object({
   /** Functions of which so many run that others wait. */
   full: z.array(z.string()).optional(),
   /** Of functions that are not balanced at random. */
-  loads: z
-    .record(
-      z.string(),
-      z.object({ running: count, waiting: count, serviceMs: z.number().nonnegative().optional() }),
-    )
-    .optional(),
+  loads: byName(
+    z.object({ running: count, waiting: count, serviceMs: z.number().nonnegative().optional() }),
+  ),
 });
 export type Beat = z.infer<typeof beatSchema>;
 
 export const announcementSchema = beatSchema.extend({
   functions: z.array(z.string().max(64)),
   /** Of those with durable events: delivery/identity.ts. */
-  identities: z.record(z.string(), z.string()).optional(),
+  identities: byName(z.string()),
   /** How calls are balanced, by function, where not at random. */
-  balances: z.record(z.string(), z.string()).optional(),
-  caches: z
-    .record(
-      z.string(),
-      z.object({
-        ttlMs: count,
-        staleMs: count,
-        errorMs: count,
-        maxEntries: z.number().int().positive(),
-        keyed: z.boolean(),
-        state: z.array(z.string()).readonly(),
-      }),
-    )
-    .optional(),
+  balances: byName(z.string()),
+  caches: byName(
+    z.object({
+      ttlMs: count,
+      staleMs: count,
+      errorMs: count,
+      maxEntries: z.number().int().positive(),
+      keyed: z.boolean(),
+      state: z.array(z.string()).readonly(),
+    }),
+  ),
   capacity: z.number().positive().optional(),
 });
 export type Announcement = z.infer<typeof announcementSchema>;

@@ -57,6 +57,10 @@ export class CachedCalls {
     );
   }
 
+  reportOf(functionName: string): CacheReport | undefined {
+    return this.#answers.report(functionName);
+  }
+
   close(): void {
     this.#answers.close();
   }

@@ -14,6 +14,7 @@ import {
   functionsTable,
   itemsTable,
   partitionsTable,
+  scaleTable,
   transactionsTable,
   waitingTable,
   workersTable,
@@ -59,6 +60,17 @@ const VIEWS: Record<string, View> = {
       const waiting = await mill.inspect.waiting(functionName);
       if (json) printJson({ waiting });
       else print(waitingTable(waiting));
+    },
+  },
+  scale: {
+    usage: 'scale [FUNCTION]',
+    minArguments: 0,
+    maxArguments: 1,
+    flags: [],
+    show: async (mill, [functionName], { json }) => {
+      const scale = await mill.inspect.scale(functionName);
+      if (json) printJson({ scale });
+      else print(scaleTable(scale));
     },
   },
   partitions: plain('partitions', async (mill, json) => {

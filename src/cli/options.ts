@@ -5,6 +5,7 @@ import { MillraceError, messageOf } from '../core/errors.ts';
 import type { ConnectOptions } from '../client/client.ts';
 import { DEFAULT_SERVER } from '../client/client.ts';
 import { dueMsOf, MAX_DELAY_MS } from '../core/later.ts';
+import { functionNameReason, quote } from '../core/names.ts';
 import { parseServerUrl } from '../core/server-url.ts';
 import { parseSettings, type SettingsInput } from '../core/settings.ts';
 
@@ -105,6 +106,16 @@ async function readConfig(file: string | undefined): Promise<SettingsInput> {
 export function notEmpty(text: string): string {
   if (text.trim() !== '') return text;
   throw new InvalidArgumentError('It must not be empty.');
+}
+
+/** For commander: names of functions with commas between them. */
+export function functionNames(text: string): string[] {
+  const names = text.split(',').map((name) => name.trim());
+  for (const name of names) {
+    const reason = functionNameReason(name);
+    if (reason !== undefined) throw new InvalidArgumentError(`${quote(name)} ${reason}.`);
+  }
+  return names;
 }
 
 function legalNamespace(namespace: string): string {

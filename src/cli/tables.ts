@@ -1,6 +1,7 @@
 /** How `inspect` shows to people what the platform answers. */
 import type { InspectedPage } from '../client/inspect.ts';
 import type { InspectedFunction, InspectedWaiting, InspectedWorker } from '../core/report.ts';
+import type { InspectedScale } from '../core/scale.ts';
 import type {
   InspectedPartition,
   InspectedTransactions,
@@ -52,6 +53,23 @@ export function waitingTable(waiting: readonly InspectedWaiting[]): string {
       key || '-',
       count,
       untilMs === null ? '-' : `in ${untilMs} ms`,
+    ]),
+  );
+}
+
+export function scaleTable(scale: readonly InspectedScale[]): string {
+  return table(
+    ['FUNCTION', 'WORKERS', 'PER S', 'BUSY', 'SLOTS', 'QUEUED', 'WAITING', 'USED', 'WANTED'],
+    scale.map(({ function: name, utilization, ...each }) => [
+      name,
+      each.workers,
+      each.perSecond,
+      each.busy,
+      each.slots,
+      each.queued,
+      each.waiting,
+      `${Math.round(utilization * 100)} %`,
+      each.wanted,
     ]),
   );
 }

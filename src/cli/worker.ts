@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import {
   connectOptions,
+  functionNames,
   wholeNumber,
   withConnection,
   withFunctions,
@@ -14,6 +15,7 @@ interface WorkerFlags extends ConnectionFlags {
   functions: string;
   concurrency?: number;
   capacity?: number;
+  only?: string[];
   logLevel: string;
 }
 
@@ -27,6 +29,7 @@ SIGTERM or Ctrl-C drains it: it takes no more work, finishes what it has, and ex
 when some handler did not end in time, or the worker could not start. A second Ctrl-C ends it at once, with status 130.`,
     )
     .option('--concurrency <n>', 'how many runs of one function at once', wholeNumber(1, 65_536))
+    .option('--only <functions>', 'run these only, separated by commas', functionNames)
     .option(
       '--capacity <n>',
       'what this worker is meant for, in comparison with others (default: 100)',
@@ -43,6 +46,7 @@ when some handler did not end in time, or the worker could not start. A second C
       const status = await runWorker({
         connect,
         functionsDirectory: flags.functions,
+        only: flags.only,
         logLevel: flags.logLevel,
         version: PACKAGE_VERSION,
       }).catch(fail);

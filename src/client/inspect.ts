@@ -4,6 +4,7 @@ import { MillraceError, isErrorCode } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf } from '../core/subjects.ts';
 import type { InspectedFunction, InspectedWaiting, InspectedWorker } from '../core/report.ts';
+import type { InspectedScale } from '../core/scale.ts';
 import type { InspectedPartition, InspectedTransactions } from '../core/state-report.ts';
 
 export interface InspectedKey {
@@ -51,6 +52,8 @@ export interface Inspection {
   functions(): Promise<InspectedFunction[]>;
   /** Durable events that wait, and why; of one function or of all. */
   waiting(functionName?: string): Promise<InspectedWaiting[]>;
+  /** How loaded functions are, and how many processes that wants; of one function or of all. */
+  scale(functionName?: string): Promise<InspectedScale[]>;
   /** All of them, by number; owner null while nobody owns one. `keys` counts the platform’s own, too. */
   partitions(): Promise<InspectedPartition[]>;
   /**
@@ -121,6 +124,8 @@ export function inspectThrough(bus: Bus, settings: Settings): Inspection {
     workers: async () => (await ask<{ workers: InspectedWorker[] }>('workers')).workers,
     waiting: async (functionName) =>
       (await ask<{ waiting: InspectedWaiting[] }>('waiting', { function: functionName })).waiting,
+    scale: async (functionName) =>
+      (await ask<{ scale: InspectedScale[] }>('scale', { function: functionName })).scale,
     functions: async () => (await ask<{ functions: InspectedFunction[] }>('functions')).functions,
     partitions: async () =>
       (await ask<{ partitions: InspectedPartition[] }>('partitions')).partitions,

@@ -13,6 +13,13 @@
 import type { CacheRules } from './answer-cache.ts';
 import { DEFAULT_STRATEGY } from './balance/strategy.ts';
 
+/** Of functions, by their names. */
+export type ByName<Value> = readonly (readonly [name: string, value: Value])[];
+
+export function valueOf<Value>(pairs: ByName<Value> = [], name: string): Value | undefined {
+  return pairs.find(([each]) => each === name)?.[1];
+}
+
 export type WorkerState = 'running' | 'draining';
 
 export interface WorkerRecord {
@@ -22,11 +29,11 @@ export interface WorkerRecord {
   state: WorkerState;
   functions: readonly string[];
   /** By function: versions with the same one dispatch its durable events alike. */
-  identities?: Readonly<Record<string, string>> | undefined;
+  identities?: ByName<string> | undefined;
   /** By function: how its calls are balanced, where not at random. */
-  balances?: Readonly<Record<string, string>> | undefined;
+  balances?: ByName<string> | undefined;
   /** By function: how its answers may be kept. */
-  caches?: Readonly<Record<string, CacheRecord>> | undefined;
+  caches?: ByName<CacheRecord> | undefined;
   /** Declared: what it is meant for, in comparison with others. */
   capacity?: number | undefined;
   /** Counts the changes of `functions`; a beat with another revision makes the listener ask for an announcement. */
@@ -169,20 +176,18 @@ export class Directory {
   /** How calls of the function are balanced, as the first of its workers says; undefined where none has it. */
   balanceOf(functionName: string): string | undefined {
     const first = this.firstOf(functionName);
-    return first && (first.balances?.[functionName] ?? DEFAULT_STRATEGY);
+    return first && (valueOf(first.balances, functionName) ?? DEFAULT_STRATEGY);
   }
 
   /** Likewise, how its answers may be kept; undefined where they may not. */
   cacheOf(functionName: string): CacheRecord | undefined {
-    return this.firstOf(functionName)?.caches?.[functionName];
+    return valueOf(this.firstOf(functionName)?.caches, functionName);
   }
 
   /** Collections whose changes make kept answers wrong. */
   watchedCollections(): ReadonlySet<string> {
     this.watched ??= new Set(
-      this.workers().flatMap(({ caches = {} }) =>
-        Object.values(caches).flatMap(({ state }) => state),
-      ),
+      this.workers().flatMap(({ caches = [] }) => caches.flatMap(([, { state }]) => state)),
     );
     return this.watched;
   }

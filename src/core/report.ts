@@ -29,6 +29,11 @@ export const functionReportSchema = z.object({
   running: count,
   queued: count,
   abandoned: count,
+  /** Runs that ended, in a second, and how many were under way on average: over the last seconds. */
+  perSecond: count,
+  busy: count,
+  /** Runs at once at most. */
+  slots: count,
   /** Durable events that wait, of a function whose events this worker dispatches. */
   waiting: count,
   /** Of these, why, as far as the dispatcher has read them: the largest groups, at most 100. */
@@ -58,6 +63,8 @@ export const workerReportSchema = z.object({
   partitions: z.array(z.number()),
   /** Invocations that run or wait. */
   inFlight: count,
+  /** Share of the last seconds in which its thread had something to do, 0 to 1. */
+  utilization: count,
   /** Declared (`--capacity`): what it is meant for, in comparison with others. */
   capacity: count,
   /** Invocations that run at once at most. */

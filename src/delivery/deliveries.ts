@@ -4,7 +4,7 @@ import type { Caller } from '../bus/caller.ts';
 import type { Bus } from '../bus/connection.ts';
 import type { Publisher } from '../bus/publisher.ts';
 import { EventStreams, type Source } from '../bus/event-streams.ts';
-import type { WorkerRecord } from '../core/directory.ts';
+import { valueOf, type ByName, type WorkerRecord } from '../core/directory.ts';
 import { hash32 } from '../core/hash.ts';
 import { MillraceError } from '../core/errors.ts';
 import type { FunctionReport } from '../core/report.ts';
@@ -56,7 +56,7 @@ interface Registered {
 /** What a worker's functions need before they are announced is done. */
 export interface Registration {
   /** To be announced. */
-  identities: Readonly<Record<string, string>>;
+  identities: ByName<string>;
   /** To be called behind the announcement. */
   begin(): void;
 }
@@ -102,7 +102,7 @@ export class Deliveries {
     }
     const identities = [...registered].map(([name, { identity }]) => [name, identity] as const);
     return {
-      identities: Object.fromEntries(identities),
+      identities,
       begin: () => this.#begin(registered),
     };
   }
@@ -381,7 +381,7 @@ export class Deliveries {
   #workersWith(functionName: string, identity: string): WorkerRecord[] {
     return this.#options.caller.members.directory
       .workersOf(functionName)
-      .filter(({ identities }) => identities?.[functionName] === identity);
+      .filter(({ identities }) => valueOf(identities, functionName) === identity);
   }
 
   /** The highest of the hashes of all workers that have this version or one like it: each computes it alike. */

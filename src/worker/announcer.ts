@@ -6,6 +6,9 @@ import type { WorkerState } from '../core/directory.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 
+/** Beats that follow each other sooner than the usual. */
+const MIN_BEAT_MS = 100;
+
 /** What the worker announces of its functions. */
 export type Offered = Required<
   Pick<Announcement, 'functions' | 'identities' | 'balances' | 'caches'>
@@ -20,8 +23,10 @@ export class Announcer {
   readonly #timer: NodeJS.Timeout;
   readonly #load: () => Pick<Beat, 'full' | 'loads'>;
   readonly #capacity: number;
-  #offered: Offered = { functions: [], identities: {}, balances: {}, caches: {} };
+  #offered: Offered = { functions: [], identities: [], balances: [], caches: [] };
   #revision = 0;
+  #saidFull = '';
+  #saidAtMs = Number.NEGATIVE_INFINITY;
   #state: WorkerState = 'running';
 
   /** `load`: as it is now; asked for with each beat. */
@@ -45,9 +50,16 @@ export class Announcer {
     this.#stopListening = bus.onStatus((up) => {
       if (up) this.#announce();
     });
-    this.#timer = setInterval(() => {
-      if (bus.up) bus.publish(this.#subjects.beat, writeControl(this.#beat()));
-    }, settings.heartbeatIntervalMs);
+    this.#timer = setInterval(() => this.#sayBeat(), settings.heartbeatIntervalMs);
+  }
+
+  /**
+   * To be called often: a function that is full now, or no more, is told of before the next beat. Else callers would all go to
+   * the others for so long, and fill those.
+   */
+  look(): void {
+    if (performance.now() - this.#saidAtMs < MIN_BEAT_MS) return;
+    if (String(this.#load().full) !== this.#saidFull) this.#sayBeat();
   }
 
   offer(offered: Offered): void {
@@ -67,6 +79,13 @@ export class Announcer {
     this.#stopListening();
     if (this.#bus.up) this.#bus.publish(this.#subjects.leave, writeControl({ id: this.#workerId }));
     for (const subscription of this.#subscriptions) subscription.unsubscribe();
+  }
+
+  #sayBeat(): void {
+    const beat = this.#beat();
+    this.#saidAtMs = performance.now();
+    this.#saidFull = String(beat.full);
+    if (this.#bus.up) this.#bus.publish(this.#subjects.beat, writeControl(beat));
   }
 
   #announce(): void {

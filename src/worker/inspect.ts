@@ -18,6 +18,7 @@ import type { WorkerRecord } from '../core/directory.ts';
 import { inspectedWorker, mergeFunctions, mergeWaiting } from '../core/merge-reports.ts';
 import { isOwnFunction } from '../core/names.ts';
 import { workerReportSchema, type InspectedWorker, type WorkerReport } from '../core/report.ts';
+import { scaleOf } from '../core/scale.ts';
 import type { Settings } from '../core/settings.ts';
 import {
   mergePartitions,
@@ -76,6 +77,10 @@ export class Inspector {
     waiting: async (payload) => {
       const { function: name } = readControl(waitingQuestion, payload) ?? {};
       return { waiting: mergeWaiting((await this.#askAll(HELD)).reports, name) };
+    },
+    scale: async (payload) => {
+      const { function: name } = readControl(waitingQuestion, payload) ?? {};
+      return { scale: scaleOf((await this.#askAll(HELD)).reports, name) };
     },
     partitions: async () => {
       const { partitions } = this.#stateQuestions();
@@ -247,6 +252,7 @@ function unresponsive(id: string, functions: readonly string[]): InspectedWorker
     functions: functions.filter((name) => !isOwnFunction(name)),
     partitions: [],
     inFlight: 0,
+    utilization: 0,
     capacity: 0,
     slots: 0,
   };

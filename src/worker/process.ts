@@ -7,6 +7,7 @@
 import { resolve } from 'node:path';
 import type { Logger } from 'pino';
 import { openBus, type ConnectOptions } from '../client/client.ts';
+import { MillraceError } from '../core/errors.ts';
 import { releaseBundler } from '../function/bundle.ts';
 import { loadFunctions, type LoadedFunctions } from '../function/load.ts';
 import { createLogger, logProblem } from './logger.ts';
@@ -16,6 +17,8 @@ import { Worker } from './worker.ts';
 export interface WorkerProcessOptions {
   connect: ConnectOptions;
   functionsDirectory: string;
+  /** Names of functions; undefined for all of the folder. */
+  only?: readonly string[] | undefined;
   logLevel: string;
   /** The package's version, for discovery. */
   version: string;
@@ -41,7 +44,10 @@ export async function runWorker(options: WorkerProcessOptions): Promise<number> 
     // One load at a time: the parent's wishes to reload are queued.
     const load = async (): Promise<LoadedFunctions> => {
       try {
-        return await loadChecked(options.functionsDirectory, settings.namespace);
+        return chosen(
+          await loadChecked(options.functionsDirectory, settings.namespace),
+          options.only,
+        );
       } finally {
         await releaseBundler();
       }
@@ -109,6 +115,17 @@ async function loadChecked(directory: string, namespace: string): Promise<Loaded
     buildDirectory: resolve(BUILD_DIRECTORY),
     namespace,
   });
+}
+
+/** Throws USAGE where a function is not there. */
+function chosen(loaded: LoadedFunctions, only: readonly string[] | undefined): LoadedFunctions {
+  if (only === undefined) return loaded;
+  const missing = only.find((name) => !loaded.functions.some((each) => each.name === name));
+  if (missing !== undefined) {
+    const known = loaded.functions.map(({ name }) => name).join(', ');
+    throw new MillraceError('USAGE', `There is no function ${missing}; there are: ${known}.`);
+  }
+  return { ...loaded, functions: loaded.functions.filter(({ name }) => only.includes(name)) };
 }
 
 /** Reloads on the parent's word. A set of functions that does not load changes nothing. */

@@ -3,6 +3,7 @@ import type { FunctionReport } from '../core/report.ts';
 import type { Subjects } from '../core/subjects.ts';
 import { scheduleText } from '../delivery/identity.ts';
 import type { DiscoveredFunction } from './discovery.ts';
+import type { FunctionLoad } from './load-meter.ts';
 import type { FunctionRunner } from './runner.ts';
 import type { FunctionStats } from './stats.ts';
 
@@ -10,6 +11,7 @@ import type { FunctionStats } from './stats.ts';
 export function functionReport(
   { loaded, running, queued }: FunctionRunner,
   stats: FunctionStats,
+  load: FunctionLoad & Pick<FunctionReport, 'slots'>,
   waiting: Pick<FunctionReport, 'waiting' | 'held' | 'dropped'> = { waiting: 0 },
   cache?: FunctionReport['cache'],
 ): FunctionReport {
@@ -28,6 +30,7 @@ export function functionReport(
     running,
     queued,
     abandoned: stats.abandoned,
+    ...load,
     ...waiting,
     ...(cache === undefined ? {} : { cache }),
     subjects: stats.subjects(),

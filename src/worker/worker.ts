@@ -43,6 +43,7 @@ import { runCached } from './cached-runs.ts';
 import { makeHost } from './host.ts';
 import { LaterEvents } from './later.ts';
 import { balancesOf, cachesOf, loadOf } from './load.ts';
+import { LoadMeter } from './load-meter.ts';
 import { Replies } from './replies.ts';
 import type { RunnerHost } from './runner-host.ts';
 import { FunctionRunner } from './runner.ts';
@@ -87,6 +88,7 @@ export class Worker {
   readonly #host: RunnerHost;
   readonly #live = new Map<Invocation, FunctionRunner>();
   readonly #stats = new Map<string, FunctionStats>();
+  readonly #meter = new LoadMeter(this.#stats);
   #runners: ReadonlyMap<string, FunctionRunner> = new Map();
   /** Those of a reload that is under way: a function that it adds may be asked for at once. */
   #next: ReadonlyMap<string, FunctionRunner> | undefined;
@@ -192,7 +194,7 @@ export class Worker {
     }
     this.#announcer.offer({
       functions: [...runners.keys()],
-      identities: registration?.identities ?? {},
+      identities: registration?.identities ?? [],
       balances: balancesOf(functions),
       caches: cachesOf(functions),
     });
@@ -279,6 +281,7 @@ export class Worker {
       runner.giveUp(invocation, new MillraceError('UNAVAILABLE', 'The worker stops.'));
     }
     clearInterval(this.#sweep);
+    this.#meter.close();
     this.#state?.questions.close();
     await this.#state?.service.close();
     this.#replies.flush();
@@ -400,6 +403,7 @@ export class Worker {
     for (const [invocation, runner] of this.#live) {
       if (now >= invocation.deadlineMs) runner.expire(invocation);
     }
+    this.#announcer.look();
     if (this.#live.size > 0) return;
     clearInterval(this.#sweep);
     this.#sweep = undefined;
@@ -416,6 +420,7 @@ export class Worker {
       functions,
       partitions: [...(this.#state?.service.hosting.owners.keys() ?? [])].sort((a, b) => a - b),
       inFlight: this.#live.size,
+      utilization: this.#meter.utilization,
       capacity: this.#settings.capacity,
       slots: this.#settings.concurrency * functions.length,
     };
@@ -425,9 +430,10 @@ export class Worker {
     const { name } = runner.loaded;
     const stats = this.#stats.get(name) as FunctionStats;
     const waiting = this.#state?.deliveries.waitingOf(name, held);
-    const caches = [this.#answers.report(name), this.#cached.report()[name]];
+    const caches = [this.#answers.report(name), this.#cached.reportOf(name)];
     const cache = mergeCaches(caches.flatMap((each) => each ?? []));
-    return functionReport(runner, stats, waiting, cache ?? undefined);
+    const load = { ...this.#meter.of(name), slots: this.#settings.concurrency };
+    return functionReport(runner, stats, load, waiting, cache ?? undefined);
   }
 
   #discovered(): DiscoveredFunction[] {

@@ -123,7 +123,8 @@ class Cluster {
     for (const { id, serviceMs } of this.#servers.values()) {
       const running = this.#running.get(id) ?? 0;
       const waiting = this.#queues.get(id)?.length ?? 0;
-      for (const caller of this.#callers) caller.heard(id, { f: { running, waiting, serviceMs } });
+      for (const caller of this.#callers)
+        caller.heard(id, [['f', { running, waiting, serviceMs }]]);
     }
   }
 
@@ -145,7 +146,7 @@ const recordOf = (id: string, balance: string, capacity = 100): WorkerRecord => 
   state: 'running',
   functions: ['f'],
   revision: 1,
-  balances: balance === 'random' ? {} : { f: balance },
+  balances: balance === 'random' ? [] : [['f', balance]],
   capacity,
 });
 const equal = (count: number, serviceMs = 10): Server[] =>

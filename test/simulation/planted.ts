@@ -98,16 +98,10 @@ export const MUTANTS: readonly Mutant[] = [
     to: 'if (session.undecided.size < 0)',
   },
   {
-    bug: 'the loss of any session counts',
-    file: TRANSACTION,
-    from: 'return known?.epoch === epoch && known.grant === grant;',
-    to: 'return known !== undefined || epoch + grant > 0;',
-  },
-  {
     bug: 'a gap in the log is not noticed',
     file: OWNER,
-    from: 'if (append.index !== position.index + 1)',
-    to: 'if (append.index < 0)',
+    from: 'missing ||= append.index !== position.index + 1;',
+    to: 'missing ||= append.index < 0;',
   },
   {
     bug: 'any owner confirms',

@@ -132,9 +132,27 @@ describe('a definition is refused in one sentence', () => {
     ],
     ['an unknown balance', { balance: 'best', handler }, "balance must be 'random' or"],
     [
-      'a balance of a later version',
-      { balance: 'weighted', handler },
-      'not available in this version',
+      "a balance of its own under the platform's name",
+      { balance: { name: 'weighted', strategy: () => ({}) }, handler },
+      'balance has the name "weighted", which is the platform\'s',
+    ],
+    ['a balance without a strategy', { balance: { name: 'mine' }, handler }, 'has no strategy'],
+    ['a cache without a time', { cache: {}, handler }, 'cache has ttlMs, which must be an integer'],
+    ['a cache with a wrong option', { cache: { ttl: 5 }, handler }, 'cache has no option "ttl"'],
+    [
+      'a cache of no collection',
+      { cache: { ttlMs: 1, state: ['a/b'] }, handler },
+      'cache has state, which is not legal',
+    ],
+    [
+      'invalidation of no function',
+      { invalidates: ['a b'], handler },
+      'invalidates has the function "a b", which',
+    ],
+    [
+      'invalidation without a list',
+      { invalidates: 'price', handler },
+      'must be a list of functions',
     ],
     [
       'an input that is no schema',

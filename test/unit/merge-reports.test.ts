@@ -22,6 +22,9 @@ const functionReport = (name: string, more: Partial<FunctionReport> = {}): Funct
   queued: 0,
   abandoned: 0,
   waiting: 0,
+  perSecond: 0,
+  busy: 0,
+  slots: 256,
   subjects: [],
   latency: [],
   ...more,
@@ -36,6 +39,7 @@ const worker = (id: string, ...functions: FunctionReport[]): WorkerReport => ({
   functions,
   partitions: [],
   inFlight: 0,
+  utilization: 0,
   capacity: 100,
   slots: 256,
 });

@@ -2,7 +2,7 @@
  * Chooses the workers of a process's calls: by the strategy of each function, among those that are not full, silent or failing. Pure:
  * what is heard and how calls end comes in, with its time.
  */
-import type { Candidates, Directory } from '../directory.ts';
+import type { ByName, Candidates, Directory } from '../directory.ts';
 import { STRATEGIES } from './index.ts';
 import { began, ended, isOut } from './outliers.ts';
 import { random } from './random.ts';
@@ -100,8 +100,8 @@ export class Balancer {
   }
 
   /** With a worker's beat, by function. */
-  heard(workerId: string, loads: Readonly<Record<string, Load>>): void {
-    for (const [functionName, load] of Object.entries(loads)) {
+  heard(workerId: string, loads: ByName<Load>): void {
+    for (const [functionName, load] of loads) {
       const balanced = this.#of(functionName);
       if (balanced !== undefined) this.#trackOf(balanced, workerId).heard(load);
     }
