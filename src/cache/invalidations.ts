@@ -48,6 +48,12 @@ export function invalidationEvent(namespace: string, invalidation: Invalidation)
   return { id, subject: subjectsOf(namespace).cache, payload: writeControl(invalidation), headers };
 }
 
+/** At once, for what no transaction does. */
+export function sayInvalid(bus: Bus, namespace: string, invalidation: Invalidation): void {
+  const { subject, payload } = invalidationEvent(namespace, invalidation);
+  if (bus.up) bus.publish(subject, payload);
+}
+
 /** Of these items, what lies in collections that kept answers depend on. */
 export function collectionsOf(
   items: Iterable<string>,

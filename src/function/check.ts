@@ -12,6 +12,8 @@ export interface LoadedFunction {
   readonly name: string;
   /** Relative to the working directory where it lies inside, else absolute. */
   readonly file: string;
+  /** The URL of its built module; undefined for a definition that was never in a file of its own. */
+  readonly module?: string;
   /** 12 hexadecimal digits of the hash of its code, with everything that is bundled with it. */
   readonly version: string;
   /** The same as `definition.on`. */
@@ -20,6 +22,8 @@ export interface LoadedFunction {
 
 export interface ImportedFile extends BundledFile {
   readonly module: object;
+  /** Of the built module. */
+  readonly url: string;
 }
 
 const NO_FUNCTION = 'name helper files with a leading underscore';
@@ -34,7 +38,7 @@ export function checkModules(
   const byName = new Map<string, string>();
   const byDefinition = new Map<unknown, string>();
 
-  for (const { file, version, module } of modules) {
+  for (const { file, version, module, url } of modules) {
     const shown = shownPath(file, cwd);
     const definition = (module as { default?: unknown }).default;
     if (!isFunctionDefinition(definition)) {
@@ -71,7 +75,8 @@ export function checkModules(
       if (reason !== undefined) fail(`the subject ${quote(subject)} ${reason}`);
     }
     assignName(definition, name);
-    functions.push({ definition, name, file: shown, version, subjects: definition.on });
+    const subjects = definition.on;
+    functions.push({ definition, name, file: shown, version, subjects, module: url });
   }
   return failures.length === 0 ? { ok: true, value: functions } : { ok: false, failures };
 }

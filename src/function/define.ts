@@ -6,6 +6,7 @@ import type { CallDataOf, ReturnOf, FunctionDefinition, FunctionOptions } from '
 import { toSchedule } from './cron.ts';
 import { toFlow } from './flow.ts';
 import { toCache, type Invalidates } from './cache.ts';
+import { toIsolation } from './isolation.ts';
 import { checkOptions, DEFAULT_RETRIES, DEFAULT_TIMEOUT_MS } from './options.ts';
 import { FUNCTION_BRAND, isFunctionReference, type FunctionSlot } from './reference.ts';
 import { callerOf } from './stack.ts';
@@ -74,6 +75,7 @@ export function defineFunction(
     retries: Object.freeze({ ...DEFAULT_RETRIES, ...withoutUndefined(options.retries) }),
     cache: options.cache === undefined ? undefined : toCache(options.cache),
     invalidates: Object.freeze([...((options.invalidates ?? []) as Invalidates)]),
+    isolation: toIsolation(options.isolation),
     timeoutMs: options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
     handler,
   };

@@ -4,6 +4,7 @@ import type { CacheDefinition, CacheOptions, Invalidates } from './cache.ts';
 import type { Context, FunctionEvent } from './context.ts';
 import type { CronOption, Schedule } from './cron.ts';
 import type { FlowDefinition, FlowOptions } from './flow.ts';
+import type { Isolation, IsolationDefinition } from './isolation.ts';
 import type { FunctionReference } from './reference.ts';
 import type { Position } from './stack.ts';
 
@@ -88,6 +89,11 @@ export interface FunctionOptions<
   cache?: CacheOptions<DataOf<Input>>;
   /** Functions whose kept answers a run of this one makes wrong; they are dropped everywhere when it has committed. */
   invalidates?: Invalidates<DataOf<Input>>;
+  /**
+   * `'thread'`: its handler runs in threads of its own, so that one which computes for long, leaks or crashes concerns no other function;
+   * a thread that does not end in time is stopped. What goes in and out is cloned. Default `'none'`: on the worker's own thread.
+   */
+  isolation?: Isolation;
   /** How long one run may take, in milliseconds: 1 to 86,400,000 (a day), default 30,000. */
   timeoutMs?: number;
   /**
@@ -122,6 +128,7 @@ export interface FunctionDefinition<Input = unknown, Output = unknown> extends F
   readonly flow: FlowDefinition | undefined;
   readonly retries: Readonly<Retries>;
   readonly cache: CacheDefinition | undefined;
+  readonly isolation: IsolationDefinition | undefined;
   readonly invalidates: Invalidates;
   /** In milliseconds. */
   readonly timeoutMs: number;

@@ -1,5 +1,6 @@
 import { realpath } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { assertNamespace } from '../core/names.ts';
 import { makeBuildDirectory, writeBuild } from './builds.ts';
 import { bundleFunctions, type Bundle } from './bundle.ts';
@@ -81,7 +82,8 @@ async function importAll(
   );
   for (const [index, entry] of entries.entries()) {
     const result = results[index];
-    if (result?.ok) modules.push({ ...entry, module: result.module });
+    const url = pathToFileURL(join(from.folder, entry.output)).href;
+    if (result?.ok) modules.push({ ...entry, module: result.module, url });
     else {
       const place = from.locator.ofError(result?.thrown);
       const file = shownPath(place?.file ?? entry.file, from.cwd);

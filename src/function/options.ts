@@ -9,6 +9,7 @@ import {
 import { cacheReason, invalidatesReason } from './cache.ts';
 import { cronReason } from './cron.ts';
 import { FLOW_CHECKS, flowReason } from './flow.ts';
+import { isolationReason } from './isolation.ts';
 import { nearest } from './nearest.ts';
 
 export const DEFAULT_TIMEOUT_MS = 30_000;
@@ -46,6 +47,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
   cron: cronReason,
   cache: cacheReason,
   invalidates: invalidatesReason,
+  isolation: isolationReason,
   ...FLOW_CHECKS,
   retries: checkRetries,
   handler: checkFunction,

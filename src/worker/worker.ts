@@ -18,7 +18,7 @@ import type { Bus } from '../bus/connection.ts';
 import { Publisher } from '../bus/publisher.ts';
 import { Answers } from '../cache/answers.ts';
 import { CachedCalls } from '../cache/calls.ts';
-import { invalidationEvent } from '../cache/invalidations.ts';
+import { sayInvalid } from '../cache/invalidations.ts';
 import { MillraceError } from '../core/errors.ts';
 import { isOwnFunction } from '../core/names.ts';
 import { mergeCaches } from '../core/merge-reports.ts';
@@ -33,6 +33,7 @@ import { decodeRef, LocalTransaction, RemoteTransaction, type Joinable } from '.
 import { StateQuestions } from '../state/questions.ts';
 import { StateService } from '../state/service.ts';
 import { Announcer } from './announcer.ts';
+import { BlockWatch } from './block-watch.ts';
 import { dispatchedHere, unwrapped } from './delivered.ts';
 import { discovered, functionReport } from './reports.ts';
 import { Discovery, type DiscoveredFunction } from './discovery.ts';
@@ -50,6 +51,7 @@ import { FunctionRunner } from './runner.ts';
 import { FunctionStats } from './stats.ts';
 import { FunctionSubscriptions } from './subscriptions.ts';
 import { failPlain, receiveFrame, receivePlain } from './transports.ts';
+import { Isolated } from './threads/isolated.ts';
 import { unlessDown } from './unless-down.ts';
 import { UnknownFunctions } from './unknown-functions.ts';
 
@@ -89,6 +91,8 @@ export class Worker {
   readonly #live = new Map<Invocation, FunctionRunner>();
   readonly #stats = new Map<string, FunctionStats>();
   readonly #meter = new LoadMeter(this.#stats);
+  readonly #isolated: Isolated;
+  readonly #blocks: BlockWatch;
   #runners: ReadonlyMap<string, FunctionRunner> = new Map();
   /** Those of a reload that is under way: a function that it adds may be asked for at once. */
   #next: ReadonlyMap<string, FunctionRunner> | undefined;
@@ -106,6 +110,8 @@ export class Worker {
     this.#settings = settings;
     this.#subjects = subjectsOf(settings.namespace);
     this.#log = log.child({ worker: this.id });
+    this.#isolated = new Isolated(log.level);
+    this.#blocks = new BlockWatch(this.#log, this.#stats, this.#live);
     this.#caller = new Caller(bus, settings);
     this.#publisher = new Publisher(bus, settings);
     this.#replies = new Replies(bus, settings, () => this.#live.size === 0);
@@ -174,7 +180,7 @@ export class Worker {
     for (const loaded of all) {
       const before = this.#runners.get(loaded.name);
       const unchanged = before?.loaded.version === loaded.version;
-      runners.set(loaded.name, unchanged ? before : this.#newRunner(loaded));
+      runners.set(loaded.name, unchanged ? before : this.#newRunner(loaded, all));
     }
     this.#next = runners;
     try {
@@ -182,6 +188,7 @@ export class Worker {
       await this.#bus.flush();
       await this.#subscriptions.keepOnly(functions);
       this.#runners = runners;
+      this.#isolated.keepOnly([...runners.values()].map(({ loaded }) => loaded));
     } catch (error) {
       await unlessDown(this.#subscriptions.keepOnly(this.#users().map(({ loaded }) => loaded)));
       throw error;
@@ -200,16 +207,10 @@ export class Worker {
     });
     registration?.begin();
     // Answers of another version are not this one's.
-    const wrong = functions.filter(({ definition: { cache } }) => cache !== undefined);
-    if (wrong.length > 0) this.#sayWrong(wrong);
+    const wrong = cachesOf(functions).map(([name]): [string, null] => [name, null]);
+    if (wrong.length > 0) sayInvalid(this.#bus, this.#settings.namespace, { functions: wrong });
     // Where the connection breaks just now, the announcement is made again once it is back.
     await unlessDown(this.#bus.flush());
-  }
-
-  #sayWrong(functions: readonly LoadedFunction[]): void {
-    const all = functions.map(({ name }): [string, null] => [name, null]);
-    const { subject, payload } = invalidationEvent(this.#settings.namespace, { functions: all });
-    if (this.#bus.up) this.#bus.publish(subject, payload);
   }
 
   /** Their events are captured before anybody can know of the functions. */
@@ -282,6 +283,8 @@ export class Worker {
     }
     clearInterval(this.#sweep);
     this.#meter.close();
+    this.#blocks.close();
+    this.#isolated.keepOnly([]);
     this.#state?.questions.close();
     await this.#state?.service.close();
     this.#replies.flush();
@@ -304,13 +307,14 @@ export class Worker {
     return new RemoteTransaction(this.#bus, this.#settings, ref, deadlineMs);
   }
 
-  #newRunner(loaded: LoadedFunction): FunctionRunner {
+  #newRunner(loaded: LoadedFunction, all: readonly LoadedFunction[]): FunctionRunner {
     let stats = this.#stats.get(loaded.name);
     if (stats === undefined) {
       stats = new FunctionStats();
       this.#stats.set(loaded.name, stats);
     }
-    return new FunctionRunner(loaded, stats, this.#settings, this.#host);
+    const isolated = this.#isolated.of(loaded, all);
+    return new FunctionRunner(isolated, stats, this.#settings, this.#host);
   }
 
   /**

@@ -1,0 +1,56 @@
+/** Where handlers run: on the worker's own thread, or in threads of the function's own. */
+import { availableParallelism } from 'node:os';
+import { quote } from '../core/names.ts';
+
+/** `'thread'`: as `{}`, with the defaults. */
+export type Isolation =
+  | 'none'
+  | 'thread'
+  | {
+      /** Runs at once, each in a thread of its own: 1 to 256. Default: one less than there are cores, one at least. */
+      threads?: number;
+      /** A thread whose objects need more ends, with its run: 16 to 65,536 MiB, default 512. */
+      maxMemoryMib?: number;
+    };
+
+export interface IsolationDefinition {
+  readonly threads: number;
+  readonly maxMemoryMib: number;
+}
+
+const MAX_THREADS = 256;
+const MIN_MEMORY_MIB = 16;
+const MAX_MEMORY_MIB = 65_536;
+const DEFAULT_MEMORY_MIB = 512;
+
+const BOUNDS: Readonly<Record<string, readonly [min: number, max: number]>> = {
+  threads: [1, MAX_THREADS],
+  maxMemoryMib: [MIN_MEMORY_MIB, MAX_MEMORY_MIB],
+};
+
+/** What is wrong with the option `isolation`, to be put behind its name. */
+export function isolationReason(given: unknown): string | undefined {
+  if (given === 'none' || given === 'thread') return undefined;
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
+    return "must be 'none', 'thread' or { threads, maxMemoryMib }";
+  }
+  for (const [name, value] of Object.entries(given)) {
+    const bounds = Object.hasOwn(BOUNDS, name) ? BOUNDS[name] : undefined;
+    if (bounds === undefined) return `has no option ${quote(name)}`;
+    const [min, max] = bounds;
+    const legal = Number.isInteger(value) && Number(value) >= min && Number(value) <= max;
+    if (value !== undefined && !legal)
+      return `has ${name}, which must be an integer from ${min} to ${max}`;
+  }
+  return undefined;
+}
+
+/** Undefined for the worker's own thread. */
+export function toIsolation(given: Isolation = 'none'): IsolationDefinition | undefined {
+  if (given === 'none') return undefined;
+  const { threads, maxMemoryMib = DEFAULT_MEMORY_MIB } = given === 'thread' ? {} : given;
+  return Object.freeze({
+    threads: threads ?? Math.min(MAX_THREADS, Math.max(1, availableParallelism() - 1)),
+    maxMemoryMib,
+  });
+}
