@@ -122,6 +122,12 @@ describe('a function in a thread', () => {
     40_000,
   );
 
+  it('writes nothing in the transaction of the run behind it', async () => {
+    expect(await mill.invoke('misbehave', { how: 'late' })).toBe('early');
+    expect(await mill.invoke('misbehave', { how: 'slow' })).toBe('CANCELLED');
+    expect((await mill.inspect.list('late')).items.map(({ key }) => key)).toEqual(['other']);
+  });
+
   it('keeps what it says of its own errors', async () => {
     await expect(mill.invoke('misbehave', { how: 'throw' })).rejects.toMatchObject({
       retryable: true,

@@ -149,6 +149,8 @@ describe('a definition is refused in one sentence', () => {
       { invalidates: ['a b'], handler },
       'invalidates has the function "a b", which',
     ],
+    ['no isolation', { isolation: 'process', handler }, "isolation must be 'none', 'thread' or"],
+    ['no threads', { isolation: { threads: 0 }, handler }, 'isolation has threads, which must be'],
     [
       'invalidation without a list',
       { invalidates: 'price', handler },

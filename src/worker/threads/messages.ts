@@ -1,4 +1,7 @@
-/** What a worker and the threads of its functions say to each other: one run at a time in each thread. */
+/**
+ * What a worker and the threads of its functions say to each other: one run at a time in each thread. What a handler does after it has ended names
+ * its own run, which is over, and is refused.
+ */
 import { isErrorCode, MillraceError } from '../../core/errors.ts';
 import type { FunctionEvent, InvocationInfo } from '../../function/context.ts';
 
@@ -20,7 +23,7 @@ export interface SentError {
 }
 
 export type ToThread =
-  | { kind: 'run'; event: FunctionEvent; invocation: InvocationInfo }
+  | { kind: 'run'; run: number; event: FunctionEvent; invocation: InvocationInfo }
   | { kind: 'answer'; call: number; value: unknown }
   | { kind: 'refusal'; call: number; error: SentError }
   | { kind: 'abort'; error: SentError };
@@ -34,12 +37,12 @@ export type ContextCall =
 
 export type FromThread =
   | { kind: 'ready' }
-  | { kind: 'call'; call: number; does: ContextCall }
+  | { kind: 'call'; run: number; call: number; does: ContextCall }
   | { kind: 'cancel'; call: number }
   | { kind: 'log'; line: string }
-  | { kind: 'returned'; value: unknown }
+  | { kind: 'returned'; run: number; value: unknown }
   /** `call`: it is what this one was refused with. */
-  | { kind: 'thrown'; error: SentError; call: number | undefined };
+  | { kind: 'thrown'; run: number; error: SentError; call: number | undefined };
 
 export function sendable(thrown: unknown): SentError {
   if (typeof thrown !== 'object' || thrown === null) {

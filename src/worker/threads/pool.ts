@@ -4,6 +4,7 @@
  * goes with its run, and the next run has a new one.
  */
 import { Worker } from 'node:worker_threads';
+import { MillraceError } from '../../core/errors.ts';
 import type { Context, FunctionEvent } from '../../function/context.ts';
 import type { IsolationDefinition } from '../../function/isolation.ts';
 import {
@@ -21,6 +22,7 @@ const ENTRY = new URL('./thread.js', import.meta.url);
 const GRACE_MS = 1_000;
 
 interface Run {
+  readonly id: number;
   readonly event: FunctionEvent;
   readonly context: Context;
   readonly resolve: (value: unknown) => void;
@@ -39,6 +41,7 @@ export class ThreadPool {
   readonly #waiting: Run[] = [];
   readonly #idle: Worker[] = [];
   readonly #running = new Map<Worker, Run>();
+  #runs = 0;
   #retired = false;
 
   constructor(functionName: string, isolation: IsolationDefinition, data: ThreadData) {
@@ -50,7 +53,9 @@ export class ThreadPool {
   /** A handler, as a function's own is. */
   readonly run = (event: FunctionEvent, context: Context): Promise<unknown> =>
     new Promise((resolve, reject) => {
+      this.#runs += 1;
       const run: Run = {
+        id: this.#runs,
         event,
         context,
         resolve,
@@ -79,7 +84,7 @@ export class ThreadPool {
       run.thread = thread;
       this.#running.set(thread, run);
       const { event, context } = run;
-      this.#say(run, { kind: 'run', event, invocation: { ...context.invocation } });
+      this.#say(run, { kind: 'run', run: run.id, event, invocation: { ...context.invocation } });
     }
   }
 
@@ -114,9 +119,11 @@ export class ThreadPool {
   #onMessage(thread: Worker, message: FromThread): void {
     const run = this.#running.get(thread);
     if (message.kind === 'log') writeLog(run?.context, message.line);
-    else if (run === undefined || message.kind === 'ready') return;
-    else if (message.kind === 'call') void this.#onCall(run, message.call, message.does);
-    else if (message.kind === 'cancel') run.cancels.get(message.call)?.abort();
+    else if (message.kind === 'cancel') run?.cancels.get(message.call)?.abort();
+    else if (message.kind === 'ready') return;
+    else if (run?.id !== message.run) {
+      if (message.kind === 'call') refuse(thread, message.call, this.#name);
+    } else if (message.kind === 'call') void this.#onCall(run, message.call, message.does);
     else if (message.kind === 'returned') this.#ended(run, () => run.resolve(message.value));
     else {
       const { call, error } = message;
@@ -174,6 +181,13 @@ export class ThreadPool {
       run.reject(Object.assign(error, { name: 'ThreadEnded', thread: this.#name })),
     );
   }
+}
+
+/** As `ctx` refuses it anywhere else. */
+function refuse(thread: Worker, call: number, name: string): void {
+  const error = new MillraceError('CANCELLED', `ctx was used after ${name} had ended.`);
+  const refusal: ToThread = { kind: 'refusal', call, error: sendable(error) };
+  thread.postMessage(refusal, []);
 }
 
 async function perform(context: Context, does: ContextCall, signal: AbortSignal): Promise<unknown> {

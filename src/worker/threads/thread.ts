@@ -44,33 +44,37 @@ port.on('message', (message: ToThread) => {
 });
 say({ kind: 'ready' });
 
-async function run({ event, invocation }: Extract<ToThread, { kind: 'run' }>): Promise<void> {
+async function run({
+  run: id,
+  event,
+  invocation,
+}: Extract<ToThread, { kind: 'run' }>): Promise<void> {
   abort = new AbortController();
-  const context = { ...contextOf(abort.signal), invocation } as Context;
+  const context = { ...contextOf(id, abort.signal), invocation } as Context;
   try {
     const value: unknown = await definition.handler(event, context);
-    say({ kind: 'returned', value });
+    say({ kind: 'returned', run: id, value });
   } catch (thrown) {
     const call = thrown instanceof Error ? refusedBy.get(thrown) : undefined;
-    say({ kind: 'thrown', error: sendable(thrown), call });
+    say({ kind: 'thrown', run: id, error: sendable(thrown), call });
   }
 }
 
-function contextOf(signal: AbortSignal): Omit<Context, 'invocation'> {
+function contextOf(id: number, signal: AbortSignal): Omit<Context, 'invocation'> {
   return {
     log,
     signal,
     state: (collection) => ({
-      get: async (key) => (await ask({ what: 'get', collection, key })) as never,
+      get: async (key) => (await ask(id, { what: 'get', collection, key })) as never,
       set: async (key, value) => {
-        await ask({ what: 'set', collection, key, value });
+        await ask(id, { what: 'set', collection, key, value });
       },
       delete: async (key) => {
-        await ask({ what: 'delete', collection, key });
+        await ask(id, { what: 'delete', collection, key });
       },
     }),
     emit: async (subject, data, options) => {
-      await ask({ what: 'emit', subject, data, options });
+      await ask(id, { what: 'emit', subject, data, options });
     },
     invoke: async (
       target: FunctionReference | string,
@@ -81,7 +85,7 @@ function contextOf(signal: AbortSignal): Omit<Context, 'invocation'> {
       const key = options.key ?? keyOf(target, data, options);
       const sent = key === undefined ? rest : { ...rest, key };
       const name = await nameFor(target);
-      return ask({ what: 'invoke', name, data, options: sent }, given) as never;
+      return ask(id, { what: 'invoke', name, data, options: sent }, given) as never;
     },
   };
 }
@@ -96,14 +100,14 @@ async function nameFor(target: FunctionReference | string): Promise<string> {
   return nameOf(target);
 }
 
-function ask(does: ContextCall, signal?: AbortSignal): Promise<unknown> {
+function ask(id: number, does: ContextCall, signal?: AbortSignal): Promise<unknown> {
   calls += 1;
   const call = calls;
   return new Promise((resolve, reject) => {
     waiting.set(call, { resolve, reject });
     signal?.addEventListener('abort', () => say({ kind: 'cancel', call }), { once: true });
     // Throws for what cannot be cloned: then nobody is asked.
-    say({ kind: 'call', call, does });
+    say({ kind: 'call', run: id, call, does });
   });
 }
 
