@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import type { Sync } from './broker.ts';
+import { benchBalance } from './balance.ts';
 import { benchEvents } from './events.ts';
 import { benchIdle, IDLE_COMMAND } from './idle.ts';
 import { benchInvoke } from './invoke.ts';
@@ -31,6 +32,10 @@ events   durable events: published to handled, from a backlog, and how long one 
   --sync always            or default: the broker syncs every two minutes, as NATS does by itself
   --json FILE              default bench/results/events.json, with --sync default events-default-sync.json
 
+balance  what strategies cost, what kept answers bring, more processes, and a rolling restart under load
+  --seconds 3  --rounds 3
+  --json FILE              default bench/results/balance.json
+
 recovery a worker with many keys is killed: how long until its keys answer again
   --workers 2  --items 1000000
   --json FILE              default bench/results/recovery.json
@@ -44,6 +49,7 @@ const EVENT_RESULTS = {
   always: fileURLToPath(new URL('./results/events.json', import.meta.url)),
   default: fileURLToPath(new URL('./results/events-default-sync.json', import.meta.url)),
 };
+const BALANCE_RESULTS = fileURLToPath(new URL('./results/balance.json', import.meta.url));
 const RECOVERY_RESULTS = fileURLToPath(new URL('./results/recovery.json', import.meta.url));
 const RESULTS = fileURLToPath(new URL('./results/invoke.json', import.meta.url));
 
@@ -124,6 +130,12 @@ async function main(): Promise<void> {
       events: positive(values.events, 60_000),
       sync: syncOf(values.sync),
       jsonFile: values.json ?? EVENT_RESULTS[syncOf(values.sync)],
+    });
+  } else if (what === 'balance') {
+    await benchBalance({
+      seconds: positive(values.seconds, 3),
+      rounds: positive(values.rounds, 3),
+      jsonFile: values.json ?? BALANCE_RESULTS,
     });
   } else if (what === 'recovery') {
     await benchRecovery({
