@@ -29,6 +29,7 @@ const IN_FLIGHT = 512;
 const PARTITIONS = 8;
 const ROLL_PER_SECOND = 500;
 const ROLL_WORKERS = 3;
+const WARM_MS = 3_000;
 const BEFORE_ROLL_MS = 5_000;
 const TICK_MS = 10;
 const FUNCTIONS = 'balance-functions';
@@ -37,6 +38,8 @@ const MAIN = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
 export interface BalanceOptions {
   seconds: number;
   rounds: number;
+  /** Parts of it; undefined for all. */
+  only: readonly string[] | undefined;
   jsonFile: string | undefined;
 }
 
@@ -49,17 +52,22 @@ interface Sample {
   errors: number;
 }
 
-export async function benchBalance({ seconds, rounds, jsonFile }: BalanceOptions): Promise<void> {
+export async function benchBalance(options: BalanceOptions): Promise<void> {
+  const { seconds, rounds, only, jsonFile } = options;
   const broker = await startBenchBroker();
   const machine = await describeMachine(broker.version);
   await broker.stop();
   printMachine(machine);
-  const results = {
-    strategies: await strategies(seconds, rounds),
-    cache: await cache(seconds),
-    processes: await processes(seconds),
-    roll: await roll(),
+  const parts: Record<string, () => Promise<object>> = {
+    strategies: async () => strategies(seconds, rounds),
+    cache: async () => cache(seconds),
+    processes: async () => processes(seconds),
+    roll,
   };
+  const results: Record<string, object> = {};
+  for (const [name, part] of Object.entries(parts)) {
+    if (only === undefined || only.includes(name)) results[name] = await part();
+  }
   if (jsonFile === undefined) return;
   await writeFile(
     jsonFile,
@@ -189,18 +197,19 @@ async function roll(): Promise<object> {
   await withSystem(
     ROLL_WORKERS,
     PARTITIONS,
-    async (mill, { url }) => {
+    async (mill, { url, processes: all }) => {
       const load = new Paced(mill);
+      await delay(WARM_MS);
+      load.take();
       await delay(BEFORE_ROLL_MS);
       const before = load.take();
       const startMs = performance.now();
       const folder = fileURLToPath(new URL(`./${FUNCTIONS}`, import.meta.url));
       const old = (await mill.inspect.workers()).map(({ pid }) => pid);
-      const replaced: WorkerProcess[] = [];
       for (const pid of old) {
         const command = ['worker', '--server', url, '--functions', folder, '--log-level', 'error'];
         const worker = new WorkerProcess(command, MAIN);
-        replaced.push(worker);
+        all.push(worker);
         await worker.ready;
         process.kill(pid, 'SIGTERM');
         while (alive(pid)) await delay(20);
@@ -221,7 +230,6 @@ async function roll(): Promise<object> {
       print(
         `roll of ${ROLL_WORKERS} workers in ${rollMs} ms at ${ROLL_PER_SECOND}/s: p99 ${before.p99Ms} ms before, ${during.p99Ms} ms meanwhile (the longest ${during.maxMs} ms), ${after.p99Ms} ms after; ${load.failures} failed`,
       );
-      await Promise.all(replaced.map(async (worker) => worker.stop()));
     },
     { functions: FUNCTIONS },
   );

@@ -34,7 +34,8 @@ events   durable events: published to handled, from a backlog, and how long one 
 
 balance  what strategies cost, what kept answers bring, more processes, and a rolling restart under load
   --seconds 3  --rounds 3
-  --json FILE              default bench/results/balance.json
+  --only PART,PART         of strategies, cache, processes, roll
+  --json FILE              default bench/results/balance.json; with --only none unless named
 
 recovery a worker with many keys is killed: how long until its keys answer again
   --workers 2  --items 1000000
@@ -135,7 +136,8 @@ async function main(): Promise<void> {
     await benchBalance({
       seconds: positive(values.seconds, 3),
       rounds: positive(values.rounds, 3),
-      jsonFile: values.json ?? BALANCE_RESULTS,
+      only: list(values.only),
+      jsonFile: values.json ?? (values.only === undefined ? BALANCE_RESULTS : undefined),
     });
   } else if (what === 'recovery') {
     await benchRecovery({

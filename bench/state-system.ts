@@ -10,6 +10,13 @@ import { startBenchBroker, type Sync } from './broker.ts';
 
 const MAIN = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
 
+export interface System {
+  brokerVersion: string;
+  url: string;
+  /** Those that are started meanwhile are to be put here: they are stopped at the end. */
+  processes: WorkerProcess[];
+}
+
 interface SystemOptions {
   /** A folder beside this file. */
   functions?: string;
@@ -22,7 +29,7 @@ interface SystemOptions {
 export async function withSystem(
   workers: number,
   partitions: number,
-  run: (mill: Mill, system: { brokerVersion: string; url: string }) => Promise<void>,
+  run: (mill: Mill, system: System) => Promise<void>,
   { functions = 'state-functions', before, sync }: SystemOptions = {},
 ): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'millrace-bench-'));
@@ -40,7 +47,7 @@ export async function withSystem(
     await Promise.all(processes.map(async (worker) => worker.ready));
     const mill = await connect({ servers: broker.url });
     await allServed(mill, Math.min(workers, partitions));
-    await run(mill, { brokerVersion: broker.version, url: broker.url });
+    await run(mill, { brokerVersion: broker.version, url: broker.url, processes });
     const { active } = await mill.inspect.transactions();
     if (active.length > 0) throw new Error('transactions are left open');
     await mill.close();
