@@ -27,7 +27,11 @@ export class Answers {
   /** By other rules than before it begins anew. */
   of(functionName: string, record: CacheRecord): AnswerCache {
     const known = this.#functions.get(functionName);
-    if (known !== undefined && isSame(known.record, record)) return known.cache;
+    if (known !== undefined && isSame(known.record, record)) {
+      // The next look at it is a short one.
+      known.record = record;
+      return known.cache;
+    }
     const { maxCacheBytes, namespace } = this.#settings;
     this.#listening ??= listenToInvalidations(
       this.#bus,

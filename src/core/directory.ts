@@ -105,9 +105,9 @@ export class Directory {
   }
 
   /** True when the worker is back on a new connection, so that what was sent on the old one may be lost. */
-  announced(record: WorkerRecord, nowMs: number): boolean {
+  announced({ full = NONE, ...record }: WorkerRecord & WorkerBeat, nowMs: number): boolean {
     const known = this.entries.get(record.id);
-    this.entries.set(record.id, { record, heardAtMs: nowMs, silent: false, full: NONE });
+    this.entries.set(record.id, { record, heardAtMs: nowMs, silent: false, full });
     this.changed();
     return known !== undefined && known.record.connectionEpoch !== record.connectionEpoch;
   }
@@ -125,7 +125,7 @@ export class Directory {
     const { connectionEpoch, state } = beat;
     const reconnected = record.connectionEpoch !== connectionEpoch;
     if (reconnected || record.state !== state) {
-      this.announced({ ...record, connectionEpoch, state }, nowMs);
+      this.announced({ ...record, connectionEpoch, state, full }, nowMs);
     }
     return reconnected ? 'new-connection' : 'known';
   }

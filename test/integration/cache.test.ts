@@ -164,6 +164,15 @@ describe('an answer', () => {
     expect(await second).toBeGreaterThan(0);
   });
 
+  it('nor on a worker, where callers of several processes wait for one run', async () => {
+    const inputs = Array.from({ length: 6 }, (_, index) => `several ${index}`);
+    const hasty = inputs.map(async (input) => mill.invoke('slow', input, { timeoutMs: 150 }));
+    const patient = inputs.map(async (input) => other.invoke('slow', input));
+    const outcomes = await Promise.allSettled(hasty);
+    expect(outcomes.map(({ status }) => status)).toEqual(inputs.map(() => 'rejected'));
+    expect((await Promise.all(patient)).every((count) => Number(count) > 0)).toBe(true);
+  });
+
   it('may be a failure, where the function says so', async () => {
     failing = true;
     await expect(mill.invoke('weather', 'bad')).rejects.toMatchObject({ code: 'FUNCTION_FAILED' });
