@@ -44,10 +44,6 @@ export class Answers {
     return cache;
   }
 
-  forget(functionName: string): void {
-    this.#functions.delete(functionName);
-  }
-
   report(functionName: string): CacheReport | undefined {
     const cache = this.#functions.get(functionName)?.cache;
     return cache && { ...cache.counts, entries: cache.size };

@@ -1,4 +1,5 @@
 /** A function's answers may be kept: what its options may be, and what they say. */
+import type { CacheRecord } from '../core/directory.ts';
 import { assertCollection } from '../core/state/keys.ts';
 import { functionNameReason, quote } from '../core/names.ts';
 import type { FunctionEvent } from './context.ts';
@@ -27,7 +28,7 @@ export type Invalidates<Data = unknown> = readonly (
   string | { function: string; key: (event: FunctionEvent<Data>) => string }
 )[];
 
-export interface CacheDefinition extends Readonly<Required<Omit<CacheOptions, 'key'>>> {
+export interface CacheDefinition extends CacheRecord {
   readonly key: ((event: FunctionEvent) => string) | undefined;
 }
 
@@ -105,5 +106,6 @@ export function toCache(options: CacheOptions<never>): CacheDefinition {
     errorMs = 0,
     state = [],
   } = options as CacheOptions;
-  return Object.freeze({ ttlMs, key, staleMs, maxEntries, errorMs, state: [...state] });
+  const keyed = key !== undefined;
+  return Object.freeze({ ttlMs, key, keyed, staleMs, maxEntries, errorMs, state: [...state] });
 }

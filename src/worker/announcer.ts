@@ -9,6 +9,12 @@ import { subjectsOf, type Subjects } from '../core/subjects.ts';
 /** Beats that follow each other sooner than the usual. */
 const MIN_BEAT_MS = 100;
 
+/** As it is when it is asked for: `full` often, both with each beat. */
+export interface LoadNow {
+  readonly full: () => string[];
+  readonly loads: () => NonNullable<Beat['loads']>;
+}
+
 /** What the worker announces of its functions. */
 export type Offered = Required<
   Pick<Announcement, 'functions' | 'identities' | 'balances' | 'caches'>
@@ -21,7 +27,7 @@ export class Announcer {
   readonly #subscriptions: Subscription[];
   readonly #stopListening: () => void;
   readonly #timer: NodeJS.Timeout;
-  readonly #load: () => Pick<Beat, 'full' | 'loads'>;
+  readonly #load: LoadNow;
   readonly #capacity: number;
   #offered: Offered = { functions: [], identities: [], balances: [], caches: [] };
   #revision = 0;
@@ -29,13 +35,7 @@ export class Announcer {
   #saidAtMs = Number.NEGATIVE_INFINITY;
   #state: WorkerState = 'running';
 
-  /** `load`: as it is now; asked for with each beat. */
-  constructor(
-    bus: Bus,
-    settings: Settings,
-    workerId: string,
-    load: () => Pick<Beat, 'full' | 'loads'>,
-  ) {
+  constructor(bus: Bus, settings: Settings, workerId: string, load: LoadNow) {
     this.#bus = bus;
     this.#load = load;
     this.#capacity = settings.capacity;
@@ -59,7 +59,7 @@ export class Announcer {
    */
   look(): void {
     if (performance.now() - this.#saidAtMs < MIN_BEAT_MS) return;
-    if (String(this.#load().full) !== this.#saidFull) this.#sayBeat();
+    if (String(this.#load.full()) !== this.#saidFull) this.#sayBeat();
   }
 
   offer(offered: Offered): void {
@@ -104,7 +104,8 @@ export class Announcer {
       connectionEpoch: this.#bus.epoch,
       state: this.#state,
       revision: this.#revision,
-      ...this.#load(),
+      full: this.#load.full(),
+      loads: this.#load.loads(),
     };
   }
 }

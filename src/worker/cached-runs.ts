@@ -7,7 +7,6 @@ import type { PayloadLimits } from '../core/payload.ts';
 import { readData } from '../function/schema.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import { eventOf, type Incoming } from './invocation.ts';
-import { cacheRecordOf } from './load.ts';
 
 /** No caller is called so: a call that comes again must not be taken for one that runs for others. */
 const CALLER = '=cache';
@@ -20,15 +19,15 @@ export function runCached(
   limits: PayloadLimits,
   run: (incoming: Incoming) => void,
 ): boolean {
-  const record = cacheRecordOf(loaded);
+  const { cache } = loaded.definition;
   const { joined, delivery, repeats, headers } = incoming;
   // Of a transaction, an event or a request that says that it is to be made.
   const meant = repeats === 'id' || headers[FRESH_HEADER] !== undefined;
-  if (record === undefined || joined !== undefined || delivery !== undefined || meant) return false;
+  if (cache === undefined || joined !== undefined || delivery !== undefined || meant) return false;
   const key = keyOf(loaded, incoming, limits);
   if (key === undefined) return false;
   let own = false;
-  const found = answers.of(loaded.name, record).get(key, () => {
+  const found = answers.of(loaded.name, cache).get(key, () => {
     own = true;
     return new Promise<Answer>((resolve) => {
       run({

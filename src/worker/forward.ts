@@ -52,7 +52,8 @@ export function forward(
       {
         functionName,
         encoded: { type, body },
-        eventId,
+        // One that the worker has made up would say there that the request may come again.
+        eventId: repeats === 'id' ? eventId : '',
         headers,
         timeoutMs: timeoutMs + ANSWER_MARGIN_MS,
         // A plain request runs at most once, unless its id says that it may come again.

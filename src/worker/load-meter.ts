@@ -6,12 +6,16 @@ import type { FunctionStats } from './stats.ts';
 const WINDOW = 5;
 const SAMPLE_MS = 1_000;
 
+type Counts = Pick<FunctionStats, 'calls' | 'processingMs' | 'timed'>;
+
 interface Sample {
   atMs: number;
   elu: ReturnType<typeof performance.eventLoopUtilization>;
-  /** By function: calls that have ended, and the milliseconds that they took. */
-  functions: Map<string, [calls: number, processingMs: number]>;
+  /** By function. */
+  functions: Map<string, Counts>;
 }
+
+const NOTHING: Counts = { calls: 0, processingMs: 0, timed: 0 };
 
 export interface FunctionLoad {
   /** Runs that ended, in a second. */
@@ -23,6 +27,8 @@ export interface FunctionLoad {
 export class LoadMeter {
   readonly #stats: ReadonlyMap<string, FunctionStats>;
   readonly #samples: Sample[] = [];
+  /** By function. */
+  readonly #serviceMs = new Map<string, number>();
   readonly #timer: NodeJS.Timeout;
 
   constructor(stats: ReadonlyMap<string, FunctionStats>) {
@@ -44,7 +50,7 @@ export class LoadMeter {
     const [first] = this.#samples;
     const stats = this.#stats.get(functionName);
     if (first === undefined || stats === undefined) return { perSecond: 0, busy: 0 };
-    const [calls, processingMs] = first.functions.get(functionName) ?? [0, 0];
+    const { calls, processingMs } = first.functions.get(functionName) ?? NOTHING;
     const elapsedMs = Math.max(1, performance.now() - first.atMs);
     return {
       perSecond: ((stats.calls - calls) * 1_000) / elapsedMs,
@@ -52,14 +58,25 @@ export class LoadMeter {
     };
   }
 
+  /** How long a run takes lately, in milliseconds; undefined before the first one has ended. */
+  serviceMs(functionName: string): number | undefined {
+    return this.#serviceMs.get(functionName);
+  }
+
   close(): void {
     clearInterval(this.#timer);
   }
 
   #sample(): void {
-    const functions = new Map<string, [number, number]>();
-    for (const [name, { calls, processingMs }] of this.#stats) {
-      functions.set(name, [calls, processingMs]);
+    const before = this.#samples.at(-1)?.functions;
+    const functions = new Map<string, Counts>();
+    for (const [name, { calls, processingMs, timed }] of this.#stats) {
+      functions.set(name, { calls, processingMs, timed });
+      const last = before?.get(name) ?? NOTHING;
+      if (timed === last.timed) continue;
+      // Half and half with what it was before.
+      const meanMs = (processingMs - last.processingMs) / (timed - last.timed);
+      this.#serviceMs.set(name, ((this.#serviceMs.get(name) ?? meanMs) + meanMs) / 2);
     }
     const elu = performance.eventLoopUtilization();
     this.#samples.push({ atMs: performance.now(), elu, functions });

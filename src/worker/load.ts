@@ -1,11 +1,10 @@
 /** What a worker announces of its functions for their callers: how calls are balanced, what may be kept, how loaded it is. */
-import type { Beat } from '../bus/messages.ts';
 import { DEFAULT_STRATEGY } from '../core/balance/strategy.ts';
 import type { Load } from '../core/balance/track.ts';
 import type { ByName, CacheRecord } from '../core/directory.ts';
 import type { LoadedFunction } from '../function/load.ts';
+import type { LoadMeter } from './load-meter.ts';
 import type { FunctionRunner } from './runner.ts';
-import type { FunctionStats } from './stats.ts';
 
 /** By function, where not at random. */
 export function balancesOf(functions: readonly LoadedFunction[]): ByName<string> {
@@ -15,28 +14,23 @@ export function balancesOf(functions: readonly LoadedFunction[]): ByName<string>
 
 /** By function, of those whose answers may be kept. */
 export function cachesOf(functions: readonly LoadedFunction[]): ByName<CacheRecord> {
-  return functions.flatMap((loaded) => {
-    const record = cacheRecordOf(loaded);
-    return record === undefined ? [] : [[loaded.name, record] as const];
-  });
+  // Its key, which is code, is left out where this is written.
+  return functions.flatMap(({ name, definition: { cache } }) =>
+    cache === undefined ? [] : [[name, cache] as const],
+  );
 }
 
-export function cacheRecordOf({ definition }: LoadedFunction): CacheRecord | undefined {
-  if (definition.cache === undefined) return undefined;
-  const { key, ...rules } = definition.cache;
-  return { ...rules, keyed: key !== undefined };
+/** Of which so many run that others wait. */
+export function fullOf(runners: readonly FunctionRunner[]): string[] {
+  return runners.filter(({ queued }) => queued > 0).map(({ loaded }) => loaded.name);
 }
 
-export function loadOf(
-  runners: readonly FunctionRunner[],
-  stats: ReadonlyMap<string, FunctionStats>,
-): Pick<Beat, 'full' | 'loads'> {
-  const full = runners.filter(({ queued }) => queued > 0).map(({ loaded }) => loaded.name);
-  const loads: [name: string, load: Load][] = [];
-  for (const { loaded, running, queued } of runners) {
-    if (loaded.definition.balance === DEFAULT_STRATEGY) continue;
-    const serviceMs = stats.get(loaded.name)?.serviceMs();
-    loads.push([loaded.name, { running, waiting: queued, serviceMs }]);
-  }
-  return { full, loads };
+/** Of functions that are not balanced at random. */
+export function loadsOf(runners: readonly FunctionRunner[], meter: LoadMeter): ByName<Load> {
+  return runners
+    .filter(({ loaded }) => loaded.definition.balance !== DEFAULT_STRATEGY)
+    .map(({ loaded: { name }, running, queued }) => {
+      const serviceMs = meter.serviceMs(name);
+      return [name, { running, waiting: queued, serviceMs }] as const;
+    });
 }

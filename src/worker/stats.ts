@@ -15,37 +15,23 @@ export class FunctionStats {
   /** Handlers that were still running when their time was over, and have not ended since. */
   abandoned = 0;
   lastError = '';
-  /** Milliseconds spent from start to answer, of all calls that were started. */
+  /** Milliseconds spent from start to answer, of all calls that were started, and how many these are. */
   processingMs = 0;
+  timed = 0;
   readonly latency = new Histogram();
-  /** Of a run lately, in milliseconds; undefined before the first one has ended. */
-  #serviceMs: number | undefined;
-  #ended = 0;
-  #sampled = { ended: 0, processingMs: 0 };
   readonly #bySubject = new Map<string, number>();
 
   /** `durationMs` from start to answer; undefined for a call that was never started: it has no service time. */
   ended(subject: string, durationMs: number | undefined): void {
     this.calls += 1;
     if (durationMs !== undefined) {
-      this.#ended += 1;
+      this.timed += 1;
       this.processingMs += durationMs;
       this.latency.recordMs(durationMs);
     }
     const counted = this.#bySubject.get(subject);
     if (counted !== undefined) this.#bySubject.set(subject, counted + 1);
     else this.#countNew(subject);
-  }
-
-  /** The mean of the runs that have ended since it was asked the last time, half and half with what it was before. */
-  serviceMs(): number | undefined {
-    const ended = this.#ended - this.#sampled.ended;
-    if (ended > 0) {
-      const meanMs = (this.processingMs - this.#sampled.processingMs) / ended;
-      this.#serviceMs = this.#serviceMs === undefined ? meanMs : (this.#serviceMs + meanMs) / 2;
-      this.#sampled = { ended: this.#ended, processingMs: this.processingMs };
-    }
-    return this.#serviceMs;
   }
 
   failed(message: string): void {

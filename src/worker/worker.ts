@@ -43,7 +43,7 @@ import { chosenFor, forward } from './forward.ts';
 import { runCached } from './cached-runs.ts';
 import { makeHost } from './host.ts';
 import { LaterEvents } from './later.ts';
-import { balancesOf, cachesOf, loadOf } from './load.ts';
+import { balancesOf, cachesOf, fullOf, loadsOf } from './load.ts';
 import { LoadMeter } from './load-meter.ts';
 import { Replies } from './replies.ts';
 import type { RunnerHost } from './runner-host.ts';
@@ -136,9 +136,10 @@ export class Worker {
     this.#unknown = new UnknownFunctions(bus, settings, this.#caller, (name) =>
       this.#runners.has(name),
     );
-    this.#announcer = new Announcer(bus, settings, this.id, () =>
-      loadOf(this.#users(), this.#stats),
-    );
+    this.#announcer = new Announcer(bus, settings, this.id, {
+      full: () => fullOf(this.#users()),
+      loads: () => loadsOf(this.#users(), this.#meter),
+    });
     const { members } = this.#caller;
     this.#inspector = new Inspector(bus, settings, members, this.id, {
       report: (held) => this.#report(held),

@@ -87,7 +87,15 @@ const calling = defineFunction({
     return ctx.invoke('price', { id }, cache === undefined ? {} : { cache });
   },
 });
-const functions = [price, total, reprice, weather, storm, quick, slow, wrong, calling];
+const rate = defineFunction({
+  name: 'rate',
+  on: 'rate.of',
+  delivery: 'ephemeral',
+  balance: 'round-robin',
+  cache: { ttlMs: TTL_MS },
+  handler: () => count('rate'),
+});
+const functions = [rate, price, total, reprice, weather, storm, quick, slow, wrong, calling];
 
 let broker: TestBroker;
 let workers: TestWorker[];
@@ -141,6 +149,13 @@ describe('an answer', () => {
     const [report] = (await mill.inspect.functions()).filter(({ name }) => name === 'price');
     expect(report?.cache?.hits).toBeGreaterThanOrEqual(17);
     expect((await mill.inspect.functions()).find(({ name }) => name === 'storm')?.cache).toBeNull();
+  });
+
+  it('is given to plain requests that are handed on to another worker, too', async () => {
+    for (let index = 0; index < 12; index += 1)
+      await nats.request('rate.of', '1', { timeout: 5_000 });
+    // Once on each worker at most.
+    expect(runs['rate']).toBeLessThanOrEqual(workers.length);
   });
 
   it('is another object each time, and of its own for another input', async () => {

@@ -263,6 +263,30 @@ describe.each(['random', 'round-robin', 'weighted', 'least-loaded'])(
   },
 );
 
+describe('a worker that is left out', () => {
+  it('stays so though calls that must go there go on', () => {
+    const directory = new Directory();
+    for (const id of ['a', 'b', 'c']) directory.announced(recordOf(id, 'round-robin'), 0);
+    const balancer = new Balancer(directory, () => 0.5);
+    const call = (id: string, nowMs: number, end: CallEnd): void => {
+      balancer.ended('f', id, balancer.begun('f', id, nowMs), end, 1, nowMs);
+    };
+    for (let times = 0; times < 20; times += 1) {
+      call('b', 0, 'succeeded');
+      call('c', 0, 'succeeded');
+      call('a', 0, 'failed');
+    }
+    // Tried in vain a few times: out for longer each time.
+    for (const nowMs of [1_001, 3_002]) call('a', nowMs, 'failed');
+    // By its key, say: out for four seconds all the same.
+    balancer.begun('f', 'a', 3_100);
+    const picked = (nowMs: number): Set<string | undefined> =>
+      new Set(Array.from({ length: 10 }, () => balancer.pick('f', nowMs)));
+    expect(picked(6_900)).toEqual(new Set(['b', 'c']));
+    expect(picked(7_100)).toContain('a');
+  });
+});
+
 describe('a worker that is full, draining or silent', () => {
   const pickedOf = (directory: Directory): Set<string | undefined> => {
     const random = new Random(1);

@@ -35,9 +35,12 @@ export function isOut({ outUntilMs }: Failures, nowMs: number): boolean {
   return nowMs < outUntilMs;
 }
 
-/** It was left out and is tried by one call: others wait for how that ends. */
+/**
+ * It was left out and is tried by one call: others wait for how that ends. One that goes there while it is out, for reasons of its
+ * own, is no trial.
+ */
 export function began(failures: Failures, nowMs: number): void {
-  if (failures.times === 0) return;
+  if (failures.times === 0 || isOut(failures, nowMs)) return;
   failures.trying = true;
   failures.outUntilMs = nowMs + TRIAL_MS;
 }

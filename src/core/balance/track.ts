@@ -18,7 +18,7 @@ const FADE = 0.933;
 
 export class Track implements Candidate {
   readonly id: string;
-  capacity: number;
+  readonly capacity: number;
   inFlight = 0;
   others = 0;
   waiting = 0;

@@ -36,7 +36,6 @@ export type ContextCall =
   | { what: 'invoke'; name: string; data: unknown; options: object | undefined };
 
 export type FromThread =
-  | { kind: 'ready' }
   | { kind: 'call'; run: number; call: number; does: ContextCall }
   | { kind: 'cancel'; call: number }
   | { kind: 'log'; line: string }

@@ -120,7 +120,6 @@ export class ThreadPool {
     const run = this.#running.get(thread);
     if (message.kind === 'log') writeLog(run?.context, message.line);
     else if (message.kind === 'cancel') run?.cancels.get(message.call)?.abort();
-    else if (message.kind === 'ready') return;
     else if (run?.id !== message.run) {
       if (message.kind === 'call') refuse(thread, message.call, this.#name);
     } else if (message.kind === 'call') void this.#onCall(run, message.call, message.does);

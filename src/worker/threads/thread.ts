@@ -42,7 +42,6 @@ port.on('message', (message: ToThread) => {
   else if (message.kind === 'abort') abort.abort(received(message.error));
   else settle(message);
 });
-say({ kind: 'ready' });
 
 async function run({
   run: id,
