@@ -5,6 +5,7 @@ import type { Settings } from '../core/settings.ts';
 import { subjectsOf } from '../core/subjects.ts';
 import type { Bus } from './connection.ts';
 import { apiSchema, JetStreamApi } from './jetstream-api.ts';
+import { streamConfig } from './stream-config.ts';
 
 /** The largest message of any setting (8 MiB), with its headers. */
 const MAX_MESSAGE_BYTES = 8 * 1024 * 1024 + 64 * 1024;
@@ -76,17 +77,7 @@ async function ensure(
   const created = await api.ask(
     `STREAM.CREATE.${name}`,
     {
-      name,
-      subjects: [subjects],
-      retention: 'limits',
-      storage: 'file',
-      discard: 'new',
-      num_replicas: replicas,
-      max_consumers: -1,
-      max_msgs: -1,
-      max_bytes: -1,
-      max_age: 0,
-      max_msgs_per_subject: -1,
+      ...streamConfig(name, [subjects], replicas),
       max_msg_size: MAX_MESSAGE_BYTES,
       duplicate_window: DUPLICATE_WINDOW_NS,
       allow_rollup_hdrs: false,
@@ -95,7 +86,6 @@ async function ensure(
       allow_msg_schedules: false,
       deny_delete: true,
       deny_purge: false,
-      compression: 'none',
     },
     streamSchema,
   );

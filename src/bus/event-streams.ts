@@ -9,7 +9,7 @@ import type { Settings } from '../core/settings.ts';
 import { subjectsOf } from '../core/subjects.ts';
 import type { Bus } from './connection.ts';
 import { apiSchema, JetStreamApi } from './jetstream-api.ts';
-import { eventStreamConfig } from './stream-config.ts';
+import { streamConfig } from './stream-config.ts';
 
 /** A stream, and those of its subjects that somebody wants. */
 export interface Source {
@@ -206,7 +206,7 @@ export class EventStreams {
 
   /** One that is there stays as it is. */
   async #create(name: string, subjects: readonly string[]): Promise<void> {
-    const config = eventStreamConfig(name, subjects, this.#settings.replicas);
+    const config = streamConfig(name, subjects, this.#settings.replicas);
     await this.#api.ask(`STREAM.CREATE.${name}`, config, streamSchema);
   }
 }

@@ -6,7 +6,7 @@ import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import type { Bus } from './connection.ts';
 import { apiSchema, JetStreamApi } from './jetstream-api.ts';
-import { eventStreamConfig } from './stream-config.ts';
+import { streamConfig } from './stream-config.ts';
 
 /** JetStream's error code for a stream that is not there. */
 const NO_STREAM = 10059;
@@ -65,7 +65,7 @@ export class LaterStream {
       this.#assertUsable(known);
       return;
     }
-    const config = eventStreamConfig(this.name, this.#wanted(), this.#settings.replicas);
+    const config = streamConfig(this.name, this.#wanted(), this.#settings.replicas);
     const { error } = await this.#api.ask(
       `STREAM.CREATE.${this.name}`,
       { ...config, allow_msg_schedules: true },

@@ -1,9 +1,5 @@
-/** What the platform's streams of events have in common: kept until their functions have settled them, refused where they are full. */
-export function eventStreamConfig(
-  name: string,
-  subjects: readonly string[],
-  replicas: number,
-): object {
+/** What all of the platform's streams have in common: what lies there is on disk and is kept until the platform removes it, and a full one refuses. */
+export function streamConfig(name: string, subjects: readonly string[], replicas: number): object {
   return {
     name,
     subjects,

@@ -10,6 +10,7 @@ import type { CallError } from '../core/errors.ts';
 import type { CacheReport } from '../core/report.ts';
 import type { Settings } from '../core/settings.ts';
 import type { FunctionDefinition } from '../function/definition.ts';
+import { callKeyOf } from '../function/key-of.ts';
 import type { FunctionReference } from '../function/reference.ts';
 import { Answers } from './answers.ts';
 import { inputKey, ownKey } from './keys.ts';
@@ -100,18 +101,13 @@ function keyOf(
   { keyed }: CacheRecord,
   target: FunctionReference | string,
   data: unknown,
-  { headers = {} }: InvokeOptions,
+  options: InvokeOptions,
   { encoded }: CallRequest,
 ): string | undefined {
   if (!keyed) return inputKey(encoded.type, encoded.body);
   const { cache } = (typeof target === 'string' ? {} : target) as Partial<FunctionDefinition>;
-  if (cache?.key === undefined) return undefined;
-  try {
-    const key = cache.key({ id: '', subject: '', data, headers, time: new Date(), attempt: 1 });
-    return typeof key === 'string' ? ownKey(encoded.type, key) : undefined;
-  } catch {
-    return undefined;
-  }
+  const key = cache?.key && callKeyOf(cache.key, data, options);
+  return key === undefined ? undefined : ownKey(encoded.type, key);
 }
 
 /** Who waits for an answer has his own deadline and signal. */

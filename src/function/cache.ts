@@ -2,6 +2,7 @@
 import type { CacheRecord } from '../core/directory.ts';
 import { assertCollection } from '../core/state/keys.ts';
 import { functionNameReason, quote } from '../core/names.ts';
+import { fields, isFunction, whole } from './checks.ts';
 import type { FunctionEvent } from './context.ts';
 
 /** All times in milliseconds. */
@@ -38,47 +39,28 @@ const DEFAULT_ENTRIES = 1_000;
 const MAX_COLLECTIONS = 32;
 const MAX_INVALIDATES = 32;
 
-type Check = (value: unknown) => string | undefined;
-const whole =
-  (min: number, max: number): Check =>
-  (value) =>
-    Number.isInteger(value) && Number(value) >= min && Number(value) <= max
-      ? undefined
-      : `must be an integer from ${min} to ${max}`;
-
-const FIELDS: Readonly<Record<keyof CacheOptions, Check>> = {
-  ttlMs: whole(1, MAX_MS),
-  key: (value) => (typeof value === 'function' ? undefined : 'must be a function'),
-  staleMs: whole(0, MAX_MS),
-  maxEntries: whole(1, MAX_ENTRIES),
-  errorMs: whole(0, MAX_MS),
-  state: (value) => {
-    if (!Array.isArray(value) || value.length > MAX_COLLECTIONS) {
-      return `must be a list of at most ${MAX_COLLECTIONS} collections`;
-    }
-    try {
-      for (const name of value) assertCollection(name);
-      return undefined;
-    } catch (error) {
-      return `is not legal: ${(error as Error).message}`;
-    }
-  },
-};
-
 /** What is wrong with the option `cache`, to be put behind its name. */
-export function cacheReason(given: unknown): string | undefined {
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
-    return `must be { ${Object.keys(FIELDS).join(', ')} }`;
+export const cacheReason = fields(
+  { ttlMs: whole(1, MAX_MS) },
+  {
+    key: isFunction,
+    staleMs: whole(0, MAX_MS),
+    maxEntries: whole(1, MAX_ENTRIES),
+    errorMs: whole(0, MAX_MS),
+    state: collectionsReason,
+  },
+);
+
+function collectionsReason(value: unknown): string | undefined {
+  if (!Array.isArray(value) || value.length > MAX_COLLECTIONS) {
+    return `must be a list of at most ${MAX_COLLECTIONS} collections`;
   }
-  const options = given as Record<string, unknown>;
-  const unknown = Object.keys(options).find((name) => !Object.hasOwn(FIELDS, name));
-  if (unknown !== undefined) return `has no option ${quote(unknown)}`;
-  for (const [name, check] of Object.entries(FIELDS)) {
-    if (options[name] === undefined && name !== 'ttlMs') continue;
-    const reason = check(options[name]);
-    if (reason !== undefined) return `has ${name}, which ${reason}`;
+  try {
+    for (const name of value) assertCollection(name);
+    return undefined;
+  } catch (error) {
+    return `is not legal: ${(error as Error).message}`;
   }
-  return undefined;
 }
 
 export function invalidatesReason(given: unknown): string | undefined {

@@ -1,7 +1,7 @@
 /** Flow control of a function's durable events: what its options may be, and what they say of an event. */
 import type { FlowControl } from '../core/delivery/dispatch.ts';
 import { NO_LOT, type Lot } from '../core/delivery/flow.ts';
-import { quote } from '../core/names.ts';
+import { fields, isFunction, whole, type Check } from './checks.ts';
 import type { FunctionEvent } from './context.ts';
 
 /** Counts by what this gives, 1 to 512 bytes of text; without it all events of the function count together. */
@@ -47,27 +47,17 @@ export const MAX_PRIORITY = 1_000;
 export const MAX_FLOW_KEY_BYTES = 512;
 const DEBOUNCE_FACTOR = 10;
 
-const isFunction = (value: unknown): string | undefined =>
-  typeof value === 'function' ? undefined : 'must be a function';
-const whole =
-  (max: number) =>
-  (value: unknown): string | undefined =>
-    Number.isInteger(value) && Number(value) >= 1 && Number(value) <= max
-      ? undefined
-      : `must be an integer from 1 to ${max}`;
-const wait = whole(MAX_WAIT_MS);
+const wait = whole(1, MAX_WAIT_MS);
 
-type Check = (value: unknown) => string | undefined;
-
-const concurrencyFields = fields({ limit: whole(MAX_CONCURRENCY) }, { key: isFunction });
+const concurrencyFields = fields({ limit: whole(1, MAX_CONCURRENCY) }, { key: isFunction });
 const singletonFields = fields({}, { key: isFunction });
 
 /** By option: what is wrong with its value, to be put behind the option's name. */
 export const FLOW_CHECKS: Readonly<Record<keyof FlowOptions, Check>> = {
   concurrency: (given) =>
-    typeof given === 'number' ? whole(MAX_CONCURRENCY)(given) : concurrencyFields(given),
+    typeof given === 'number' ? whole(1, MAX_CONCURRENCY)(given) : concurrencyFields(given),
   rateLimit: fields(
-    { limit: whole(MAX_RATE), periodMs: wait },
+    { limit: whole(1, MAX_RATE), periodMs: wait },
     {
       key: isFunction,
       exceeded: (value) =>
@@ -80,7 +70,7 @@ export const FLOW_CHECKS: Readonly<Record<keyof FlowOptions, Check>> = {
     const { waitMs, maxWaitMs = waitMs } = given as { waitMs: number; maxWaitMs?: number };
     return maxWaitMs < waitMs ? 'has maxWaitMs below waitMs' : undefined;
   },
-  batch: fields({ maxSize: whole(MAX_BATCH_EVENTS), waitMs: wait }, { key: isFunction }),
+  batch: fields({ maxSize: whole(1, MAX_BATCH_EVENTS), waitMs: wait }, { key: isFunction }),
   singleton: (given) => (typeof given === 'boolean' ? undefined : singletonFields(given)),
   priority: isFunction,
   fair: isFunction,
@@ -181,22 +171,4 @@ export function lotOf({ keys, priority }: FlowDefinition, event: FunctionEvent):
 function isByEvent(name: string, option: unknown): boolean {
   if (name === 'priority' || name === 'fair') return true;
   return name !== 'batch' && (option as { key?: unknown }).key !== undefined;
-}
-
-function fields(needed: Record<string, Check>, optional: Record<string, Check>): Check {
-  const all: Record<string, Check> = { ...needed, ...optional };
-  return (given) => {
-    if (typeof given !== 'object' || given === null || Array.isArray(given)) {
-      return `must be { ${Object.keys(all).join(', ')} }`;
-    }
-    const unknown = Object.keys(given).find((name) => !Object.hasOwn(all, name));
-    if (unknown !== undefined) return `has no option ${quote(unknown)}`;
-    for (const [name, check] of Object.entries(all)) {
-      const value = (given as Record<string, unknown>)[name];
-      if (value === undefined && !Object.hasOwn(needed, name)) continue;
-      const reason = check(value);
-      if (reason !== undefined) return `has ${name}, which ${reason}`;
-    }
-    return undefined;
-  };
 }

@@ -1,6 +1,6 @@
 /** Where handlers run: on the worker's own thread, or in threads of the function's own. */
 import { availableParallelism } from 'node:os';
-import { quote } from '../core/names.ts';
+import { fields, whole } from './checks.ts';
 
 /** `'thread'`: as `{}`, with the defaults. */
 export type Isolation =
@@ -23,26 +23,15 @@ const MIN_MEMORY_MIB = 16;
 const MAX_MEMORY_MIB = 65_536;
 const DEFAULT_MEMORY_MIB = 512;
 
-const BOUNDS: Readonly<Record<string, readonly [min: number, max: number]>> = {
-  threads: [1, MAX_THREADS],
-  maxMemoryMib: [MIN_MEMORY_MIB, MAX_MEMORY_MIB],
-};
+const isolationFields = fields(
+  {},
+  { threads: whole(1, MAX_THREADS), maxMemoryMib: whole(MIN_MEMORY_MIB, MAX_MEMORY_MIB) },
+);
 
 /** What is wrong with the option `isolation`, to be put behind its name. */
 export function isolationReason(given: unknown): string | undefined {
   if (given === 'none' || given === 'thread') return undefined;
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
-    return "must be 'none', 'thread' or { threads, maxMemoryMib }";
-  }
-  for (const [name, value] of Object.entries(given)) {
-    const bounds = Object.hasOwn(BOUNDS, name) ? BOUNDS[name] : undefined;
-    if (bounds === undefined) return `has no option ${quote(name)}`;
-    const [min, max] = bounds;
-    const legal = Number.isInteger(value) && Number(value) >= min && Number(value) <= max;
-    if (value !== undefined && !legal)
-      return `has ${name}, which must be an integer from ${min} to ${max}`;
-  }
-  return undefined;
+  return isolationFields(given)?.replace(/^must be \{/, "must be 'none', 'thread' or {");
 }
 
 /** Undefined for the worker's own thread. */

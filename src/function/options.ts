@@ -7,6 +7,7 @@ import {
   subscriptionSubjectReason,
 } from '../core/names.ts';
 import { cacheReason, invalidatesReason } from './cache.ts';
+import { isFunction, type Check } from './checks.ts';
 import { cronReason } from './cron.ts';
 import { FLOW_CHECKS, flowReason } from './flow.ts';
 import { isolationReason } from './isolation.ts';
@@ -20,8 +21,6 @@ export const MAX_ATTEMPTS = 1_000;
 
 /** A durable event that fails runs again after half a second at first, then after twice as long each time. */
 export const DEFAULT_RETRIES = { maxAttempts: 8, minDelayMs: 500, maxDelayMs: 60_000 } as const;
-
-type Check = (value: unknown) => string | undefined;
 
 /** What is wrong with an option's value, to be put after the option's name, or undefined. */
 const CHECKS: Readonly<Record<string, Check>> = {
@@ -37,7 +36,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
   delivery: oneOf(['durable', 'ephemeral']),
   input: checkSchema,
   output: checkSchema,
-  key: checkFunction,
+  key: isFunction,
   balance: checkBalance,
   timeoutMs: (ms) =>
     typeof ms === 'number' && Number.isInteger(ms) && ms >= 1 && ms <= MAX_TIMEOUT_MS
@@ -50,7 +49,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
   isolation: isolationReason,
   ...FLOW_CHECKS,
   retries: checkRetries,
-  handler: checkFunction,
+  handler: isFunction,
 };
 
 function checkRetries(given: unknown): string | undefined {
@@ -82,10 +81,6 @@ function checkBalance(balance: unknown): string | undefined {
   if (reason !== undefined) return `has the name ${quote(name)}, which ${reason}`;
   if (STRATEGIES.has(name as string)) return `has the name ${quote(name)}, which is the platform's`;
   return typeof strategy === 'function' ? undefined : 'has no strategy, which must be a function';
-}
-
-function checkFunction(value: unknown): string | undefined {
-  return typeof value === 'function' ? undefined : 'must be a function';
 }
 
 function oneOf(allowed: readonly string[]): Check {

@@ -4,9 +4,9 @@ import type { Answers } from '../cache/answers.ts';
 import { inputKey, ownKey } from '../cache/keys.ts';
 import type { Answer } from '../core/answer-cache.ts';
 import type { PayloadLimits } from '../core/payload.ts';
-import { readData } from '../function/schema.ts';
 import type { LoadedFunction } from '../function/load.ts';
-import { eventOf, type Incoming } from './invocation.ts';
+import { findKey } from './find-key.ts';
+import type { Incoming } from './invocation.ts';
 
 /** No caller is called so: a call that comes again must not be taken for one that runs for others. */
 const CALLER = '=cache';
@@ -55,20 +55,14 @@ function give(incoming: Incoming, answer: Answer): void {
   else incoming.fail(answer.error);
 }
 
-/** Undefined where it cannot be found: whoever runs it says what is wrong. */
+/** Undefined where it cannot be found. */
 function keyOf(
-  { definition: { cache, input } }: LoadedFunction,
+  loaded: LoadedFunction,
   incoming: Incoming,
   limits: PayloadLimits,
 ): string | undefined {
-  const { type, body } = incoming;
-  if (cache?.key === undefined) return inputKey(type, body);
-  try {
-    const read = readData(type, body, input, limits);
-    if (read instanceof Promise || !read.ok) return undefined;
-    const key: unknown = cache.key(eventOf(incoming, read.value));
-    return typeof key === 'string' ? ownKey(type, key) : undefined;
-  } catch {
-    return undefined;
-  }
+  const find = loaded.definition.cache?.key;
+  if (find === undefined) return inputKey(incoming.type, incoming.body);
+  const key = findKey(find, loaded, incoming, limits);
+  return key === undefined ? undefined : ownKey(incoming.type, key);
 }

@@ -4,8 +4,8 @@ import { DEFAULT_STRATEGY } from '../core/balance/strategy.ts';
 import type { MillraceError } from '../core/errors.ts';
 import type { PayloadLimits } from '../core/payload.ts';
 import type { LoadedFunction } from '../function/load.ts';
-import { readData } from '../function/schema.ts';
-import { eventOf, type Incoming } from './invocation.ts';
+import { findKey } from './find-key.ts';
+import type { Incoming } from './invocation.ts';
 
 /** In the headers of a call in a frame: the subject that the event came in on. Headers that begin so are not for users. */
 export const SUBJECT_HEADER = 'Millrace-Subject';
@@ -17,24 +17,19 @@ const ANSWER_MARGIN_MS = 1_000;
 
 /** The worker that had best run it: by the function's key, or its balance. Undefined where this one is as good as any. */
 export function chosenFor(
-  { name, definition: { balance, key: find, input } }: LoadedFunction,
+  loaded: LoadedFunction,
   incoming: Incoming,
   { balancer, members, ownerOf }: Caller,
   limits: PayloadLimits,
 ): string | undefined {
+  const { name, definition } = loaded;
+  const { balance, key: find } = definition;
   if (find === undefined) {
     return balance === DEFAULT_STRATEGY ? undefined : balancer.pick(name, performance.now());
   }
-  try {
-    const read = readData(incoming.type, incoming.body, input, limits);
-    // Not worth waiting for.
-    if (read instanceof Promise || !read.ok) return undefined;
-    const owner = ownerOf(find(eventOf(incoming, read.value)));
-    return owner !== undefined && members.directory.runs(owner, name) ? owner : undefined;
-  } catch {
-    // Whoever runs it says what is wrong.
-    return undefined;
-  }
+  const key = findKey(find, loaded, incoming, limits);
+  const owner = key === undefined ? undefined : ownerOf(key);
+  return owner !== undefined && members.directory.runs(owner, name) ? owner : undefined;
 }
 
 /** False where it is not to go on: then it runs here. */

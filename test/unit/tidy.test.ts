@@ -67,7 +67,7 @@ const MAY_IMPORT: Record<string, Record<string, Rule> | 'all'> = {
   core: {},
   bus: { core: any },
   function: { core: any, bus: typesOnly },
-  cache: { core: any, bus: any, function: typesOnly },
+  cache: { core: any, bus: any, function: any },
   client: { core: any, bus: any, function: any, cache: any },
   state: { core: any, bus: any, function: typesOnly },
   delivery: { core: any, bus: any, function: any, state: any },
