@@ -68,7 +68,6 @@ export class Caller {
   readonly #bus: Bus;
   readonly #settings: Settings;
   readonly #subjects: Subjects;
-  /** Whom it knows. */
   readonly members: Members;
   readonly balancer: Balancer;
   /** The worker with the state of a key, if that is known. */
@@ -98,7 +97,8 @@ export class Caller {
       onLoads: (workerId, loads) => this.balancer.heard(workerId, loads),
       onNobody: () => this.#onNobody(),
     });
-    this.balancer = new Balancer(this.members.directory, random);
+    const { directory } = this.members;
+    this.balancer = new Balancer(directory, random, (text) => process.emitWarning(text));
     this.#stopListening = bus.onStatus((up) => {
       if (up) this.#onConnectionBack();
     });

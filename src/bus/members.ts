@@ -94,9 +94,12 @@ export class Members {
     const beat = readControl(beatSchema, data);
     if (beat === undefined) return;
     const outcome = this.directory.beat(beat, performance.now());
+    if (outcome === 'unknown') {
+      this.hello();
+      return;
+    }
     if (beat.loads !== undefined) this.#events.onLoads(beat.id, beat.loads);
-    if (outcome === 'unknown') this.hello();
-    else if (outcome === 'new-connection') this.#events.onReconnected(beat.id);
+    if (outcome === 'new-connection') this.#events.onReconnected(beat.id);
   }
 
   #onLeave(data: Uint8Array): void {

@@ -42,6 +42,7 @@ export const announcementSchema = beatSchema.extend({
       errorMs: count,
       maxEntries: z.number().int().positive(),
       keyed: z.boolean(),
+      version: z.string().optional(),
       state: z.array(z.string()).readonly(),
     }),
   ),

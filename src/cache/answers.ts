@@ -58,11 +58,10 @@ export class Answers {
   }
 
   #onInvalidation({ functions = [], collections = [] }: Invalidation): void {
-    for (const [name, keys] of functions) this.#functions.get(name)?.cache.drop(wanted(keys));
+    for (const [name, keys] of functions) drop(this.#functions.get(name), keys);
     for (const [collection, keys] of collections) {
-      for (const { record, cache } of this.#functions.values()) {
-        if (!record.state.includes(collection)) continue;
-        cache.drop(record.keyed ? wanted(keys) : undefined);
+      for (const kept of this.#functions.values()) {
+        if (kept.record.state.includes(collection)) drop(kept, keys);
       }
     }
   }
@@ -72,8 +71,9 @@ export class Answers {
   }
 }
 
-function wanted(keys: string[] | null): string[] | undefined {
-  return keys === null ? undefined : ownKeys(keys);
+/** Those keys, or all: also where the function has no keys of its own. */
+function drop(kept: Kept | undefined, keys: string[] | null): void {
+  kept?.cache.drop(kept.record.keyed && keys !== null ? ownKeys(keys) : undefined);
 }
 
 function isSame(one: CacheRecord, other: CacheRecord): boolean {

@@ -7,10 +7,12 @@ import { callRequest, decodeAnswer, invokeThrough, type InvokeOptions } from '..
 import type { Answer } from '../core/answer-cache.ts';
 import type { CacheRecord } from '../core/directory.ts';
 import type { CallError } from '../core/errors.ts';
+import type { PayloadLimits } from '../core/payload.ts';
 import type { CacheReport } from '../core/report.ts';
 import type { Settings } from '../core/settings.ts';
+import type { FunctionEvent } from '../function/context.ts';
 import type { FunctionDefinition } from '../function/definition.ts';
-import { callKeyOf } from '../function/key-of.ts';
+import { keyOfRequest } from '../function/key-of.ts';
 import type { FunctionReference } from '../function/reference.ts';
 import { Answers } from './answers.ts';
 import { inputKey, ownKey } from './keys.ts';
@@ -19,6 +21,7 @@ export class CachedCalls {
   readonly #caller: Caller;
   readonly #settings: Settings;
   readonly #answers: Answers;
+  #closed = false;
 
   constructor(bus: Bus, settings: Settings, caller: Caller) {
     this.#caller = caller;
@@ -35,7 +38,8 @@ export class CachedCalls {
   ): Promise<unknown> {
     const record = this.#caller.members.directory.cacheOf(functionName);
     // A call with an id is one that was meant to be made.
-    if (record === undefined || options.cache === false || options.id !== undefined) {
+    const meant = options.cache === false || options.id !== undefined;
+    if (record === undefined || meant || this.#closed) {
       return invokeThrough(this.#caller, this.#settings, functionName, data, options);
     }
     let request: CallRequest;
@@ -44,8 +48,12 @@ export class CachedCalls {
     } catch (error) {
       return Promise.reject(asCallError(functionName, error));
     }
-    const key = keyOf(record, target, data, options, request);
-    if (key !== undefined) return this.#cached(record, key, request);
+    const key = keyOf(record, target, options, request, this.#settings);
+    if (key !== undefined) {
+      // What a worker has kept would be kept here beyond its time.
+      const fresh = callRequest(this.#settings, functionName, data, { ...options, cache: false });
+      return this.#cached(record, key, fresh);
+    }
     return this.#caller.call(request, (answer) =>
       decodeAnswer(functionName, answer, this.#settings),
     );
@@ -63,6 +71,7 @@ export class CachedCalls {
   }
 
   close(): void {
+    this.#closed = true;
     this.#answers.close();
   }
 
@@ -100,13 +109,18 @@ export class CachedCalls {
 function keyOf(
   { keyed }: CacheRecord,
   target: FunctionReference | string,
-  data: unknown,
-  options: InvokeOptions,
+  { headers = {} }: InvokeOptions,
   { encoded }: CallRequest,
+  limits: PayloadLimits,
 ): string | undefined {
   if (!keyed) return inputKey(encoded.type, encoded.body);
-  const { cache } = (typeof target === 'string' ? {} : target) as Partial<FunctionDefinition>;
-  const key = cache?.key && callKeyOf(cache.key, data, options);
+  const definition = (typeof target === 'string' ? {} : target) as Partial<FunctionDefinition>;
+  const find = definition.cache?.key;
+  if (find === undefined) return undefined;
+  const eventOf = (data: unknown): FunctionEvent => {
+    return { id: '', subject: '', data, headers, time: new Date(), attempt: 1 };
+  };
+  const key = keyOfRequest(find, { input: definition.input }, encoded, limits, eventOf);
   return key === undefined ? undefined : ownKey(encoded.type, key);
 }
 

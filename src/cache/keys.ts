@@ -7,7 +7,9 @@ const MAX_INPUT_LENGTH = 512;
 
 /** An answer comes in the type of its request: each type has its own. */
 export function inputKey(type: ContentType, body: EncodedBody): string {
-  const text = typeof body === 'string' ? body : Buffer.from(body).toString('latin1');
+  // The same JSON comes as text in frames and as bytes in plain messages.
+  const encoding = type === ContentType.json ? 'utf8' : 'latin1';
+  const text = typeof body === 'string' ? body : Buffer.from(body).toString(encoding);
   return text.length <= MAX_INPUT_LENGTH
     ? `${type}=${text}`
     : `${type}#${createHash('sha256').update(text).digest('base64')}`;

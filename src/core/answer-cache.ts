@@ -6,7 +6,7 @@
  * - A3  Who waits for a call of somebody else's gets its answer, whatever it is; failures of the platform are never kept.
  */
 import { LRUCache } from 'lru-cache';
-import type { MillraceError } from './errors.ts';
+import { MillraceError } from './errors.ts';
 import type { Encoded } from './payload.ts';
 
 /** All in milliseconds but `maxEntries`. */
@@ -59,8 +59,7 @@ export class AnswerCache {
     this.#entries = new LRUCache({
       max: rules.maxEntries,
       maxSize: maxBytes,
-      sizeCalculation: ({ answer }, key) =>
-        ENTRY_BYTES + 2 * key.length + ('encoded' in answer ? answer.encoded.body.length : 0),
+      sizeCalculation: ({ answer }, key) => ENTRY_BYTES + 2 * key.length + sizeOf(answer),
     });
   }
 
@@ -123,7 +122,11 @@ export class AnswerCache {
       const freshUntilMs = now + ttlMs;
       this.#entries.set(key, { answer, freshUntilMs, staleUntilMs: freshUntilMs + staleMs });
     } else if (errorMs > 0 && KEPT_ERRORS.has(answer.error.code) && !this.#isStale(key, now)) {
-      this.#entries.set(key, { answer, freshUntilMs: now + errorMs, staleUntilMs: now + errorMs });
+      const { code, message, retryable, details } = answer.error;
+      // Without its cause, which is anything that a handler threw.
+      const error = new MillraceError(code, message, { retryable, details });
+      const untilMs = now + errorMs;
+      this.#entries.set(key, { answer: { error }, freshUntilMs: untilMs, staleUntilMs: untilMs });
     }
   }
 
@@ -131,4 +134,10 @@ export class AnswerCache {
   #isStale(key: string, now: number): boolean {
     return now < (this.#entries.peek(key)?.staleUntilMs ?? 0);
   }
+}
+
+function sizeOf(answer: Answer): number {
+  return 'encoded' in answer
+    ? answer.encoded.body.length
+    : 2 * JSON.stringify(answer.error.toBody()).length;
 }

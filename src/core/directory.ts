@@ -50,12 +50,16 @@ interface Entry {
 /** Of workers that say nothing of it. */
 const DEFAULT_CAPACITY = 100;
 const NONE: readonly string[] = [];
+/** More collections than a platform has. */
+const MAX_WATCHED = 100_000;
 
 export interface CacheRecord extends CacheRules {
   /** Has it a key of its own? Else the whole input is. */
   keyed: boolean;
   /** Collections whose changes make answers wrong. */
   state: readonly string[];
+  /** Of the function; as `cacheOf` gives it, of all versions that run. */
+  version?: string | undefined;
 }
 
 /** A beat: what changes from one to the next. */
@@ -81,7 +85,9 @@ export class Directory {
   private readonly entries = new Map<string, Entry>();
   /** Built on demand and dropped at every change. */
   private readonly known = new Map<string, Candidates>();
-  private watched: ReadonlySet<string> | undefined;
+  private readonly caches = new Map<string, CacheRecord>();
+  /** Also of workers that are gone: their callers may still be there. */
+  private readonly watched = new Set<string>();
   /** Counts what changes the candidates of any function. */
   version = 0;
 
@@ -108,6 +114,9 @@ export class Directory {
   announced({ full = NONE, ...record }: WorkerRecord & WorkerBeat, nowMs: number): boolean {
     const known = this.entries.get(record.id);
     this.entries.set(record.id, { record, heardAtMs: nowMs, silent: false, full });
+    for (const [, { state }] of record.caches ?? []) {
+      for (const name of state) if (this.watched.size < MAX_WATCHED) this.watched.add(name);
+    }
     this.changed();
     return known !== undefined && known.record.connectionEpoch !== record.connectionEpoch;
   }
@@ -179,16 +188,23 @@ export class Directory {
     return first && (valueOf(first.balances, functionName) ?? DEFAULT_STRATEGY);
   }
 
-  /** Likewise, how its answers may be kept; undefined where they may not. */
+  /** Likewise, how its answers may be kept; undefined where they may not. The same object until something has changed. */
   cacheOf(functionName: string): CacheRecord | undefined {
-    return valueOf(this.firstOf(functionName)?.caches, functionName);
+    const known = this.caches.get(functionName);
+    if (known !== undefined) return known;
+    const record = valueOf(this.firstOf(functionName)?.caches, functionName);
+    if (record === undefined) return undefined;
+    const versions = this.workersOf(functionName)
+      .filter(({ state }) => state === 'running')
+      .map(({ caches }) => valueOf(caches, functionName)?.version ?? '')
+      .sort((left, right) => (left < right ? -1 : 1));
+    const found = { ...record, version: [...new Set(versions)].join(' ') };
+    this.caches.set(functionName, found);
+    return found;
   }
 
   /** Collections whose changes make kept answers wrong. */
   watchedCollections(): ReadonlySet<string> {
-    this.watched ??= new Set(
-      this.workers().flatMap(({ caches = [] }) => caches.flatMap(([, { state }]) => state)),
-    );
     return this.watched;
   }
 
@@ -220,7 +236,7 @@ export class Directory {
 
   private changed(): void {
     this.known.clear();
-    this.watched = undefined;
+    this.caches.clear();
     this.version += 1;
   }
 }

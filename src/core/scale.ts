@@ -1,5 +1,5 @@
 /** How many processes the present load wants, by function: what an autoscaler goes by. Pure. */
-import type { WorkerReport } from './report.ts';
+import type { InspectedWorker, WorkerReport } from './report.ts';
 
 /** Above it work begins to wait. */
 export const TARGET_UTILIZATION = 0.7;
@@ -35,8 +35,16 @@ export interface InspectedScale {
   wanted: number;
 }
 
-export function scaleOf(reports: readonly WorkerReport[], functionName?: string): InspectedScale[] {
-  const all = reports.flatMap(({ functions }) => functions.map(({ name }) => name));
+/** `silent`: workers that did not answer in time, because they compute: each counts as busy. */
+export function scaleOf(
+  reports: readonly WorkerReport[],
+  silent: readonly Pick<InspectedWorker, 'functions'>[] = [],
+  functionName?: string,
+): InspectedScale[] {
+  const all = [
+    ...reports.flatMap(({ functions }) => functions.map(({ name }) => name)),
+    ...silent.flatMap(({ functions }) => functions),
+  ];
   const names = new Set(all.filter((name) => functionName === undefined || name === functionName));
   return [...names].sort().map((name) => {
     const having = reports.flatMap(({ functions, utilization }) =>
@@ -49,19 +57,22 @@ export function scaleOf(reports: readonly WorkerReport[], functionName?: string)
       sum((one) => one.busy),
       sum((one) => one.slots),
     ];
-    const threads = sum(({ utilization }) => utilization) / having.length;
+    const blocked = silent.filter(({ functions }) => functions.includes(name)).length;
+    const workers = having.length + blocked;
+    const threads = (sum((one) => one.utilization) + blocked) / workers;
     const utilization = Math.max(threads, slots > 0 ? Math.min(1, busy / slots) : 0);
     const waiting = sum((one) => one.waiting);
     const heldUp = having.some(({ held = [] }) => held.some(({ why }) => OWN_LIMITS.has(why)));
     const backlog = heldUp ? 0 : waiting;
-    const load = { workers: having.length, utilization, waiting: backlog, perSecond };
+    const queued = sum((one) => one.queued);
+    const load = { workers, utilization, waiting: backlog, perSecond, queued };
     return {
       function: name,
-      workers: having.length,
+      workers,
       perSecond: round(perSecond),
       busy: round(busy),
       slots,
-      queued: sum(({ queued }) => queued),
+      queued,
       waiting,
       utilization: round(utilization),
       wanted: wantedOf(load),
@@ -75,11 +86,12 @@ export function wantedOf({
   utilization,
   waiting,
   perSecond,
-}: Pick<InspectedScale, 'workers' | 'utilization' | 'waiting' | 'perSecond'>): number {
+  queued,
+}: Pick<InspectedScale, 'workers' | 'utilization' | 'waiting' | 'perSecond' | 'queued'>): number {
   const ratio = utilization / TARGET_UTILIZATION;
   const byLoad = Math.abs(ratio - 1) <= TOLERANCE ? workers : Math.ceil(workers * ratio);
   const behind = waiting > Math.max(1, perSecond) * BACKLOG_S;
-  const byBacklog = behind ? workers * MAX_GROWTH : 0;
+  const byBacklog = behind ? workers * MAX_GROWTH : queued > 0 ? workers : 0;
   return Math.max(1, Math.min(workers * MAX_GROWTH, Math.max(byLoad, byBacklog)));
 }
 

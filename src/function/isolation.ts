@@ -9,7 +9,10 @@ export type Isolation =
   | {
       /** Runs at once, each in a thread of its own: 1 to 256. Default: one less than there are cores, one at least. */
       threads?: number;
-      /** A thread whose objects need more ends, with its run: 16 to 65,536 MiB, default 512. */
+      /**
+       * A thread whose objects come to need more ends, with its run: 16 to 65,536 MiB, default 512. It is V8's limit: the bytes of buffers
+       * do not count, and a single object that is larger than what is left ends the whole process, as it does anywhere in Node.
+       */
       maxMemoryMib?: number;
     };
 
@@ -42,4 +45,12 @@ export function toIsolation(given: Isolation = 'none'): IsolationDefinition | un
     threads: threads ?? Math.min(MAX_THREADS, Math.max(1, availableParallelism() - 1)),
     maxMemoryMib,
   });
+}
+
+/** Runs of the function at once on one worker: more than it has threads would only wait for one. */
+export function slotsOf(
+  { isolation }: { isolation?: IsolationDefinition | undefined },
+  concurrency: number,
+): number {
+  return isolation === undefined ? concurrency : Math.min(concurrency, isolation.threads);
 }

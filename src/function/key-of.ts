@@ -1,25 +1,22 @@
-/** The key of a call, where its caller has the function's code: it decides where the call had best run. */
+/** Keys of calls before they run: where a call had best run, and under which its answer is kept. */
+import type { Encoded, PayloadLimits } from '../core/payload.ts';
 import { assertKey } from '../core/state/keys.ts';
 import type { FunctionEvent } from './context.ts';
 import type { FunctionDefinition } from './definition.ts';
 import type { FunctionReference } from './reference.ts';
+import { readData } from './schema.ts';
 
-/** What of a call its key may look at, beside the data. */
-interface KeyedCall {
-  id?: string;
-  headers?: Readonly<Record<string, string>>;
-}
-
-/** Undefined for a function without keys, and where it finds none: then any worker will do, and says what is wrong. */
+/** At a caller that has the function's code, for its place. Undefined for a function without keys, and where it finds none: then any worker will do, and says what is wrong. */
 export function keyOf(
   target: FunctionReference | string,
   data: unknown,
-  options: KeyedCall,
+  { id = '', headers = {} }: { id?: string; headers?: Readonly<Record<string, string>> },
 ): string | undefined {
   if (typeof target === 'string') return undefined;
   const { key: find } = target as Partial<FunctionDefinition>;
-  const key = find && callKeyOf(find, data, options);
+  if (find === undefined) return undefined;
   try {
+    const key = find({ id, subject: '', data, headers, time: new Date(), attempt: 1 });
     assertKey(key);
     return key;
   } catch {
@@ -27,14 +24,21 @@ export function keyOf(
   }
 }
 
-/** What one of a function's keys says of a call with this data. */
-export function callKeyOf(
+/**
+ * By one of a function's keys, of a request as its worker reads it: decoded, and held against the schema. Undefined where that is
+ * not known at once, or is wrong: whoever runs the request says so.
+ */
+export function keyOfRequest(
   find: (event: FunctionEvent) => string,
-  data: unknown,
-  { id = '', headers = {} }: KeyedCall,
+  { input }: Pick<FunctionDefinition, 'input'>,
+  { type, body }: Encoded,
+  limits: PayloadLimits,
+  eventOf: (data: unknown) => FunctionEvent,
 ): string | undefined {
   try {
-    const key: unknown = find({ id, subject: '', data, headers, time: new Date(), attempt: 1 });
+    const read = readData(type, body, input, limits);
+    if (!('ok' in read) || !read.ok) return undefined;
+    const key: unknown = find(eventOf(read.value));
     return typeof key === 'string' ? key : undefined;
   } catch {
     return undefined;

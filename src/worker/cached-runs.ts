@@ -1,12 +1,12 @@
 /** Runs whose answers may be known on this worker already: what callers without a cache of their own ask again and again. */
-import { FRESH_HEADER } from '../bus/invoke.ts';
+import { timedOut } from '../bus/call-errors.ts';
 import type { Answers } from '../cache/answers.ts';
 import { inputKey, ownKey } from '../cache/keys.ts';
 import type { Answer } from '../core/answer-cache.ts';
 import type { PayloadLimits } from '../core/payload.ts';
+import { keyOfRequest } from '../function/key-of.ts';
 import type { LoadedFunction } from '../function/load.ts';
-import { findKey } from './find-key.ts';
-import type { Incoming } from './invocation.ts';
+import { eventOf, type Incoming } from './invocation.ts';
 
 /** No caller is called so: a call that comes again must not be taken for one that runs for others. */
 const CALLER = '=cache';
@@ -19,50 +19,55 @@ export function runCached(
   limits: PayloadLimits,
   run: (incoming: Incoming) => void,
 ): boolean {
-  const { cache } = loaded.definition;
-  const { joined, delivery, repeats, headers } = incoming;
+  const { cache, timeoutMs } = loaded.definition;
+  const { joined, delivery, repeats, fresh } = incoming;
   // Of a transaction, an event or a request that says that it is to be made.
-  const meant = repeats === 'id' || headers[FRESH_HEADER] !== undefined;
+  const meant = repeats === 'id' || fresh === true;
   if (cache === undefined || joined !== undefined || delivery !== undefined || meant) return false;
   const key = keyOf(loaded, incoming, limits);
   if (key === undefined) return false;
-  let own = false;
-  const found = answers.of(loaded.name, cache).get(key, () => {
-    own = true;
-    return new Promise<Answer>((resolve) => {
-      run({
-        ...incoming,
-        caller: CALLER,
-        answer: (encoded) => resolve({ encoded }),
-        fail: (error) => resolve({ error }),
+  const untilMs = performance.now() + Math.min(incoming.timeoutMs ?? timeoutMs, timeoutMs);
+  const ask = (): void => {
+    let own = false;
+    const found = answers.of(loaded.name, cache).get(key, () => {
+      own = true;
+      const leftMs = untilMs - performance.now();
+      return new Promise<Answer>((resolve) => {
+        run({
+          ...incoming,
+          timeoutMs: leftMs,
+          caller: CALLER,
+          answer: (encoded) => resolve({ encoded }),
+          fail: (error) => resolve({ error }),
+        });
       });
     });
-  });
-  if (!(found instanceof Promise)) give(incoming, found);
-  else {
-    void found.then((answer) => {
+    const give = (answer: Answer): void => {
+      if ('encoded' in answer) incoming.answer(answer.encoded);
+      else if (own || answer.error.code !== 'TIMEOUT') incoming.fail(answer.error);
       // Somebody else's had less time.
-      const late = !own && 'error' in answer && answer.error.code === 'TIMEOUT';
-      if (late) run(incoming);
-      else give(incoming, answer);
-    });
-  }
+      else if (performance.now() < untilMs) ask();
+      else incoming.fail(timedOut(loaded.name, false));
+    };
+    if (found instanceof Promise) void found.then(give);
+    else give(found);
+  };
+  ask();
   return true;
-}
-
-function give(incoming: Incoming, answer: Answer): void {
-  if ('encoded' in answer) incoming.answer(answer.encoded);
-  else incoming.fail(answer.error);
 }
 
 /** Undefined where it cannot be found. */
 function keyOf(
-  loaded: LoadedFunction,
+  { definition }: LoadedFunction,
   incoming: Incoming,
   limits: PayloadLimits,
 ): string | undefined {
-  const find = loaded.definition.cache?.key;
-  if (find === undefined) return inputKey(incoming.type, incoming.body);
-  const key = findKey(find, loaded, incoming, limits);
-  return key === undefined ? undefined : ownKey(incoming.type, key);
+  const { type, body, subject } = incoming;
+  const find = definition.cache?.key;
+  // A handler may look at the subject.
+  if (find === undefined) return `${subject} ${inputKey(type, body)}`;
+  const key = keyOfRequest(find, definition, { type, body }, limits, (data) =>
+    eventOf(incoming, data),
+  );
+  return key === undefined ? undefined : ownKey(type, key);
 }

@@ -80,7 +80,8 @@ export class Inspector {
     },
     scale: async (payload) => {
       const { function: name } = readControl(waitingQuestion, payload) ?? {};
-      return { scale: scaleOf((await this.#askAll(HELD)).reports, name) };
+      const { reports, silent } = await this.#askAll(HELD);
+      return { scale: scaleOf(reports, silent, name) };
     },
     partitions: async () => {
       const { partitions } = this.#stateQuestions();

@@ -31,6 +31,8 @@ export interface Incoming {
   /** Of the caller: where the transaction is in which this invocation takes part. */
   transaction?: string | undefined;
   joined?: Joinable | undefined;
+  /** Not to be answered by what is kept. */
+  fresh?: boolean;
   /** How long the requester waits, in milliseconds from now; undefined for an event that nobody waits for. */
   timeoutMs: number | undefined;
   /** When the stream stored it; undefined for what comes without a stream. */

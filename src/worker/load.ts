@@ -15,8 +15,8 @@ export function balancesOf(functions: readonly LoadedFunction[]): ByName<string>
 /** By function, of those whose answers may be kept. */
 export function cachesOf(functions: readonly LoadedFunction[]): ByName<CacheRecord> {
   // Its key, which is code, is left out where this is written.
-  return functions.flatMap(({ name, definition: { cache } }) =>
-    cache === undefined ? [] : [[name, cache] as const],
+  return functions.flatMap(({ name, version, definition: { cache } }) =>
+    cache === undefined ? [] : [[name, { ...cache, version }] as const],
   );
 }
 

@@ -17,6 +17,7 @@ import { ContentType, encodePayload, type Encoded } from '../core/payload.ts';
 import type { Settings } from '../core/settings.ts';
 import type { Failure } from '../core/state/transaction.ts';
 import type { Context, FunctionEvent, InvocationInfo } from '../function/context.ts';
+import { slotsOf } from '../function/isolation.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import { validate, type Validation } from '../function/schema.ts';
 import { answerKey, firstAnswer } from '../state/answers.ts';
@@ -43,6 +44,8 @@ const NOTHING: Encoded = { type: ContentType.empty, body: '' };
 
 export class FunctionRunner {
   readonly loaded: LoadedFunction;
+  /** Runs at once, at most. */
+  readonly slots: number;
   readonly #stats: FunctionStats;
   readonly #settings: Settings;
   readonly #host: RunnerHost;
@@ -57,11 +60,8 @@ export class FunctionRunner {
     this.#stats = stats;
     this.#settings = settings;
     this.#host = host;
-    this.#admission = new Admission(
-      settings.concurrency,
-      settings.maxQueued,
-      (invocation) => invocation.settled,
-    );
+    this.slots = slotsOf(loaded.definition, settings.concurrency);
+    this.#admission = new Admission(this.slots, settings.maxQueued, ({ settled }) => settled);
   }
 
   get running(): number {
@@ -383,8 +383,7 @@ export class FunctionRunner {
       ? undefined
       : waitBeforeRun(invocation, failure, maxTransactionAttempts);
     if (waitMs === undefined) {
-      const error = refusalFor(failure, this.loaded.name, invocation.runs);
-      this.#failed(invocation, error);
+      this.#failed(invocation, refusalFor(failure, this.loaded.name, invocation.runs));
       return;
     }
     invocation.beginAgain();
@@ -413,11 +412,11 @@ export class FunctionRunner {
 
   /** R4: an answer that cannot leave must not leave its slot taken. */
   #deliver(answer: () => void): void {
+    const { name } = this.loaded;
     try {
       answer();
     } catch (thrown) {
-      const facts = { function: this.loaded.name };
-      logThrown(this.#host.log, 'warn', facts, thrown, 'an answer was not sent');
+      logThrown(this.#host.log, 'warn', { function: name }, thrown, 'an answer was not sent');
     }
   }
 

@@ -2,7 +2,7 @@
 import { headers as newHeaders, type Msg } from 'nats';
 import { inboxToken } from '../bus/call.ts';
 import type { Bus } from '../bus/connection.ts';
-import { TRANSACTION_HEADER } from '../bus/invoke.ts';
+import { FRESH_HEADER, TRANSACTION_HEADER } from '../bus/invoke.ts';
 import { decodeCalls, type IncomingCall } from '../bus/frame.ts';
 import type { MillraceError } from '../core/errors.ts';
 import {
@@ -12,11 +12,12 @@ import {
   contentTypeOf,
   type Encoded,
 } from '../core/payload.ts';
-import { SUBJECT_HEADER } from './forward.ts';
 import type { Incoming } from './invocation.ts';
 import { encodeError, type Replies } from './replies.ts';
+import { ID_HEADER, isOfCalls, SUBJECT_HEADER } from './reserved-headers.ts';
 
 const NO_HEADERS: Readonly<Record<string, string>> = Object.freeze({});
+const NO_CALL_HEADERS = Object.freeze({ headers: NO_HEADERS, own: NO_HEADERS });
 const FRAME_REPLY = /\.c\.f\.\d+\.\d+$/;
 
 export interface FrameTarget {
@@ -47,15 +48,16 @@ function fromCall(
   target: FrameTarget,
 ): Incoming {
   const { replies } = target;
-  const headers = call.headers === '' ? NO_HEADERS : readHeaders(call.headers);
+  const { headers, own } = call.headers === '' ? NO_CALL_HEADERS : readHeaders(call.headers);
   return {
     caller,
-    subject: headers[SUBJECT_HEADER] ?? target.subjectOf(call.functionName),
+    subject: own[SUBJECT_HEADER] ?? target.subjectOf(call.functionName),
     type: call.type,
     body: call.body,
     headers,
-    transaction: headers[TRANSACTION_HEADER],
-    eventId: call.eventId === '' ? `${token}-${call.callId}` : call.eventId,
+    transaction: own[TRANSACTION_HEADER],
+    fresh: own[FRESH_HEADER] !== undefined,
+    eventId: call.eventId || (own[ID_HEADER] ?? `${token}-${call.callId}`),
     attempt: call.attempt,
     repeats: call.eventId === '' ? (call.retry ? 'call' : 'never') : 'id',
     timeoutMs: call.timeoutMs,
@@ -64,16 +66,20 @@ function fromCall(
   };
 }
 
-function readHeaders(text: string): Readonly<Record<string, string>> {
+type Headers = Readonly<Record<string, string>>;
+
+/** `own`: those of the platform, which no handler sees. */
+function readHeaders(text: string): { headers: Headers; own: Headers } {
   const headers: Record<string, string> = Object.create(null) as Record<string, string>;
+  const own: Record<string, string> = {};
   try {
     for (const [name, value] of Object.entries(JSON.parse(text) as object)) {
-      headers[name] = String(value);
+      (isOfCalls(name) ? own : headers)[name] = String(value);
     }
   } catch {
     // Only our own client writes frames; headers it did not write are no reason to refuse the call.
   }
-  return headers;
+  return { headers, own };
 }
 
 /** A plain NATS message; `newId` names events that came without an id. */
@@ -87,6 +93,7 @@ export function receivePlain(message: Msg, bus: Bus, newId: () => string): Incom
     type,
     body: message.data,
     headers,
+    fresh: headers[FRESH_HEADER] !== undefined,
     eventId: headers['Nats-Msg-Id'] ?? newId(),
     attempt: 1,
     repeats: reply !== '' && headers['Nats-Msg-Id'] !== undefined ? 'id' : 'never',

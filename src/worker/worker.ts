@@ -8,7 +8,6 @@
  *       only then the worker leaves.
  * - W4  A call that comes again while it is still running or waiting here is not run twice.
  */
-import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { nuid, type Msg, type Subscription } from 'nats';
 import type { Logger } from 'pino';
@@ -21,8 +20,6 @@ import { CachedCalls } from '../cache/calls.ts';
 import { sayInvalid } from '../cache/invalidations.ts';
 import { MillraceError } from '../core/errors.ts';
 import { isOwnFunction } from '../core/names.ts';
-import { mergeCaches } from '../core/merge-reports.ts';
-import type { FunctionReport, WorkerReport } from '../core/report.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import type { LoadedFunction } from '../function/load.ts';
@@ -35,11 +32,11 @@ import { StateService } from '../state/service.ts';
 import { Announcer } from './announcer.ts';
 import { BlockWatch } from './block-watch.ts';
 import { dispatchedHere, unwrapped } from './delivered.ts';
-import { discovered, functionReport } from './reports.ts';
-import { Discovery, type DiscoveredFunction } from './discovery.ts';
+import { SelfReport } from './reports.ts';
+import { Discovery } from './discovery.ts';
 import { Inspector } from './inspect.ts';
 import { callKey, type Incoming, type Invocation } from './invocation.ts';
-import { chosenFor, forward } from './forward.ts';
+import { Forwards } from './forward.ts';
 import { runCached } from './cached-runs.ts';
 import { makeHost } from './host.ts';
 import { LaterEvents } from './later.ts';
@@ -77,6 +74,7 @@ export class Worker {
   readonly #log: Logger;
   readonly #caller: Caller;
   readonly #publisher: Publisher;
+  readonly #forwards: Forwards;
   /** Of functions that its handlers call, and of those that it runs. */
   readonly #cached: CachedCalls;
   readonly #answers: Answers;
@@ -88,9 +86,10 @@ export class Worker {
   readonly #calls: Subscription;
   readonly #unknown: UnknownFunctions;
   readonly #host: RunnerHost;
+  readonly #stopListening: () => void;
   readonly #live = new Map<Invocation, FunctionRunner>();
   readonly #stats = new Map<string, FunctionStats>();
-  readonly #meter = new LoadMeter(this.#stats);
+  readonly #meter = new LoadMeter(this.#stats, this.#live);
   readonly #isolated: Isolated;
   readonly #blocks: BlockWatch;
   #runners: ReadonlyMap<string, FunctionRunner> = new Map();
@@ -114,6 +113,7 @@ export class Worker {
     this.#blocks = new BlockWatch(this.#log, this.#stats, this.#live);
     this.#caller = new Caller(bus, settings);
     this.#publisher = new Publisher(bus, settings);
+    this.#forwards = new Forwards(this.#caller, settings, this.id);
     this.#replies = new Replies(bus, settings, () => this.#live.size === 0);
     this.#cached = new CachedCalls(bus, settings, this.#caller);
     this.#answers = new Answers(bus, settings);
@@ -141,8 +141,24 @@ export class Worker {
       loads: () => loadsOf(this.#users(), this.#meter),
     });
     const { members } = this.#caller;
+    this.#stopListening = bus.onStatus((up) => {
+      if (up) this.#dropAnswers();
+    });
+    const reports = new SelfReport({
+      workerId: this.id,
+      startedAt: this.startedAt,
+      settings,
+      live: this.#live,
+      stats: this.#stats,
+      meter: this.#meter,
+      answers: this.#answers,
+      cached: this.#cached,
+      runners: () => this.#users(),
+      state: () => this.#state,
+      isDraining: () => this.#draining !== undefined,
+    });
     this.#inspector = new Inspector(bus, settings, members, this.id, {
-      report: (held) => this.#report(held),
+      report: (held) => reports.worker(held),
       state: () => this.#state?.questions,
       deadLetters: async () => (await this.#state?.deliveries.deadLetters()) ?? new Map(),
     });
@@ -151,7 +167,7 @@ export class Worker {
       workerId: this.id,
       version,
       startedAt: this.startedAt,
-      functions: () => this.#discovered(),
+      functions: () => reports.discovered(),
     });
   }
 
@@ -181,6 +197,7 @@ export class Worker {
     for (const loaded of all) {
       const before = this.#runners.get(loaded.name);
       const unchanged = before?.loaded.version === loaded.version;
+      if (unchanged) this.#isolated.renew(before.loaded, loaded, all);
       runners.set(loaded.name, unchanged ? before : this.#newRunner(loaded, all));
     }
     this.#next = runners;
@@ -207,11 +224,16 @@ export class Worker {
       caches: cachesOf(functions),
     });
     registration?.begin();
-    // Answers of another version are not this one's.
-    const wrong = cachesOf(functions).map(([name]): [string, null] => [name, null]);
-    if (wrong.length > 0) sayInvalid(this.#bus, this.#settings.namespace, { functions: wrong });
+    this.#dropAnswers();
     // Where the connection breaks just now, the announcement is made again once it is back.
     await unlessDown(this.#bus.flush());
+  }
+
+  /** What callers keep of other versions, or from before changes that this worker's absence has kept from being told. */
+  #dropAnswers(): void {
+    const cached = cachesOf(this.#users().map(({ loaded }) => loaded));
+    const functions = cached.map(([name]): [string, null] => [name, null]);
+    if (functions.length > 0) sayInvalid(this.#bus, this.#settings.namespace, { functions });
   }
 
   /** Their events are captured before anybody can know of the functions. */
@@ -276,8 +298,9 @@ export class Worker {
     await delay(DRAIN_GRACE_MS);
     // From here on the broker tells callers that their frame reached nobody, and they go elsewhere.
     await unlessDown(this.#calls.drain());
-    while (this.#live.size > 0 && performance.now() < deadlineMs) await delay(DRAIN_POLL_MS);
-    const clean = this.#live.size === 0;
+    const isClean = (): boolean => this.#live.size === 0 && this.#forwards.inFlight === 0;
+    while (!isClean() && performance.now() < deadlineMs) await delay(DRAIN_POLL_MS);
+    const clean = isClean();
     for (const runner of this.#live.values()) runner.stop();
     for (const [invocation, runner] of this.#live) {
       runner.giveUp(invocation, new MillraceError('UNAVAILABLE', 'The worker stops.'));
@@ -289,6 +312,8 @@ export class Worker {
     this.#state?.questions.close();
     await this.#state?.service.close();
     this.#replies.flush();
+    this.#stopListening();
+    this.#dropAnswers();
     this.#inspector.close();
     this.#announcer.leave();
     await unlessDown(this.#bus.flush());
@@ -362,10 +387,9 @@ export class Worker {
   #onPlain(functionName: string, message: Msg): void {
     const incoming = receivePlain(message, this.#bus, () => nuid.next());
     const { loaded } = this.#runners.get(functionName) ?? {};
-    const chosen = loaded && chosenFor(loaded, incoming, this.#caller, this.#settings);
-    const elsewhere = loaded !== undefined && chosen !== undefined && chosen !== this.id;
-    if (elsewhere && forward(this.#caller, loaded, incoming, chosen)) return;
-    this.#deliver(functionName, incoming);
+    if (loaded === undefined || !this.#forwards.send(loaded, incoming)) {
+      this.#deliver(functionName, incoming);
+    }
   }
 
   #deliver(functionName: string, received: Incoming): void {
@@ -412,39 +436,5 @@ export class Worker {
     if (this.#live.size > 0) return;
     clearInterval(this.#sweep);
     this.#sweep = undefined;
-  }
-
-  #report(held: boolean): WorkerReport {
-    const functions = this.#users().map((runner) => this.#functionReport(runner, held));
-    return {
-      id: this.id,
-      pid: process.pid,
-      host: hostname(),
-      startedAt: this.startedAt,
-      state: this.#draining === undefined ? 'running' : 'draining',
-      functions,
-      partitions: [...(this.#state?.service.hosting.owners.keys() ?? [])].sort((a, b) => a - b),
-      inFlight: this.#live.size,
-      utilization: this.#meter.utilization,
-      capacity: this.#settings.capacity,
-      slots: this.#settings.concurrency * functions.length,
-    };
-  }
-
-  #functionReport(runner: FunctionRunner, held: boolean): FunctionReport {
-    const { name } = runner.loaded;
-    const stats = this.#stats.get(name) as FunctionStats;
-    const waiting = this.#state?.deliveries.waitingOf(name, held);
-    const caches = [this.#answers.report(name), this.#cached.reportOf(name)];
-    const cache = mergeCaches(caches.flatMap((each) => each ?? []));
-    const load = { ...this.#meter.of(name), slots: this.#settings.concurrency };
-    return functionReport(runner, stats, load, waiting, cache ?? undefined);
-  }
-
-  #discovered(): DiscoveredFunction[] {
-    return this.#users().map((runner) => {
-      const stats = this.#stats.get(runner.loaded.name) as FunctionStats;
-      return discovered(this.#functionReport(runner, false), stats, this.#subjects);
-    });
   }
 }

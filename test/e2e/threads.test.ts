@@ -127,6 +127,12 @@ describe('a function in a thread', () => {
     expect((await mill.inspect.list('late')).items.map(({ key }) => key)).toEqual(['other']);
   });
 
+  it('and what it leaves behind does not end the run behind it', async () => {
+    expect(await mill.invoke('misbehave', { how: 'stray' })).toBe('early');
+    expect(await mill.invoke('misbehave', { how: 'slow' })).toBeTypeOf('string');
+    expect(worker.stdout).toContain('unhandled rejection');
+  });
+
   it('keeps what it says of its own errors', async () => {
     await expect(mill.invoke('misbehave', { how: 'throw' })).rejects.toMatchObject({
       retryable: true,

@@ -21,6 +21,8 @@ let ran: string[] = [];
 const slow = new Map<string, number>();
 const FAST_MS = 5;
 const failing = new Set<string>();
+/** What handlers were told of events. */
+const told: string[] = [];
 let hops = 0;
 
 const handler: FunctionDefinition['handler'] = async ({ subject, headers }, ctx) => {
@@ -43,6 +45,28 @@ const functions = [
   ...STRATEGIES.map((balance) =>
     defineFunction({ name: `kept-${balance}`, on: `kept.${balance}`, balance, handler }),
   ),
+  defineFunction({
+    name: 'clumsy',
+    delivery: 'ephemeral',
+    balance: {
+      name: 'throws',
+      strategy: () => ({
+        pick: () => {
+          throw new Error('no idea');
+        },
+      }),
+    },
+    handler,
+  }),
+  defineFunction({
+    name: 'told',
+    on: 'told',
+    delivery: 'ephemeral',
+    balance: 'round-robin',
+    handler: ({ id, headers }) => {
+      told.push(JSON.stringify({ id, headers }));
+    },
+  }),
   defineFunction({
     name: 'picky',
     delivery: 'ephemeral',
@@ -202,4 +226,48 @@ describe('events', () => {
     },
     30_000,
   );
+});
+
+describe('a strategy of a user’s own that throws', () => {
+  it('costs no call', async () => {
+    const clumsy = functions.find(({ name }) => name === 'clumsy') as FunctionDefinition;
+    const caller = await connect({ servers: broker.url, settings: { maxCallsInFlight: 16 } });
+    for (let index = 0; index < 40; index += 1) {
+      expect(await caller.invoke(clumsy, {})).toHaveProperty('worker');
+    }
+    await caller.close();
+  });
+});
+
+describe('an event that is handed on', () => {
+  it('has the id and the headers that it came with', async () => {
+    const headers = newHeaders();
+    headers.set('Nats-Msg-Id', 'mine');
+    headers.set('color', 'red');
+    for (let index = 0; index < 9; index += 1) nats.publish('told', '1', { headers });
+    await until('all have run', async () => told.length === 9);
+    const given = new Set(told.map((text) => (JSON.parse(text) as { id: string }).id));
+    expect([...given]).toEqual(['mine']);
+    expect(told.filter((text) => /millrace/i.test(text))).toEqual([]);
+  });
+});
+
+describe('a worker that leaves', () => {
+  it('answers what it has handed on', async () => {
+    const leaving = await startTestWorker(broker.url, functions);
+    for (const { id } of [...workers, leaving]) slow.set(id, 700);
+    await until('it is known', async () =>
+      (await mill.inspect.workers()).some(({ id }) => id === leaving.id),
+    );
+    const asked = Array.from({ length: 40 }, async () =>
+      nats.request('plain.round-robin', '1', { timeout: 10_000 }),
+    );
+    await nats.flush();
+    await delay(100);
+    expect(await leaving.stop()).toBe(true);
+    for (const { headers } of await Promise.all(asked)) {
+      expect(headers?.get('Nats-Service-Error') ?? '').toBe('');
+    }
+    slow.clear();
+  });
 });

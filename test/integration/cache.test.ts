@@ -16,7 +16,7 @@ let runs: Record<string, number> = {};
 const count = (name: string): number => (runs[name] = (runs[name] ?? 0) + 1);
 let failing = false;
 
-const product = z.object({ id: z.string(), noise: z.number().optional() });
+const product = z.object({ id: z.string().toLowerCase(), noise: z.number().optional() });
 const price = defineFunction({
   name: 'price',
   on: 'price.of',
@@ -95,7 +95,42 @@ const rate = defineFunction({
   cache: { ttlMs: TTL_MS },
   handler: () => count('rate'),
 });
-const functions = [rate, price, total, reprice, weather, storm, quick, slow, wrong, calling];
+const hang = defineFunction({
+  name: 'hang',
+  timeoutMs: 400,
+  cache: { ttlMs: TTL_MS },
+  handler: async () => {
+    count('hang');
+    await delay(2_000);
+  },
+});
+const where = defineFunction({
+  name: 'where',
+  on: 'where.*',
+  delivery: 'ephemeral',
+  cache: { ttlMs: TTL_MS },
+  handler: ({ subject }) => subject,
+});
+const hail = defineFunction({
+  name: 'hail',
+  invalidates: [{ function: 'weather', key: () => 'anything' }],
+  handler: () => {},
+});
+const functions = [
+  hang,
+  where,
+  hail,
+  rate,
+  price,
+  total,
+  reprice,
+  weather,
+  storm,
+  quick,
+  slow,
+  wrong,
+  calling,
+];
 
 let broker: TestBroker;
 let workers: TestWorker[];
@@ -218,7 +253,58 @@ describe('an answer', () => {
   });
 });
 
+describe('what is asked', () => {
+  it('has the key that the function sees, after its schema', async () => {
+    const id = newId();
+    expect(await mill.invoke(price, { id: id.toUpperCase() })).toBe(0);
+    await mill.invoke(reprice, { id, value: 7 });
+    await until(
+      'the answer is dropped',
+      async () => (await mill.invoke(price, { id: id.toUpperCase() })) === 7,
+      SOON_MS,
+    );
+  });
+
+  it('is asked anew by a caller that will keep the answer: a worker’s would be kept for longer than it may', async () => {
+    const id = newId();
+    await nats.request('millrace.fn.weather', JSON.stringify(id));
+    const before = runs['weather'];
+    await mill.invoke(weather, id);
+    expect(runs['weather']).toBe(Number(before) + 1);
+  });
+
+  it('includes the subject, where there is no key', async () => {
+    for (const place of ['rome', 'paris', 'rome']) {
+      const answer = await nats.request(`where.${place}`, '1', { timeout: 5_000 });
+      expect(answer.json()).toBe(`where.${place}`);
+    }
+  });
+
+  it('and does not end in time is not run again for each who has waited', async () => {
+    const asked = Array.from({ length: 20 }, async () =>
+      nats.request('millrace.fn.hang', '1', { timeout: 5_000 }),
+    );
+    for (const { headers } of await Promise.all(asked)) {
+      expect(headers?.get('Nats-Service-Error-Code')).toBe('504');
+    }
+    // On each of the two workers; one more where somebody has come a moment later.
+    expect(runs['hang']).toBeLessThanOrEqual(4);
+  });
+});
+
 describe('what changes', () => {
+  it('drops all answers of a function without keys, whichever are named', async () => {
+    const id = newId();
+    const first = await mill.invoke(weather, id);
+    expect(await mill.invoke(weather, id)).toEqual(first);
+    await mill.invoke(hail, {});
+    await until(
+      'the answer is dropped',
+      async () => JSON.stringify(await mill.invoke(weather, id)) !== JSON.stringify(first),
+      SOON_MS,
+    );
+  });
+
   it('in the state of its key drops an answer everywhere, and no other key’s', async () => {
     const [id, same] = [newId(), newId()];
     for (const client of [mill, other]) {
@@ -316,5 +402,24 @@ describe('a function that has changed', () => {
     await until('it is new', async () => (await mill.invoke('versioned', 1)) === 'two', SOON_MS);
     expect(await mill.invoke('versioned', 1)).toBe('two');
     await worker.stop();
+  });
+});
+
+describe('two versions', () => {
+  const version = (text: string): ReturnType<typeof defineFunction> =>
+    defineFunction({ name: 'versioned', cache: { ttlMs: TTL_MS }, handler: () => text });
+
+  it.each(['stops', 'dies'])('answers of one that %s are not given any more', async (how) => {
+    const former = await startTestWorker(broker.url, [version('former')]);
+    const present = await startTestWorker(broker.url, []);
+    await present.offer([version('present')], 'v2');
+    const ask20 = async (): Promise<unknown[]> =>
+      Promise.all(Array.from({ length: 20 }, async (_, at) => mill.invoke('versioned', at)));
+    await until('both answer', async () => new Set(await ask20()).size === 2, SOON_MS);
+    if (how === 'stops') await former.stop();
+    else await former.bus.close();
+    await until('only one is left', async () => !(await ask20()).includes('former'), SOON_MS);
+    expect(new Set(await ask20())).toEqual(new Set(['present']));
+    await present.stop();
   });
 });

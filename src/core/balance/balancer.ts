@@ -3,6 +3,7 @@
  * what is heard and how calls end comes in, with its time.
  */
 import type { ByName, Candidates, Directory } from '../directory.ts';
+import { guarded } from './guarded.ts';
 import { STRATEGIES } from './index.ts';
 import { began, ended, isOut } from './outliers.ts';
 import { random } from './random.ts';
@@ -31,18 +32,20 @@ interface Balanced {
 export class Balancer {
   readonly #directory: Directory;
   readonly #random: () => number;
+  readonly #warn: (text: string) => void;
   /** Users' own, by the name that functions give. */
   readonly #own = new Map<string, StrategyFactory>();
   readonly #functions = new Map<string, Balanced>();
 
-  constructor(directory: Directory, random: () => number) {
+  constructor(directory: Directory, random: () => number, warn: (text: string) => void = () => {}) {
     this.#directory = directory;
     this.#random = random;
+    this.#warn = warn;
   }
 
   /** A user's own strategy. */
   register(name: string, factory: StrategyFactory): void {
-    this.#own.set(name, factory);
+    this.#own.set(name, guarded(name, factory, this.#warn));
     for (const [functionName, balanced] of this.#functions) {
       if (balanced.name === name) this.#functions.delete(functionName);
     }

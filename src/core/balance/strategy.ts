@@ -18,7 +18,7 @@ export interface Candidate {
 }
 
 export interface Strategy {
-  /** One of the candidates. `candidates`: at least one, by their ids. */
+  /** One of the candidates. `candidates`: at least one, by their ids. Where it throws, or gives another, one is chosen at random, with a warning. */
   pick(candidates: readonly Candidate[]): Candidate;
 }
 

@@ -1,6 +1,7 @@
 /** Of the functions that want threads of their own: the handlers that run them there. */
 import { MillraceError } from '../../core/errors.ts';
 import type { LoadedFunction } from '../../function/load.ts';
+import type { ThreadData } from './messages.ts';
 import { ThreadPool } from './pool.ts';
 
 export class Isolated {
@@ -22,13 +23,26 @@ export class Isolated {
         `${name} has isolation, but no module of its own that a thread could load.`,
       );
     }
-    const named = all.flatMap((each) =>
-      each.module === undefined ? [] : [[each.name, each.module] as const],
-    );
-    const pool = new ThreadPool(name, isolation, { module, named, logLevel: this.#logLevel });
+    const pool = new ThreadPool(name, isolation, this.#dataOf(module, all));
     const isolated = { ...loaded, definition: { ...definition, handler: pool.run } };
     this.#pools.set(isolated, pool);
     return isolated;
+  }
+
+  /** It is the same as `isolated`, in another build: the one before may be removed. */
+  renew(
+    isolated: LoadedFunction,
+    { module }: LoadedFunction,
+    all: readonly LoadedFunction[],
+  ): void {
+    if (module !== undefined) this.#pools.get(isolated)?.renew(this.#dataOf(module, all));
+  }
+
+  #dataOf(module: string, all: readonly LoadedFunction[]): ThreadData {
+    const named = all.flatMap((each) =>
+      each.module === undefined ? [] : [[each.name, each.module] as const],
+    );
+    return { module, named, logLevel: this.#logLevel };
   }
 
   /** Threads of all others end with their last run. */

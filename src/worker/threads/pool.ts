@@ -36,7 +36,7 @@ interface Run {
 
 export class ThreadPool {
   readonly #name: string;
-  readonly #data: ThreadData;
+  #data: ThreadData;
   readonly #isolation: IsolationDefinition;
   readonly #waiting: Run[] = [];
   readonly #idle: Worker[] = [];
@@ -65,10 +65,19 @@ export class ThreadPool {
         cancels: new Map(),
         onAbort: () => this.#onAbort(run),
       };
+      if (context.signal.aborted) {
+        reject(context.signal.reason);
+        return;
+      }
       context.signal.addEventListener('abort', run.onAbort, { once: true });
       this.#waiting.push(run);
       this.#next();
     });
+
+  /** For threads that are started from now on. */
+  renew(data: ThreadData): void {
+    this.#data = data;
+  }
 
   /** Its threads end when nothing runs or waits any more. */
   retire(): void {
@@ -80,10 +89,17 @@ export class ThreadPool {
   #next(): void {
     while (this.#waiting.length > 0 && this.#running.size < this.#isolation.threads) {
       const run = this.#waiting.shift() as Run;
-      const thread = this.#idle.pop() ?? this.#newThread();
+      let thread: Worker;
+      try {
+        thread = this.#idle.pop() ?? this.#newThread();
+      } catch (error) {
+        this.#ended(run, () => run.reject(error));
+        continue;
+      }
       run.thread = thread;
       this.#running.set(thread, run);
-      const { event, context } = run;
+      const { context } = run;
+      const event = { ...run.event, data: ownBytes(run.event.data) };
       this.#say(run, { kind: 'run', run: run.id, event, invocation: { ...context.invocation } });
     }
   }
@@ -99,6 +115,7 @@ export class ThreadPool {
     thread.on('message', (message: FromThread) => this.#onMessage(thread, message));
     thread.on('error', (error: Error) => {
       why = error;
+      this.#notIdle(thread);
     });
     thread.on('exit', (status) => this.#onExit(thread, why ?? `it ended with status ${status}`));
     return thread;
@@ -168,9 +185,13 @@ export class ThreadPool {
     if (this.#retired) this.retire();
   }
 
-  #onExit(thread: Worker, why: Error | string): void {
+  #notIdle(thread: Worker): void {
     const at = this.#idle.indexOf(thread);
     if (at >= 0) this.#idle.splice(at, 1);
+  }
+
+  #onExit(thread: Worker, why: Error | string): void {
+    this.#notIdle(thread);
     const run = this.#running.get(thread);
     this.#running.delete(thread);
     if (run === undefined) return;
@@ -180,6 +201,11 @@ export class ThreadPool {
       run.reject(Object.assign(error, { name: 'ThreadEnded', thread: this.#name })),
     );
   }
+}
+
+/** Cloning a view would take along all that its buffer holds, which is what came with it from the broker. */
+function ownBytes(data: unknown): unknown {
+  return data instanceof Uint8Array ? data.slice() : data;
 }
 
 /** As `ctx` refuses it anywhere else. */

@@ -35,6 +35,8 @@ const log = pino(
   { level: logLevel, base: null },
   { write: (line: string) => say({ kind: 'log', line }) },
 );
+// As on the worker's own thread: it may come from a run that is over, and is no reason to end another one.
+process.on('unhandledRejection', (err) => log.error({ err }, 'unhandled rejection'));
 process.setSourceMapsEnabled(true);
 const { default: definition } = (await import(module)) as { default: FunctionDefinition };
 port.on('message', (message: ToThread) => {
@@ -102,12 +104,14 @@ async function nameFor(target: FunctionReference | string): Promise<string> {
 function ask(id: number, does: ContextCall, signal?: AbortSignal): Promise<unknown> {
   calls += 1;
   const call = calls;
+  const cancel = (): void => say({ kind: 'cancel', call });
   return new Promise((resolve, reject) => {
-    waiting.set(call, { resolve, reject });
-    signal?.addEventListener('abort', () => say({ kind: 'cancel', call }), { once: true });
     // Throws for what cannot be cloned: then nobody is asked.
     say({ kind: 'call', run: id, call, does });
-  });
+    waiting.set(call, { resolve, reject });
+    if (signal?.aborted === true) cancel();
+    else signal?.addEventListener('abort', cancel, { once: true });
+  }).finally(() => signal?.removeEventListener('abort', cancel));
 }
 
 function settle(message: Extract<ToThread, { call: number }>): void {
