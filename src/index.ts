@@ -16,7 +16,12 @@ export type {
   Inspection,
   ListOptions,
 } from './client/inspect.ts';
-export type { InspectedFunction, InspectedWaiting, InspectedWorker } from './core/report.ts';
+export type {
+  CacheReport,
+  InspectedFunction,
+  InspectedWaiting,
+  InspectedWorker,
+} from './core/report.ts';
 export type { InspectedScale } from './core/scale.ts';
 export type {
   InspectedPartition,
@@ -25,7 +30,9 @@ export type {
 } from './core/state-report.ts';
 export type { Candidate, Strategy, StrategyFactory } from './core/balance/strategy.ts';
 export type { SettingsInput } from './core/settings.ts';
+export type { CacheOptions } from './function/cache.ts';
 export { defineFunction } from './function/define.ts';
+export type { Isolation } from './function/isolation.ts';
 export type { Collection, Context, FunctionEvent, InvocationInfo } from './function/context.ts';
 export type {
   Balance,

@@ -47,6 +47,8 @@ const QUIET_BEATS = 10;
 const EXPIRE_MS = 1_000;
 /** Others have had time to take a partition over that nobody has taken for so long. */
 const STUCK_MS = 5_000;
+/** Partitions that are taken from workers that still serve them, at the same time: each is away for as long as its own handover takes, not for that of all. */
+const HANDOVERS_AT_ONCE = 2;
 /** Beside `handoverMs`: the way there and back. */
 const RELEASE_MARGIN_MS = 500;
 
@@ -63,6 +65,8 @@ export class Hosting {
   readonly #subscriptions: Subscription[];
   readonly #timers: NodeJS.Timeout[];
   readonly #taking = new Map<number, Promise<void>>();
+  /** Of these, partitions that another worker has served until now. */
+  #handovers = 0;
   readonly #journals: Journals;
   #table: readonly (string | null)[];
   readonly #startedAtMs = performance.now();
@@ -244,13 +248,21 @@ export class Hosting {
 
   #adopt(table: readonly (string | null)[]): void {
     this.#table = table;
-    for (let partition = 0; partition < table.length; partition += 1) this.#takeIfMine(partition);
+    this.#takeMine();
+  }
+
+  #takeMine(): void {
+    for (let partition = 0; partition < this.partitions; partition += 1)
+      this.#takeIfMine(partition);
   }
 
   #takeIfMine(partition: number): void {
-    const { workerId, log } = this.#options;
+    const { workerId, log, cluster } = this.#options;
     if (this.#closed || this.#table[partition] !== workerId) return;
     if (this.owners.has(partition) || this.#taking.has(partition)) return;
+    const served = cluster.ownerOf(partition) !== undefined;
+    if (served && this.#handovers >= HANDOVERS_AT_ONCE) return;
+    if (served) this.#handovers += 1;
     const owner: PartitionOwner = new PartitionOwner(
       partition,
       randomBytes(8).readBigUInt64BE(),
@@ -265,16 +277,22 @@ export class Hosting {
         this.recovered += owner.recovered;
         this.#options.cluster.changed();
         this.#options.onOwned(partition);
+        return true;
       },
       (error: unknown) => {
         owner.end('not taken');
         log.warn({ partition, err: error }, `partition ${partition} was not taken over`);
-        setTimeout(() => this.#takeIfMine(partition), RETRY_MS).unref();
+        setTimeout(() => this.#takeMine(), RETRY_MS).unref();
+        return false;
       },
     );
     this.#taking.set(
       partition,
-      taken.finally(() => this.#taking.delete(partition)),
+      taken.then((done) => {
+        this.#taking.delete(partition);
+        if (served) this.#handovers -= 1;
+        if (done) this.#takeMine();
+      }),
     );
   }
 
