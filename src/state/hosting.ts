@@ -67,6 +67,8 @@ export class Hosting {
   readonly #taking = new Map<number, Promise<void>>();
   /** Of these, partitions that another worker has served until now. */
   #handovers = 0;
+  /** Those whose last takeover failed: they hold up no others. */
+  readonly #failed = new Set<number>();
   readonly #journals: Journals;
   #table: readonly (string | null)[];
   readonly #startedAtMs = performance.now();
@@ -260,9 +262,9 @@ export class Hosting {
     const { workerId, log, cluster } = this.#options;
     if (this.#closed || this.#table[partition] !== workerId) return;
     if (this.owners.has(partition) || this.#taking.has(partition)) return;
-    const served = cluster.ownerOf(partition) !== undefined;
-    if (served && this.#handovers >= HANDOVERS_AT_ONCE) return;
-    if (served) this.#handovers += 1;
+    const inTurn = cluster.ownerOf(partition) !== undefined && !this.#failed.has(partition);
+    if (inTurn && this.#handovers >= HANDOVERS_AT_ONCE) return;
+    if (inTurn) this.#handovers += 1;
     const owner: PartitionOwner = new PartitionOwner(
       partition,
       randomBytes(8).readBigUInt64BE(),
@@ -290,7 +292,9 @@ export class Hosting {
       partition,
       taken.then((done) => {
         this.#taking.delete(partition);
-        if (served) this.#handovers -= 1;
+        if (inTurn) this.#handovers -= 1;
+        if (done) this.#failed.delete(partition);
+        else this.#failed.add(partition);
         if (done) this.#takeMine();
       }),
     );
