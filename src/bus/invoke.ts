@@ -76,7 +76,7 @@ export function callRequest(
     functionName,
     encoded: encodePayload(data, ContentType.json, settings),
     eventId: id,
-    headers: headersOf(options),
+    headers: callHeaders(options),
     timeoutMs,
     retry,
     signal,
@@ -84,7 +84,12 @@ export function callRequest(
   };
 }
 
-function headersOf({ headers, transaction, cache }: InvokeOptions & InternalOptions): string {
+/** As frames carry them. */
+export function callHeaders({
+  headers,
+  transaction,
+  cache,
+}: InvokeOptions & InternalOptions): string {
   const text = headers === undefined ? '' : checkHeaders(headers);
   if (transaction === undefined && cache !== false) return text;
   return JSON.stringify({

@@ -3,7 +3,13 @@ import { asCallError, cancelled, timedOut } from '../bus/call-errors.ts';
 import type { CallRequest } from '../bus/call.ts';
 import type { Caller } from '../bus/caller.ts';
 import type { Bus } from '../bus/connection.ts';
-import { callRequest, decodeAnswer, invokeThrough, type InvokeOptions } from '../bus/invoke.ts';
+import {
+  callHeaders,
+  callRequest,
+  decodeAnswer,
+  invokeThrough,
+  type InvokeOptions,
+} from '../bus/invoke.ts';
 import type { Answer } from '../core/answer-cache.ts';
 import type { CacheRecord } from '../core/directory.ts';
 import type { CallError } from '../core/errors.ts';
@@ -49,11 +55,7 @@ export class CachedCalls {
       return Promise.reject(asCallError(functionName, error));
     }
     const key = keyOf(record, target, options, request, this.#settings);
-    if (key !== undefined) {
-      // What a worker has kept would be kept here beyond its time.
-      const fresh = callRequest(this.#settings, functionName, data, { ...options, cache: false });
-      return this.#cached(record, key, fresh);
-    }
+    if (key !== undefined) return this.#cached(record, key, request, options);
     return this.#caller.call(request, (answer) =>
       decodeAnswer(functionName, answer, this.#settings),
     );
@@ -75,7 +77,12 @@ export class CachedCalls {
     this.#answers.close();
   }
 
-  async #cached(record: CacheRecord, key: string, request: CallRequest): Promise<unknown> {
+  async #cached(
+    record: CacheRecord,
+    key: string,
+    request: CallRequest,
+    options: InvokeOptions,
+  ): Promise<unknown> {
     const { functionName, signal, timeoutMs } = request;
     const untilMs = performance.now() + timeoutMs;
     if (signal?.aborted === true) throw cancelled(functionName, signal.reason);
@@ -84,7 +91,10 @@ export class CachedCalls {
       let own = false;
       const found = cache.get(key, () => {
         own = true;
-        return this.#call({ ...request, timeoutMs: Math.max(1, untilMs - performance.now()) });
+        // What a worker has kept would be kept here beyond its time.
+        const headers = callHeaders({ ...options, cache: false });
+        const leftMs = Math.max(1, untilMs - performance.now());
+        return this.#call({ ...request, headers, timeoutMs: leftMs });
       });
       const answer = found instanceof Promise ? await inTime(found, request, untilMs) : found;
       if ('encoded' in answer) return decodeAnswer(functionName, answer.encoded, this.#settings);

@@ -275,6 +275,7 @@ export class Hosting {
     const taken = owner.take().then(
       () => {
         this.owners.set(partition, owner);
+        this.#failed.delete(partition);
         this.#keepTicking();
         this.recovered += owner.recovered;
         this.#options.cluster.changed();
@@ -284,6 +285,7 @@ export class Hosting {
       (error: unknown) => {
         owner.end('not taken');
         log.warn({ partition, err: error }, `partition ${partition} was not taken over`);
+        this.#failed.add(partition);
         setTimeout(() => this.#takeMine(), RETRY_MS).unref();
         return false;
       },
@@ -293,8 +295,6 @@ export class Hosting {
       taken.then((done) => {
         this.#taking.delete(partition);
         if (inTurn) this.#handovers -= 1;
-        if (done) this.#failed.delete(partition);
-        else this.#failed.add(partition);
         if (done) this.#takeMine();
       }),
     );
