@@ -1,17 +1,26 @@
-/** The table partition → worker, in one key of a KV bucket: whoever changes it says which revision he has seen. */
+/** The table partition → worker, and where keys lie, in one key of a KV bucket: whoever changes it says which revision he has seen. */
 import { z } from 'zod';
 import { MillraceError, messageOf } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
+import type { Layout } from '../core/state/layout.ts';
 import type { Bus } from './connection.ts';
 import { readControl, writeControl } from './messages.ts';
 
 const KEY = 'assignment';
 
-const assignmentSchema = z.object({ owners: z.array(z.string().nullable()).min(1) });
+const count = z.number().int().nonnegative();
+const assignmentSchema = z.object({
+  owners: z.array(z.string().nullable()).min(1),
+  layout: z.object({ generation: count, from: count.min(1), to: count.min(1) }).optional(),
+});
 
-export interface Assignment {
-  /** By partition; null where nobody is to own it yet. Its length is the number of partitions, fixed at creation. */
+export interface AssignmentTable {
+  /** By partition; null where nobody is to own it yet. It never gets shorter (src/core/state/SPEC.md). */
   owners: readonly (string | null)[];
+  layout: Layout;
+}
+
+export interface Assignment extends AssignmentTable {
   revision: number;
 }
 
@@ -46,13 +55,15 @@ export class AssignmentStore {
     if (entry === null || table === undefined) {
       throw new MillraceError('UNAVAILABLE', 'The assignment of partitions cannot be read.');
     }
-    return { owners: table.owners, revision: entry.revision };
+    const { owners } = table;
+    const first = { generation: 0, from: owners.length, to: owners.length };
+    return { owners, layout: table.layout ?? first, revision: entry.revision };
   }
 
   /** False when somebody else has changed it since `revision`. */
-  async change(owners: readonly (string | null)[], revision: number): Promise<boolean> {
+  async change({ owners, layout }: AssignmentTable, revision: number): Promise<boolean> {
     try {
-      await this.#bucket.update(KEY, writeControl({ owners }), revision);
+      await this.#bucket.update(KEY, writeControl({ owners, layout }), revision);
       return true;
     } catch {
       return false;

@@ -59,8 +59,10 @@ export const ownerBeatSchema = z.object({
   capacity: z.number().positive(),
   /** False once it is leaving. */
   hosting: z.boolean(),
-  /** How many there are. */
+  /** How many there are that keys lie on. */
   partitions: count,
+  /** The last change of their number that is done at all that it owns. */
+  settled: count.optional(),
   /** Partition and epoch. */
   owned: z.array(z.tuple([count, count])),
 });

@@ -10,6 +10,7 @@ import { invokeCommand } from './invoke.ts';
 import { ENVIRONMENT } from './options.ts';
 import { describeUsage, EXIT_USAGE, fail, printError } from './output.ts';
 import { PACKAGE_VERSION } from './package-info.ts';
+import { partitionsCommand } from './partitions.ts';
 import { publishCommand } from './publish.ts';
 import { workerCommand } from './worker.ts';
 
@@ -40,6 +41,7 @@ First steps:
     invokeCommand,
     inspectCommand,
     deadCommand,
+    partitionsCommand,
     benchCommand,
   ]) {
     add(program);

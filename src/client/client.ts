@@ -21,6 +21,7 @@ import {
 } from '../function/reference.ts';
 import { DeadLetters } from './dead.ts';
 import { inspectThrough, type Inspection } from './inspect.ts';
+import { Partitions } from './partitions.ts';
 
 export interface ConnectOptions {
   /** NATS URL or URLs; empty ones count as not given. Default: the environment's `NATS_URL`, else `nats://127.0.0.1:4222`. */
@@ -52,6 +53,8 @@ export class Mill implements AsyncDisposable {
 
   /** Durable events that were given up. */
   readonly dead: DeadLetters;
+  /** How many partitions the keys of the state lie on. */
+  readonly partitions: Partitions;
 
   constructor(
     bus: Bus,
@@ -69,6 +72,7 @@ export class Mill implements AsyncDisposable {
     this.#publisher = new Publisher(bus, settings);
     this.inspect = inspectThrough(bus, settings);
     this.dead = new DeadLetters(bus, settings);
+    this.partitions = new Partitions(bus, settings);
   }
 
   /**

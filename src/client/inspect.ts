@@ -93,6 +93,11 @@ export async function inspect(
       throw nobodyAnswers(settings.namespace, cause as MillraceError);
     },
   );
+  return answerOf(message);
+}
+
+/** What was answered; throws the answered error. */
+export function answerOf(message: Msg): unknown {
   const answer = message.json<{ error?: { code: string; message: string } }>();
   if (message.headers?.get('Nats-Service-Error-Code') && answer.error !== undefined) {
     const { code, message: text } = answer.error;

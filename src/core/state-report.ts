@@ -21,6 +21,8 @@ export const partitionReportSchema = z.object({
   logSequence: count,
   /** Transactions that have something locked or prepared here. */
   sessions: count,
+  /** Of a change of the number of partitions: moves to or from this one that are not done yet. */
+  moves: count.optional(),
 });
 export type PartitionReport = z.infer<typeof partitionReportSchema>;
 
@@ -55,6 +57,8 @@ export interface InspectedPartition {
   keys: number;
   bytes: number;
   logSequence: number;
+  /** While the number of partitions changes: moves of keys to or from this one that are not done yet. */
+  moves: number;
 }
 
 export interface InspectedTransactions {
@@ -76,12 +80,13 @@ export function mergePartitions(
     keys: 0,
     bytes: 0,
     logSequence: 0,
+    moves: 0,
   }));
   for (const { worker, partitions: owned } of reports) {
-    for (const { id, epoch, state, keys, bytes, logSequence } of owned) {
+    for (const { id, epoch, state, keys, bytes, logSequence, moves = 0 } of owned) {
       const row = rows[id];
       if (row === undefined || row.epoch > epoch) continue;
-      rows[id] = { id, owner: worker, epoch, state, keys, bytes, logSequence };
+      rows[id] = { id, owner: worker, epoch, state, keys, bytes, logSequence, moves };
     }
   }
   return rows;

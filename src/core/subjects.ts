@@ -23,6 +23,8 @@ export interface Subjects {
   readonly stateLeave: string;
   /** The assignment of partitions has changed. */
   readonly stateAssignment: string;
+  /** Asks for another number of partitions: one worker answers. */
+  readonly statePartitions: string;
   /** Asks the owner of a partition to let go of it. */
   stateRelease(workerId: string): string;
   /** What functions on other workers do in a transaction of this worker's. */
@@ -31,7 +33,7 @@ export interface Subjects {
   stateAsk(workerId: string): string;
   /** Answered with the worker's report of its partitions and transactions. */
   stateReport(workerId: string): string;
-  /** Messages of transactions for one worker; `what` is the phase: prepare, vote, commit, abort, outcome, access. */
+  /** Messages of transactions for one worker; `what` is the phase: prepare, vote, commit, abort, outcome, access, move. */
   tx(what: string, workerId: string): string;
   /** A function's dead letters: captured by a stream of the platform's own. */
   dead(functionName: string): string;
@@ -75,6 +77,7 @@ export function subjectsOf(namespace: string): Subjects {
     stateBeat: `${namespace}.state.beat`,
     stateLeave: `${namespace}.state.leave`,
     stateAssignment: `${namespace}.state.assignment`,
+    statePartitions: `${namespace}.state.partitions`,
     stateRelease: (workerId) => `${namespace}.state.release.${workerId}`,
     stateJoin: (workerId) => `${namespace}.state.join.${workerId}`,
     stateAsk: (workerId) => `${namespace}.state.ask.${workerId}`,

@@ -4,7 +4,7 @@ import type { Settings } from '../core/settings.ts';
 import { assertCollection, assertKey, itemKey } from '../core/state/keys.ts';
 import { NO_PARTITION, type Refusal } from '../core/state/messages.ts';
 import type { Failure, Transaction } from '../core/state/transaction.ts';
-import { writeBytes } from '../core/state/wire.ts';
+import { writeBytes } from '../core/state/records.ts';
 import type { Collection } from '../function/context.ts';
 import type { PreparedEvent } from '../bus/publisher.ts';
 import type { Joinable, TransactionRef } from './join.ts';

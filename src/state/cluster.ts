@@ -27,6 +27,8 @@ export interface ClusterMember {
   capacity: number;
   hosting: boolean;
   owned: ReadonlyMap<number, number>;
+  /** See OwnerBeat. */
+  settled: number;
   heardAtMs: number;
 }
 
@@ -35,15 +37,17 @@ export interface ClusterEvents {
   onOwner(partition: number): void;
   /** The worker is gone or has been silent for too long. */
   onGone(workerId: string): void;
-  /** Who hosts, or how much, has changed. */
+  /** Who hosts, or how much, or how far a change of the number of partitions is, has changed. */
   onMembers(): void;
 }
 
 export interface ClusterSelf {
   id: string;
   capacity: number;
-  /** How many there are. */
-  partitions: number;
+  /** How many there are that keys lie on. */
+  readonly partitions: number;
+  /** See OwnerBeat. */
+  readonly settled: number;
   owned(): [partition: number, epoch: number][];
 }
 
@@ -131,6 +135,17 @@ export class Cluster {
     return highest;
   }
 
+  /** Partitions of which an owner has said that they are done with this change. That is never undone, so any owner's word will do. */
+  settled(generation: number): Set<number> {
+    const own = { owned: new Map(this.#self.owned()), settled: this.#self.settled };
+    const partitions = new Set<number>();
+    for (const { owned, settled } of [...this.members.values(), own]) {
+      if (settled < generation) continue;
+      for (const partition of owned.keys()) partitions.add(partition);
+    }
+    return partitions;
+  }
+
   /** On the broker's word, or its own. */
   gone(workerId: string): void {
     if (this.left.size >= MAX_LEFT) this.left.clear();
@@ -179,27 +194,29 @@ export class Cluster {
 
   #beat(): void {
     if (!this.#bus.up) return;
-    const { id, capacity, partitions } = this.#self;
+    const { id, capacity, partitions, settled } = this.#self;
     const owned = this.#self.owned();
-    const beat: OwnerBeat = { id, capacity, hosting: this.#hosting, partitions, owned };
+    const beat: OwnerBeat = { id, capacity, hosting: this.#hosting, partitions, settled, owned };
     this.#said = writeControl(beat);
     this.#bus.publish(this.#beatSubject, this.#said);
   }
 
   #onBeat(beat: OwnerBeat): void {
-    const { id, capacity, hosting } = beat;
+    const { id, capacity, hosting, settled = 0 } = beat;
     // It was only silent.
     this.left.delete(id);
     const before = this.members.get(id);
     const owned = new Map(beat.owned);
-    this.members.set(id, { id, capacity, hosting, owned, heardAtMs: performance.now() });
+    const heardAtMs = performance.now();
+    this.members.set(id, { id, capacity, hosting, owned, settled, heardAtMs });
     this.#owners = undefined;
     // One that is new here has not heard of us either.
     if (before === undefined) this.changed();
     for (const partition of new Set([...owned.keys(), ...(before?.owned.keys() ?? [])])) {
       if (before?.owned.get(partition) !== owned.get(partition)) this.#events.onOwner(partition);
     }
-    if (before?.hosting !== hosting || before.capacity !== capacity) this.#events.onMembers();
+    const same = before?.hosting === hosting && before.capacity === capacity;
+    if (!same || before.settled !== settled) this.#events.onMembers();
   }
 
   #expire(): void {

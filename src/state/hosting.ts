@@ -7,19 +7,21 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Subscription } from 'nats';
 import type { Logger } from 'pino';
 import { z } from 'zod';
-import type { Assignment, AssignmentStore } from '../bus/assignment-store.ts';
+import type { Assignment, AssignmentStore, AssignmentTable } from '../bus/assignment-store.ts';
 import type { Bus } from '../bus/connection.ts';
 import { readControl, writeControl } from '../bus/messages.ts';
 import type { LogStreams } from '../bus/log-streams.ts';
 import type { Publisher } from '../bus/publisher.ts';
-import { assign } from '../core/assignment.ts';
+import { assign, type WorkerCapacity } from '../core/assignment.ts';
 import type { Settings } from '../core/settings.ts';
+import type { Layout, Places } from '../core/state/layout.ts';
 import type { CoordinatorMessage, PartitionMessage } from '../core/state/messages.ts';
 import { PartitionOwner, RELEASED, type OwnerPorts } from '../core/state/owner.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import type { Cluster } from './cluster.ts';
 import { Journals, workerOf } from './journals.ts';
 import { publishEmits } from './outbox.ts';
+import { ringOf } from './rings.ts';
 
 export interface HostingOptions {
   bus: Bus;
@@ -30,6 +32,7 @@ export interface HostingOptions {
   streams: LogStreams;
   publisher: Publisher;
   cluster: Cluster;
+  places: Places;
   readonly toPartition: (partition: number, message: PartitionMessage) => void;
   readonly toCoordinator: (workerId: string, message: CoordinatorMessage) => void;
   /** This worker has become the owner, or is it no longer. */
@@ -52,12 +55,14 @@ const HANDOVERS_AT_ONCE = 2;
 /** Beside `handoverMs`: the way there and back. */
 const RELEASE_MARGIN_MS = 500;
 
+/** What one message of a move between partitions has of items, about. */
+const MOVE_CHUNK_BYTES = 128 * 1024;
+
 const releaseSchema = z.object({ partition: z.number().int().nonnegative() });
 const NOTHING = new Uint8Array();
 
 export class Hosting {
   readonly owners = new Map<number, PartitionOwner>();
-  readonly partitions: number;
   /** Unfinished transactions of former owners that this worker has found. */
   recovered = 0;
   readonly #options: HostingOptions;
@@ -71,6 +76,8 @@ export class Hosting {
   readonly #failed = new Set<number>();
   readonly #journals: Journals;
   #table: readonly (string | null)[];
+  /** What the others have heard of `settled`. */
+  #saidSettled = 0;
   readonly #startedAtMs = performance.now();
   #wrongSinceMs: number | undefined;
   #beats = 0;
@@ -83,9 +90,8 @@ export class Hosting {
     const { bus, settings, workerId } = options;
     this.#options = options;
     this.#table = assignment.owners;
-    this.partitions = assignment.owners.length;
     this.#subjects = subjectsOf(settings.namespace);
-    this.#journals = new Journals(options, this.partitions);
+    this.#journals = new Journals(options, () => this.partitions);
     this.#subscriptions = [
       bus.subscribe(this.#subjects.stateAssignment, () => this.reconcile()),
       bus.subscribe(this.#subjects.stateRelease(workerId), ({ data, reply }) => {
@@ -99,6 +105,20 @@ export class Hosting {
         if (!this.#quiet) this.#keepTicking();
       }, EXPIRE_MS),
     ];
+  }
+
+  /** All that the table has, those without keys among them. */
+  get partitions(): number {
+    return this.#table.length;
+  }
+
+  /** The last change of their number that is done at all partitions of this worker. */
+  get settled(): number {
+    let settled = this.#options.places.layout.generation;
+    for (const { machine } of this.owners.values()) {
+      settled = Math.min(settled, machine.moves.settledGeneration);
+    }
+    return Math.max(0, settled);
   }
 
   /** False when this worker does not own it. */
@@ -197,20 +217,23 @@ export class Hosting {
   #tick(): void {
     for (const owner of this.owners.values()) owner.tick();
     this.#journals.flush();
+    const { settled } = this;
+    if (settled === this.#saidSettled) return;
+    this.#saidSettled = settled;
+    this.#options.cluster.changed();
+    this.reconcile();
   }
 
   async #reconcile(): Promise<void> {
     const { store, workerId, bus } = this.#options;
     const current = await store.read();
     if (this.#closed) return;
-    this.#adopt(current.owners);
+    this.#adopt(current);
     const hosts = this.#hosts(current.owners);
     if (hosts.length === 0) return;
-    const wanted = assign(
-      current.owners.map((owner) => owner ?? undefined),
-      hosts,
-    );
-    if (wanted.every((owner, partition) => owner === current.owners[partition])) {
+    const wanted = this.#wanted(current, hosts);
+    const asItIs = wanted.owners.every((owner, partition) => owner === current.owners[partition]);
+    if (asItIs && wanted.layout === current.layout) {
       this.#wrongSinceMs = undefined;
       return;
     }
@@ -220,20 +243,28 @@ export class Hosting {
       .sort()
       .indexOf(workerId);
     if (place < 0 || performance.now() - this.#wrongSinceMs < place * TURN_MS) return;
-    if (
-      !(await store.change(
-        wanted.map((owner) => owner ?? null),
-        current.revision,
-      ))
-    )
-      return;
+    if (!(await store.change(wanted, current.revision))) return;
     this.#wrongSinceMs = undefined;
     if (bus.up) bus.publish(this.#subjects.stateAssignment, NOTHING);
-    this.#adopt(wanted.map((owner) => owner ?? null));
+    this.#adopt(wanted);
+  }
+
+  /** Who should own what; and a change of the number of partitions is over when all are done with it. */
+  #wanted({ owners, layout }: AssignmentTable, hosts: WorkerCapacity[]): AssignmentTable {
+    const { generation, from, to } = layout;
+    const settled = from === to ? undefined : this.#options.cluster.settled(generation);
+    const over = settled !== undefined && owners.every((_, partition) => settled.has(partition));
+    const before = owners.map((owner) => owner ?? undefined);
+    // Those that have keys, or are to have some, are spread for themselves.
+    const after = [...assign(before.slice(0, to), hosts), ...assign(before.slice(to), hosts)];
+    return {
+      owners: after.map((owner) => owner ?? null),
+      layout: over ? { generation, from: to, to } : layout,
+    };
   }
 
   /** Who has just started may not have heard of all yet: whom the table names is there, until time has shown that he isn't. */
-  #hosts(table: readonly (string | null)[]): { id: string; capacity: number }[] {
+  #hosts(table: readonly (string | null)[]): WorkerCapacity[] {
     const { cluster, settings, workerId } = this.#options;
     const hosts = cluster.hosts();
     if (performance.now() - this.#startedAtMs >= settings.ownerMissedMs) return hosts;
@@ -248,9 +279,22 @@ export class Hosting {
     return [...hosts, ...[...unheard].map((id) => ({ id, capacity: settings.capacity }))];
   }
 
-  #adopt(table: readonly (string | null)[]): void {
-    this.#table = table;
+  #adopt({ owners, layout }: AssignmentTable): void {
+    // Whoever answered may not have heard of the last change yet.
+    if (owners.length < this.#table.length) return;
+    this.#table = owners;
+    if (this.#options.places.adopt(layout)) this.#move(layout);
     this.#takeMine();
+  }
+
+  /** Keys are to lie elsewhere, or have come to. */
+  #move(layout: Layout): void {
+    const { log } = this.#options;
+    const { generation, from, to } = layout;
+    if (from === to) log.info({ generation }, `keys lie on ${to} partitions`);
+    else log.info({ generation }, `keys move from ${from} to ${to} partitions`);
+    for (const owner of this.owners.values()) owner.adopt(layout);
+    this.#keepTicking();
   }
 
   #takeMine(): void {
@@ -270,11 +314,13 @@ export class Hosting {
       randomBytes(8).readBigUInt64BE(),
       this.#journals.current(),
       this.#portsOf(partition, () => owner),
-      this.#options.settings,
+      { ...this.#options.settings, moveChunkBytes: MOVE_CHUNK_BYTES },
     );
     const taken = owner.take().then(
       () => {
         this.owners.set(partition, owner);
+        // It may have changed since the claim.
+        owner.adopt(this.#options.places.layout);
         this.#failed.delete(partition);
         this.#keepTicking();
         this.recovered += owner.recovered;
@@ -301,7 +347,7 @@ export class Hosting {
   }
 
   #portsOf(partition: number, owner: () => PartitionOwner): OwnerPorts {
-    const { streams, publisher, toPartition, toCoordinator } = this.#options;
+    const { streams, publisher, places, toPartition, toCoordinator } = this.#options;
     let released = false;
     return {
       claims: streams.claims(partition),
@@ -309,6 +355,8 @@ export class Hosting {
       journal: (id) => streams.journal(id),
       seal: async (id) => this.#journals.seal(id, released),
       forsaken: (ids) => this.#journals.empty(ids),
+      layout: () => places.layout,
+      rings: ringOf,
       now: () => performance.now(),
       toPartition,
       toCoordinator,

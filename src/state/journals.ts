@@ -31,12 +31,13 @@ export function workerOf(journal: string): string {
 
 export class Journals {
   readonly #options: JournalsOptions;
-  readonly #partitions: number;
+  readonly #partitions: () => number;
   #current: Journal | undefined;
   #count = 0;
   readonly #refusals = new Map<string, number>();
 
-  constructor(options: JournalsOptions, partitions: number) {
+  /** `partitions`: all that the table has. */
+  constructor(options: JournalsOptions, partitions: () => number) {
     this.#options = options;
     this.#partitions = partitions;
   }
@@ -85,7 +86,7 @@ export class Journals {
   /** Removes what no claim names any more. */
   empty(ids: readonly string[]): void {
     const { streams, log } = this.#options;
-    const claims = Array.from({ length: this.#partitions }, (_, each) => streams.claims(each));
+    const claims = Array.from({ length: this.#partitions() }, (_, each) => streams.claims(each));
     for (const id of ids) {
       // It is tried again when the next partition needs it no longer.
       emptyJournal(id, randomNonce(), streams.journal(id), claims).catch((error: unknown) => {

@@ -8,7 +8,8 @@ import { isNoResponders } from '../bus/status.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import type { CoordinatorMessage, PartitionMessage } from '../core/state/messages.ts';
-import { decodeEnvelopes, encodeEnvelopes, writeBytes, type Envelope } from '../core/state/wire.ts';
+import { writeBytes } from '../core/state/records.ts';
+import { decodeEnvelopes, encodeEnvelopes, type Envelope } from '../core/state/wire.ts';
 
 export interface PeerEvents {
   /** False when this worker does not own the partition. */
@@ -35,6 +36,11 @@ const WHAT: Readonly<Record<PartitionMessage['kind'] | CoordinatorMessage['kind'
   queued: 'access',
   wound: 'access',
   lost: 'access',
+  elsewhere: 'access',
+  fetch: 'move',
+  items: 'move',
+  left: 'move',
+  arrived: 'move',
 };
 
 /** A message is closed before it grows beyond this. */

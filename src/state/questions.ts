@@ -9,7 +9,8 @@ import { readControl, writeControl } from '../bus/messages.ts';
 import { MillraceError } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 import type { StateReport, TransactionReport } from '../core/state-report.ts';
-import { assertCollection, assertKey, itemKey, placeOf, splitItemKey } from '../core/state/keys.ts';
+import { assertCollection, assertKey, itemKey, splitItemKey } from '../core/state/keys.ts';
+import type { Layout } from '../core/state/layout.ts';
 import type { Transaction } from '../core/state/transaction.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import { Attempt, Interrupted, refusalFor } from './attempt.ts';
@@ -66,8 +67,9 @@ export class StateQuestions {
     ];
   }
 
-  get partitions(): number {
-    return this.#state.hosting.partitions;
+  /** Where keys lie, and are to lie. */
+  get layout(): Layout {
+    return this.#state.places.layout;
   }
 
   close(): void {
@@ -88,6 +90,7 @@ export class StateQuestions {
         bytes: machine.items.bytes,
         logSequence: sequence,
         sessions: machine.sessions.size,
+        moves: machine.moves.open,
       })),
       transactions: [...transactions.active.values()]
         .slice(0, MAX_REPORTED)
@@ -119,7 +122,7 @@ export class StateQuestions {
     const { collection, key } = this.#question(payload);
     assertKey(key);
     const item = itemKey(collection, key);
-    const partition = this.#state.ring.partitionOf(placeOf(item));
+    const partition = this.#state.places.partitionOf(item);
     const { owner, answer } = await this.#ask({ partition, key: item });
     return { collection, key, partition, owner, lockedBy: answer.lockedBy ?? null };
   }
@@ -135,7 +138,7 @@ export class StateQuestions {
     if (found === undefined) {
       throw new MillraceError('NOT_FOUND', `There is no ${collection}/${key}.`);
     }
-    const partition = this.#state.ring.partitionOf(placeOf(item));
+    const partition = this.#state.places.partitionOf(item);
     return { ...found, collection, partition };
   }
 
@@ -150,7 +153,9 @@ export class StateQuestions {
     const answers = await Promise.all(
       partitions.map(async (partition) => this.#ask({ partition, list })),
     );
-    const keys = answers.flatMap(({ answer }) => answer.keys ?? []).sort();
+    // On the way from one partition to another a key is at both.
+    const found = new Set(answers.flatMap(({ answer }) => answer.keys ?? []));
+    const keys = [...found].sort();
     const page = keys.slice(0, limit);
     const last = page.at(-1);
     const items = await this.#read(page);

@@ -4,14 +4,15 @@ import { AssignmentStore } from '../bus/assignment-store.ts';
 import type { Bus } from '../bus/connection.ts';
 import { LogStreams } from '../bus/log-streams.ts';
 import type { Publisher } from '../bus/publisher.ts';
-import { KeyRing } from '../core/key-ring.ts';
 import type { Settings } from '../core/settings.ts';
-import { placeOf } from '../core/state/keys.ts';
+import { itemKey } from '../core/state/keys.ts';
+import { Places } from '../core/state/layout.ts';
 import { Cluster } from './cluster.ts';
 import { assertFits } from './fits.ts';
 import { Hosting } from './hosting.ts';
 import { JoinServer } from './join.ts';
 import { Peers } from './peers.ts';
+import { ringOf } from './rings.ts';
 import { Transactions } from './transactions.ts';
 
 export interface StateOptions {
@@ -26,7 +27,8 @@ export class StateService {
   readonly transactions: Transactions;
   readonly hosting: Hosting;
   readonly cluster: Cluster;
-  readonly ring: KeyRing;
+  readonly places: Places;
+  readonly store: AssignmentStore;
   readonly #settings: Settings;
   readonly #peers: Peers;
   readonly #joins: JoinServer;
@@ -40,14 +42,22 @@ export class StateService {
   ) {
     this.#settings = settings;
     this.#streams = streams;
-    this.ring = new KeyRing(assignment.owners.length);
+    this.places = new Places(assignment.layout, ringOf);
+    this.store = store;
+    const { places } = this;
+    const settled = (): number => this.hosting.settled;
     this.cluster = new Cluster(
       bus,
       settings,
       {
         id: workerId,
         capacity: settings.capacity,
-        partitions: assignment.owners.length,
+        get partitions() {
+          return places.layout.from;
+        },
+        get settled() {
+          return settled();
+        },
         owned: () => this.hosting.owned(),
       },
       {
@@ -66,14 +76,19 @@ export class StateService {
       (partition) => this.cluster.ownerOf(partition),
       {
         toPartition: (partition, message) => this.hosting.receive(partition, message),
-        toCoordinator: (message) => this.transactions.receive(message),
+        toCoordinator: (message) => {
+          if (message.kind === 'elsewhere') {
+            places.learn(message.generation, message.partition, message.to);
+          }
+          this.transactions.receive(message);
+        },
         onBounced: (partition, tx) => this.transactions.bounced(partition, tx),
         onGone: (gone) => this.cluster.gone(gone),
       },
     );
     this.transactions = new Transactions(workerId, settings, {
       toPartition: (partition, message) => this.#peers.toPartition(partition, message),
-      partitionOf: (key) => this.ring.partitionOf(placeOf(key)),
+      partitionOf: (item) => places.partitionOf(item),
     });
     this.#joins = new JoinServer(bus, settings, workerId, this.transactions.attempts);
     this.hosting = new Hosting(
@@ -86,6 +101,7 @@ export class StateService {
         streams,
         publisher,
         cluster: this.cluster,
+        places,
         toPartition: (partition, message) => this.#peers.toPartition(partition, message),
         toCoordinator: (worker, message) => this.#peers.toCoordinator(worker, message),
         onOwned: (partition) => this.#ownerChanged(partition),
@@ -127,7 +143,7 @@ export class StateService {
 
   /** The worker with the state of the key; undefined where nobody is known to have it. */
   ownerOf(key: string): string | undefined {
-    return this.cluster.ownerOf(this.ring.partitionOf(key));
+    return this.cluster.ownerOf(this.places.partitionOf(itemKey('', key)));
   }
 
   #ownerChanged(partition: number): void {

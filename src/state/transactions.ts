@@ -2,7 +2,8 @@
 import type { Settings } from '../core/settings.ts';
 import type { Age } from '../core/state/age.ts';
 import type { CoordinatorMessage, PartitionMessage } from '../core/state/messages.ts';
-import { Transaction, type TransactionPorts } from '../core/state/transaction.ts';
+import type { TransactionPorts } from '../core/state/ports.ts';
+import { Transaction } from '../core/state/transaction.ts';
 import type { Attempt } from './attempt.ts';
 
 export interface TransactionsPorts extends TransactionPorts {

@@ -84,10 +84,11 @@ export class Inspector {
       return { scale: scaleOf(reports, silent, name) };
     },
     partitions: async () => {
-      const { partitions } = this.#stateQuestions();
-      return { partitions: mergePartitions(await this.#stateReports(), partitions) };
+      const { layout } = this.#stateQuestions();
+      const count = Math.max(layout.from, layout.to);
+      return { layout, partitions: mergePartitions(await this.stateReports(), count) };
     },
-    transactions: async () => mergeTransactions(await this.#stateReports()),
+    transactions: async () => mergeTransactions(await this.stateReports()),
     key: async (payload) => this.#stateQuestions().key(payload),
     state: async (payload) => this.#stateQuestions().state(payload),
   };
@@ -186,7 +187,7 @@ export class Inspector {
   }
 
   /** Of all workers that answer, this one among them. */
-  async #stateReports(): Promise<StateReport[]> {
+  async stateReports(): Promise<StateReport[]> {
     const reports = [this.#stateQuestions().report()];
     await this.#eachOther(async ({ id }) => {
       const report = await this.#ask(this.#subjects.stateReport(id), stateReportSchema);

@@ -42,7 +42,12 @@ export class SelfReport {
   worker(held: boolean): WorkerReport {
     const { workerId, startedAt, settings, live, meter } = this.#of;
     const functions = this.#of.runners().map((runner) => this.#function(runner, held));
-    const owned = this.#of.state()?.service.hosting.owners.keys() ?? [];
+    const service = this.#of.state()?.service;
+    // Those that had keys before their number was made smaller have none.
+    const { from = 0, to = 0 } = service?.places.layout ?? {};
+    const owned = [...(service?.hosting.owners.keys() ?? [])].filter(
+      (partition) => partition < Math.max(from, to),
+    );
     return {
       id: workerId,
       pid: process.pid,
@@ -50,7 +55,7 @@ export class SelfReport {
       startedAt,
       state: this.#of.isDraining() ? 'draining' : 'running',
       functions,
-      partitions: [...owned].sort((a, b) => a - b),
+      partitions: owned.sort((a, b) => a - b),
       inFlight: live.size,
       utilization: meter.utilization,
       capacity: settings.capacity,

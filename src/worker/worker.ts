@@ -29,6 +29,7 @@ import type { EventFailure } from '../delivery/outcome.ts';
 import { decodeRef, LocalTransaction, RemoteTransaction, type Joinable } from '../state/join.ts';
 import { StateQuestions } from '../state/questions.ts';
 import { StateService } from '../state/service.ts';
+import { PartitionChanges } from './partition-changes.ts';
 import { Announcer } from './announcer.ts';
 import { BlockWatch } from './block-watch.ts';
 import { dispatchedHere, unwrapped } from './delivered.ts';
@@ -98,6 +99,7 @@ export class Worker {
   #sweep: NodeJS.Timeout | undefined;
   /** Opened with the first functions; undefined where the broker has no JetStream. */
   #state: { service: StateService; questions: StateQuestions; deliveries: Deliveries } | undefined;
+  #changes: PartitionChanges | undefined;
   /** Undefined where there is no state. */
   #later: LaterEvents | undefined;
   #opened: Promise<void> | undefined;
@@ -264,6 +266,7 @@ export class Worker {
       const own = { bus, settings, log, workerId, caller, publisher, service, runHere };
       const deliveries = await Deliveries.open(own);
       this.#state = { service, questions, deliveries };
+      this.#changes = new PartitionChanges(bus, settings, this.#inspector, service);
       caller.ownerOf = (key) => service.ownerOf(key);
       service.start();
     } catch (error) {
@@ -291,6 +294,7 @@ export class Worker {
     const deadlineMs = performance.now() + this.#settings.drainTimeoutMs;
     await this.#state?.deliveries.close();
     this.#state?.service.leave();
+    this.#changes?.close();
     this.#inspector.stopAnswering();
     this.#discovery.close();
     await unlessDown(this.#unknown.drain());

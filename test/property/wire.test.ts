@@ -6,13 +6,8 @@ import type {
   PartitionMessage,
   Refusal,
 } from '../../src/core/state/messages.ts';
-import {
-  decodeEnvelopes,
-  decodeRecords,
-  encodeEnvelopes,
-  encodeRecords,
-  type Envelope,
-} from '../../src/core/state/wire.ts';
+import { decodeRecords, encodeRecords } from '../../src/core/state/records.ts';
+import { decodeEnvelopes, encodeEnvelopes, type Envelope } from '../../src/core/state/wire.ts';
 
 const text = fc.string({ unit: 'grapheme', maxLength: 12 });
 const count = fc.nat(2 ** 31);

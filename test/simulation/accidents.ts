@@ -2,6 +2,8 @@
 import type { Cluster } from './cluster.ts';
 import type { Plan } from './plan.ts';
 
+const MAX_PARTITIONS = 7;
+
 export class Accidents {
   stopped = false;
   readonly #cluster: Cluster;
@@ -9,12 +11,27 @@ export class Accidents {
   readonly #moves: number;
   #left: number;
 
-  constructor(cluster: Cluster, { accidents, accidentEveryMs, moves }: Plan) {
+  constructor(
+    cluster: Cluster,
+    { accidents, accidentEveryMs, moves, changes, changeEveryMs }: Plan,
+  ) {
     this.#cluster = cluster;
     this.#everyMs = accidentEveryMs;
     this.#left = accidents;
     this.#moves = moves;
     this.#next();
+    this.#change(changes, changeEveryMs);
+  }
+
+  /** One change after the other; the next begins soon after the one before, or while it is not over: then nothing happens. */
+  #change(left: number, everyMs: number): void {
+    const { clock, random } = this.#cluster;
+    clock.after(random.between(0, 2 * everyMs), undefined, () => {
+      this.#cluster.endChange();
+      if (left > 0 && !this.stopped) this.#cluster.change(1 + random.below(MAX_PARTITIONS));
+      const over = this.#cluster.layout.from === this.#cluster.layout.to;
+      if (left > 0 || !over) this.#change(Math.max(0, left - 1), everyMs);
+    });
   }
 
   #next(): void {

@@ -8,13 +8,11 @@ import { Transaction } from '../../src/core/state/transaction.ts';
 import { decodeAppend } from '../../src/core/state/append.ts';
 import { decodeClaim, type Position } from '../../src/core/state/claim.ts';
 import { emptyJournal, Journal, sealJournal } from '../../src/core/state/journal.ts';
+import { hash32 } from '../../src/core/hash.ts';
+import { Places, type Layout, type Rings } from '../../src/core/state/layout.ts';
 import type { LogPort } from '../../src/core/state/log-port.ts';
-import {
-  decodeEnvelopes,
-  decodeRecords,
-  encodeEnvelopes,
-  type Envelope,
-} from '../../src/core/state/wire.ts';
+import { decodeRecords } from '../../src/core/state/records.ts';
+import { decodeEnvelopes, encodeEnvelopes, type Envelope } from '../../src/core/state/wire.ts';
 import { Random } from '../support/random.ts';
 import { Clock, type Actor } from './clock.ts';
 import { CALM, type Plan } from './plan.ts';
@@ -28,6 +26,7 @@ const LIMITS: OwnerLimits = {
   keepOutcomeMs: 6_000,
   snapshotAfterBytes: 1_500,
   snapshotChunkBytes: 300,
+  moveChunkBytes: 60,
 };
 const JOURNAL = { maxAppendBytes: 2_000, replicas: 1 };
 /** How often at least a worker that is there is taken for gone. */
@@ -40,6 +39,10 @@ const RETAKE_MS = 50;
 const VERY_LATE_MS = 10_000;
 const UNHEARD_MS = 2_000;
 const FATAL_MS = 30;
+/** A worker reads the table again from time to time. */
+const REREAD = 0.02;
+
+const RINGS: Rings = (partitions) => (item) => rendezvous(item, partitions);
 
 export class Node implements Actor {
   readonly id: string;
@@ -50,6 +53,7 @@ export class Node implements Actor {
   journal: Journal | undefined;
   journals = 0;
   readonly transactions = new Map<string, Transaction>();
+  readonly places: Places;
   /** Who owns which partition, by the highest epoch that it has heard of. */
   readonly hints = new Map<number, { id: string; epoch: number }>();
   next = 1;
@@ -57,8 +61,9 @@ export class Node implements Actor {
   readonly skewMs: number;
   readonly rate: number;
 
-  constructor(id: string, skewMs: number, rate: number) {
+  constructor(id: string, layout: Layout, skewMs: number, rate: number) {
     this.id = id;
+    this.places = new Places(layout, RINGS);
     this.skewMs = skewMs;
     this.rate = rate;
   }
@@ -68,7 +73,10 @@ export class Cluster {
   readonly clock = new Clock();
   readonly random: Random;
   readonly store: Store;
-  readonly partitions: number;
+  /** What the table says. */
+  layout: Layout;
+  /** As many as the table has: it never gets shorter. */
+  partitions: number;
   faults: Pick<Plan, keyof typeof CALM> = CALM;
   nodes: Node[] = [];
   /** Somebody takes what has no owner. */
@@ -85,6 +93,7 @@ export class Cluster {
     this.random = new Random(seed);
     this.store = new Store(this.clock, this.random);
     this.partitions = partitions;
+    this.layout = { generation: 0, from: partitions, to: partitions };
     this.#onTrace = onTrace;
     if (onTrace === undefined) return;
     this.store.onAppend = (name, sequence, bytes) => {
@@ -95,7 +104,8 @@ export class Cluster {
 
   addNode(): Node {
     const skewMs = this.random.between(0, 20_000);
-    const node = new Node(`w${this.#nextNode}`, skewMs, this.random.between(0.98, 1.02));
+    const rate = this.random.between(0.98, 1.02);
+    const node = new Node(`w${this.#nextNode}`, this.layout, skewMs, rate);
     this.#nextNode += 1;
     for (const other of this.nodes) {
       for (const [partition, { epoch }] of other.owners) hear(node, partition, other.id, epoch);
@@ -145,8 +155,47 @@ export class Cluster {
     return node.skewMs + this.clock.nowMs * node.rate;
   }
 
-  partitionOf(key: string): number {
-    return Number(/\d+$/.exec(key)?.[0] ?? 0) % this.partitions;
+  /** The number of partitions is to change; not while it does so already. */
+  change(to: number): void {
+    const { generation, from, to: before } = this.layout;
+    if (from !== before || from === to) return;
+    this.layout = { generation: generation + 1, from, to };
+    this.trace(() => `layout ${JSON.stringify(this.layout)}`);
+    const first = this.partitions;
+    this.partitions = Math.max(this.partitions, to);
+    for (let partition = first; partition < this.partitions; partition += 1) {
+      this.clock.after(this.random.between(1, 300), undefined, () => this.ensureOwner(partition));
+    }
+    this.#tellLayout();
+  }
+
+  /** Once somebody has been owner of each partition who has done its part: that is never undone. */
+  endChange(): void {
+    const { generation, from, to } = this.layout;
+    if (from === to) return;
+    for (let partition = 0; partition < this.partitions; partition += 1) {
+      const settled = this.nodes.some(
+        ({ owners }) =>
+          (owners.get(partition)?.machine.moves.settledGeneration ?? -1) >= generation,
+      );
+      if (!settled) return;
+    }
+    this.layout = { generation, from: to, to };
+    this.trace(() => `layout ${JSON.stringify(this.layout)}`);
+    this.#tellLayout();
+  }
+
+  #tellLayout(): void {
+    for (const node of this.nodes) {
+      const late = this.random.chance(this.faults.unheard);
+      const lateMs = late ? this.random.between(0, UNHEARD_MS) : 0;
+      this.clock.after(this.#delay() + lateMs, node, () => this.#readLayout(node));
+    }
+  }
+
+  #readLayout(node: Node): void {
+    if (!node.places.adopt(this.layout)) return;
+    for (const owner of node.owners.values()) owner.adopt(this.layout);
   }
 
   take(node: Node, partition: number): void {
@@ -164,6 +213,8 @@ export class Cluster {
         seal: async (id) => this.#seal(node, id, released),
         forsaken: (ids) => void this.#empty(node, ids).catch(() => {}),
         snapshots: this.store.snapshot(partition, node),
+        rings: RINGS,
+        layout: () => node.places.layout,
         now: () => this.now(node),
         toPartition: (to, message) => this.#toPartition(node, to, message),
         toCoordinator: (to, message) => this.#send(node, to, { partition: undefined, message }),
@@ -183,6 +234,7 @@ export class Cluster {
       () => {
         node.taking.delete(partition);
         node.owners.set(partition, owner);
+        owner.adopt(node.places.layout);
         this.trace(
           () => `${node.id} owns ${partition} in epoch ${owner.epoch} from ${owner.sequence}`,
         );
@@ -231,7 +283,7 @@ export class Cluster {
         deadlineMs: this.now(node) + deadlineMs,
       },
       {
-        partitionOf: (key) => this.partitionOf(key),
+        partitionOf: (key) => node.places.partitionOf(key),
         toPartition: (partition, message) => this.#toPartition(node, partition, message),
       },
       TIMES,
@@ -284,6 +336,7 @@ export class Cluster {
   #tick(node: Node): void {
     this.clock.after(this.random.between(0.5, 1.5) * TICK_MS, node, () => {
       for (const owner of node.owners.values()) owner.tick();
+      if (this.random.chance(REREAD)) this.#readLayout(node);
       node.journal?.flush(true);
       for (const transaction of node.transactions.values()) transaction.tick(this.now(node));
       this.#tick(node);
@@ -361,6 +414,9 @@ export class Cluster {
           this.#bounce(node, message.coordinator, message.tx, partition);
         }
       } else {
+        if (message.kind === 'elsewhere') {
+          node.places.learn(message.generation, message.partition, message.to);
+        }
         const transaction = node.transactions.get(message.tx);
         if (transaction !== undefined) transaction.receive(message, this.now(node));
         else if (message.kind === 'granted' || message.kind === 'wound') {
@@ -379,6 +435,19 @@ export class Cluster {
   #delay(): number {
     return this.random.between(0.1, this.faults.delayMs);
   }
+}
+
+/** The number with the highest draw for the item: another one takes items, and none moves between the others. */
+function rendezvous(item: string, partitions: number): number {
+  let best = 0;
+  let highest = -1;
+  for (let partition = 0; partition < partitions; partition += 1) {
+    const draw = hash32(`${item} ${partition}`) >>> 0;
+    if (draw <= highest) continue;
+    highest = draw;
+    best = partition;
+  }
+  return best;
 }
 
 function writerOf(journal: string): string {

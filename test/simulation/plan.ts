@@ -35,11 +35,23 @@ export interface Plan {
   accidentEveryMs: number;
   /** Which share of them only moves a partition. */
   moves: number;
+  /** How often at most the number of partitions changes, one time in `changeEveryMs`. */
+  changes: number;
+  changeEveryMs: number;
 }
 
 type Disturbance = Omit<
   Plan,
-  'seed' | 'partitions' | 'nodes' | 'clients' | 'operations' | 'keys' | 'hot' | 'readOnly'
+  | 'seed'
+  | 'partitions'
+  | 'nodes'
+  | 'clients'
+  | 'operations'
+  | 'keys'
+  | 'hot'
+  | 'readOnly'
+  | 'changes'
+  | 'changeEveryMs'
 >;
 
 export const CALM: Disturbance = {
@@ -71,6 +83,8 @@ export function planOf(seed: number): Plan {
     keys: 8,
     hot: 0.5,
     readOnly: 0.3,
+    changes: random.pick([0, 3, 30]),
+    changeEveryMs: random.pick([20, 100, 500]),
   };
   const kind = random.next();
   if (kind < 0.15) return { ...size, ...CALM };

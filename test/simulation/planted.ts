@@ -19,6 +19,7 @@ const SESSIONS = 'src/core/state/sessions.ts';
 const DECISIONS = 'src/core/state/decisions.ts';
 const TRANSACTION = 'src/core/state/transaction.ts';
 const LOCKS = 'src/core/state/locks.ts';
+const MOVES = 'src/core/state/moves.ts';
 const STORE = 'test/simulation/store.ts';
 
 export const MUTANTS: readonly Mutant[] = [
@@ -237,6 +238,72 @@ export const MUTANTS: readonly Mutant[] = [
     file: OWNER,
     from: 'const to = await this.#journal.detach(this.machine.queue);',
     to: 'const to = this.#journal.position; void this.#journal.detach(this.machine.queue);',
+  },
+  {
+    bug: 'a source serves what it has let go of',
+    file: MOVES,
+    from: '!(this.#departures.has(to) || this.#left.has(to))',
+    to: '!this.#departures.has(to)',
+  },
+  {
+    bug: 'a target serves before all has arrived',
+    file: MOVES,
+    from: 'return to === this.#id && this.#arrived.has(from);',
+    to: 'return to === this.#id;',
+  },
+  {
+    bug: 'a source lets go of what is prepared',
+    file: MOVES,
+    from: 'if (!departure.leaving && !this.#isUnderWay(to))',
+    to: 'if (!departure.leaving)',
+  },
+  {
+    bug: 'a source lets go of what is locked',
+    file: MOVES,
+    from: "return state === 'active' && [",
+    to: "return state === 'prepared' && [",
+  },
+  {
+    bug: 'items are said before the source has let go',
+    file: MOVES,
+    from: '    departure.leaving = true;\n',
+    to: "    departure.leaving = true; this.#sayItems(to, '', 0);\n",
+  },
+  {
+    bug: 'a source forgets what the target has not got',
+    file: MOVES,
+    from: '      this.#left.add(to);\n',
+    to: '      this.#left.add(to); this.#onArrived(to);\n',
+  },
+  {
+    bug: 'a target says that it has what is not in its log',
+    file: MOVES,
+    from: '    question.answered = true;\n',
+    to: '    question.answered = true; if (last) this.#sayArrived(from, this.layout?.generation ?? 0);\n',
+  },
+  {
+    bug: 'a target leaves items out',
+    file: MOVES,
+    from: 'let at = firstBehind(keys, after);',
+    to: "let at = firstBehind(keys, after) + (after === '' ? 0 : 1);",
+  },
+  {
+    bug: 'a snapshot knows nothing of moves',
+    file: MOVES,
+    from: '    const lists = { left: [...this.#left],',
+    to: '    const lists = { left: [] as number[],',
+  },
+  {
+    bug: 'a snapshot knows nothing of a layout that is not logged yet',
+    file: MOVES,
+    from: 'return this.#before;',
+    to: 'return [];',
+  },
+  {
+    bug: 'a word of an earlier change is heeded',
+    file: MOVES,
+    from: 'if (layout === undefined || this.closed || message.generation !== layout.generation) return;',
+    to: 'if (layout === undefined || this.closed) return;',
   },
 ];
 

@@ -40,7 +40,7 @@ export async function run(plan: Plan, onTrace?: (line: string) => void): Promise
   workload.start();
   while (!workload.done && clock.nowMs < MAX_VIRTUAL_MS) {
     await clock.run(clock.nowMs + 1_000);
-    cluster.violations.push(...leakedLocks(cluster, plan.keys));
+    cluster.violations.push(...leakedLocks(cluster, plan.keys), ...servedTwice(cluster, plan.keys));
     if (cluster.violations.length > 0) break;
   }
 
@@ -56,6 +56,7 @@ export async function run(plan: Plan, onTrace?: (line: string) => void): Promise
     cluster.take(cluster.addNode(), partition);
   }
   await clock.run(clock.nowMs + SETTLE_MS);
+  if (cluster.layout.from !== cluster.layout.to) problems.push('a change does not end');
   // Before the logs are replayed: whoever does that takes the partition over.
   const final = finalLists(cluster);
   problems.push(...(await checkRest(cluster)));
@@ -94,6 +95,21 @@ function leakedLocks({ nodes }: Cluster, keys: number): string[] {
   return problems;
 }
 
+/** I8: who has the last claim of a partition, and serves a key, is alone in it. */
+function servedTwice(cluster: Cluster, keys: number): string[] {
+  const problems: string[] = [];
+  for (let index = 0; index < keys; index += 1) {
+    const item = `list/${index}`;
+    const serving: number[] = [];
+    for (let partition = 0; partition < cluster.partitions; partition += 1) {
+      const owner = servingOwner(cluster, partition);
+      if (owner?.machine.moves.serves(item) === true) serving.push(partition);
+    }
+    if (serving.length > 1) problems.push(`${item} is served by partitions ${serving.join()}`);
+  }
+  return problems;
+}
+
 /** At rest nothing is locked, in doubt or remembered, and the log alone gives the same partition. */
 async function checkRest(cluster: Cluster): Promise<string[]> {
   const problems: string[] = [];
@@ -110,6 +126,14 @@ async function checkRest(cluster: Cluster): Promise<string[]> {
     }
     if (machine.decisions.size > 0) problems.push(`partition ${partition} has decisions left`);
     if (machine.sessions.lockedKeys > 0) problems.push(`partition ${partition} has locks left`);
+    if (!machine.moves.settled || machine.moves.layout?.generation !== cluster.layout.generation) {
+      problems.push(`partition ${partition} has not settled`);
+    }
+    for (const item of machine.items.keys()) {
+      if (!machine.moves.serves(item)) {
+        problems.push(`partition ${partition} keeps ${item}, which lies elsewhere`);
+      }
+    }
     const replayed = await replay(cluster, partition);
     if (replayed === undefined) problems.push(`the log of partition ${partition} cannot be read`);
     else if (JSON.stringify(sorted(replayed)) !== JSON.stringify(sorted(owner)))

@@ -8,8 +8,16 @@ const MAX_MS = 60_000;
 const SEEDS = 5;
 const NEXT_SEED = 1_000_003;
 const MAX_LINES = 400;
-const SIZES = ['operations', 'accidents', 'clients', 'keys', 'nodes', 'partitions'] as const;
-const LEAST: Partial<Record<keyof Plan, number>> = { accidents: 0, nodes: 2 };
+const SIZES = [
+  'operations',
+  'accidents',
+  'clients',
+  'keys',
+  'nodes',
+  'partitions',
+  'changes',
+] as const;
+const LEAST: Partial<Record<keyof Plan, number>> = { accidents: 0, nodes: 2, changes: 0 };
 
 /** A run that throws has found something, too. */
 async function resultOf(

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { decodeAppend, encodeAppend } from '../../src/core/state/append.ts';
 import type { LogRecord } from '../../src/core/state/messages.ts';
-import { decodeRecords, encodeRecords } from '../../src/core/state/wire.ts';
+import { decodeRecords, encodeRecords } from '../../src/core/state/records.ts';
 
 const RECORD_BYTES = Buffer.from(
   '969601a477312d3103a2773191a477322d379193a66c6973742f61a35b315d09' +
@@ -84,7 +84,7 @@ describe('an append of version 2', () => {
   });
 
   it('refuses a record of a kind that this version does not know', () => {
-    const unknown = Uint8Array.of(0x91, 0x92, 0x07, 0xa1, 0x78);
-    expect(() => decodeRecords(unknown)).toThrow('record kind 7 is not known');
+    const unknown = Uint8Array.of(0x91, 0x92, 0x7f, 0xa1, 0x78);
+    expect(() => decodeRecords(unknown)).toThrow('record kind 127 is not known');
   });
 });

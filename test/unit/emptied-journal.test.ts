@@ -6,7 +6,7 @@ import { emptyJournal, Journal, sealJournal } from '../../src/core/state/journal
 import type { LogPort } from '../../src/core/state/log-port.ts';
 import { PartitionOwner } from '../../src/core/state/owner.ts';
 import { writeSnapshot } from '../../src/core/state/snapshot.ts';
-import { encodeRecords } from '../../src/core/state/wire.ts';
+import { encodeRecords } from '../../src/core/state/records.ts';
 
 const PARTITION = 3;
 const LIMITS = {
@@ -17,6 +17,7 @@ const LIMITS = {
   keepOutcomeMs: 1_000,
   snapshotAfterBytes: 1_000_000,
   snapshotChunkBytes: 1_000,
+  moveChunkBytes: 1_000,
 };
 const FIRST = { index: 0, sequence: 0 };
 
@@ -104,6 +105,8 @@ class Stream {
           },
           removeBefore: async () => {},
         },
+        layout: () => ({ generation: 0, from: 1, to: 1 }),
+        rings: () => () => PARTITION,
         now: () => 0,
         toPartition() {},
         toCoordinator() {},

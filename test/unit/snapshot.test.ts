@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { Rings } from '../../src/core/state/layout.ts';
 import type { LogRecord, VersionedWrite } from '../../src/core/state/messages.ts';
 import { Partition } from '../../src/core/state/partition.ts';
 import { readSnapshot, writeSnapshot } from '../../src/core/state/snapshot.ts';
@@ -10,12 +11,14 @@ const LIMITS = {
   voteTimeoutMs: 1_000,
   queryAfterMs: 100,
   keepOutcomeMs: 1_000,
+  moveChunkBytes: 1_000,
 };
 
 const KEYS = ['a', 'b', 'c', 'd', 'e', 'f'];
 
 function partition(): Partition {
-  return new Partition(0, { toPartition() {}, toCoordinator() {}, publish() {} }, LIMITS);
+  const rings: Rings = () => () => 0;
+  return new Partition(0, { rings, toPartition() {}, toCoordinator() {}, publish() {} }, LIMITS);
 }
 
 const byTx = (left: LogRecord, right: LogRecord): number => (left.tx < right.tx ? -1 : 1);

@@ -11,7 +11,7 @@ import { decodeClaim, neededFrom, type Position } from './claim.ts';
 import type { LogPort } from './log-port.ts';
 import type { LogQueue, QueueTarget, WhenLogged } from './log-queue.ts';
 import type { LogRecord } from './messages.ts';
-import { encodeRecords, recordBytes } from './wire.ts';
+import { encodeRecords, recordBytes } from './records.ts';
 
 export interface JournalPorts {
   log: LogPort;

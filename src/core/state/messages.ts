@@ -77,7 +77,50 @@ export interface ResolveMessage {
   coordinator: string;
 }
 
+/** The target of a move asks its source for the items whose keys come after this one. Of all four `tx` is empty. */
+export interface FetchMessage {
+  kind: 'fetch';
+  tx: '';
+  generation: number;
+  to: number;
+  after: string;
+}
+
+/** The source answers. */
+export interface ItemsMessage {
+  kind: 'items';
+  tx: '';
+  generation: number;
+  from: number;
+  after: string;
+  /** In the order of their keys, none of them deleted. */
+  items: readonly VersionedWrite[];
+  /** There are no more. */
+  last: boolean;
+  /** The highest that the source has given. */
+  version: number;
+}
+
+/** The source does not serve the keys any more: has the target got them? */
+export interface LeftMessage {
+  kind: 'left';
+  tx: '';
+  generation: number;
+  from: number;
+}
+
+/** The target has them all in its log. */
+export interface ArrivedMessage {
+  kind: 'arrived';
+  tx: '';
+  generation: number;
+  to: number;
+}
+
+export type MoveMessage = FetchMessage | ItemsMessage | LeftMessage | ArrivedMessage;
+
 export type PartitionMessage =
+  | MoveMessage
   | LockMessage
   | ReleaseMessage
   | PrepareMessage
@@ -149,8 +192,18 @@ export interface OutcomeMessage {
   refusal?: Refusal;
 }
 
+/** The partition does not have the key, and knows who may. */
+export interface ElsewhereMessage {
+  kind: 'elsewhere';
+  tx: string;
+  partition: number;
+  key: string;
+  to: number;
+  generation: number;
+}
+
 export type CoordinatorMessage =
-  GrantedMessage | QueuedMessage | WoundMessage | LostMessage | OutcomeMessage;
+  GrantedMessage | QueuedMessage | WoundMessage | LostMessage | ElsewhereMessage | OutcomeMessage;
 
 /** What goes into a partition's log; replaying them in order builds the partition. */
 export type LogRecord =
@@ -175,6 +228,27 @@ export type LogRecord =
   | { kind: 'abort'; tx: string }
   | { kind: 'end'; tx: string }
   /** Items whose time is over: removed unless they have been written again since. */
-  | { kind: 'expire'; tx: ''; items: readonly (readonly [key: string, version: number])[] };
+  | { kind: 'expire'; tx: ''; items: readonly (readonly [key: string, version: number])[] }
+  /** The number of partitions changes (SPEC.md). In a snapshot with what has been done of that: targets, targets, sources. */
+  | {
+      kind: 'layout';
+      tx: '';
+      generation: number;
+      from: number;
+      to: number;
+      left: readonly number[];
+      moved: readonly number[];
+      arrived: readonly number[];
+    }
+  | { kind: 'leaving'; tx: ''; to: number }
+  | { kind: 'moved'; tx: ''; to: number }
+  | {
+      kind: 'arriving';
+      tx: '';
+      from: number;
+      items: readonly VersionedWrite[];
+      last: boolean;
+      version: number;
+    };
 
 export type VersionedWrite = readonly [key: string, value: string | null, version: number];

@@ -17,13 +17,16 @@ import { lastOf, type Journal } from './journal.ts';
 import type { LogPort, SnapshotPort } from './log-port.ts';
 import type { PartitionMessage } from './messages.ts';
 import { Partition } from './partition.ts';
-import type { PartitionLimits, PartitionPorts } from './ports.ts';
+import type { Layout } from './layout.ts';
+import type { PartitionLimits, PartitionWorld } from './ports.ts';
 import { readSnapshot, writeSnapshot } from './snapshot.ts';
-import { decodeRecords } from './wire.ts';
+import { decodeRecords } from './records.ts';
 
 type ClosedSegment = Segment & { to: Position };
 
-export interface OwnerPorts extends PartitionPorts {
+export interface OwnerPorts extends PartitionWorld {
+  /** What the table says; heard late, perhaps. */
+  layout(): Layout;
   /** The partition's own subject: only claims. */
   claims: LogPort;
   snapshots: SnapshotPort;
@@ -126,7 +129,7 @@ export class PartitionOwner {
     this.recovered = this.machine.unfinished;
     this.#journalBytes = this.#journal.bytes;
     this.#journal.attach(this.machine.queue, this.epoch, (reason) => this.end(reason));
-    this.machine.start(this.epoch, this.#ports.now());
+    this.machine.start(this.epoch, this.#ports.layout(), this.#ports.now());
     this.#journal.flushSoon();
   }
 
@@ -151,6 +154,14 @@ export class PartitionOwner {
     this.#journal.flushSoon();
   }
 
+  /** The table has another layout. */
+  adopt(layout: Layout): void {
+    if (this.state !== 'serving') return;
+    this.machine.moves.adopt(layout);
+    this.tick();
+    this.#journal.flushSoon();
+  }
+
   /** See Partition. */
   expire(wallMs: number): void {
     if (this.state === 'serving') this.machine.expire(wallMs);
@@ -158,8 +169,9 @@ export class PartitionOwner {
 
   /** Nothing is under way here: it need not be ticked until it receives something. */
   get quiet(): boolean {
-    const { sessions, decisions, queue } = this.machine;
-    return this.state === 'serving' && sessions.size + decisions.size === 0 && queue.idle;
+    const { sessions, decisions, queue, moves } = this.machine;
+    const atRest = sessions.size + decisions.size === 0 && queue.idle && moves.settled;
+    return this.state === 'serving' && atRest;
   }
 
   /** The journal is to be flushed by the caller afterwards. */

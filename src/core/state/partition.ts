@@ -6,6 +6,7 @@
  */
 import { Decisions } from './decisions.ts';
 import { Items } from './items.ts';
+import type { Layout } from './layout.ts';
 import { LogQueue } from './log-queue.ts';
 import type {
   LockMessage,
@@ -16,8 +17,9 @@ import type {
   ResolveMessage,
   VoteMessage,
 } from './messages.ts';
-import { SILENT, type PartitionLimits, type PartitionPorts } from './ports.ts';
-import { prepareRecord, Session } from './session.ts';
+import { Moves } from './moves.ts';
+import { SILENT, type PartitionLimits, type PartitionWorld } from './ports.ts';
+import { prepareRecord, restoredSession, type Session } from './session.ts';
 import { Sessions } from './sessions.ts';
 
 /** Items looked at by one call of `expire`. */
@@ -29,25 +31,31 @@ export class Partition {
   readonly sessions: Sessions;
   readonly queue: LogQueue;
   readonly decisions: Decisions;
+  readonly moves: Moves;
   epoch = 0;
-  #ports: PartitionPorts = SILENT;
-  readonly #openPorts: PartitionPorts;
+  #ports: typeof SILENT = SILENT;
+  readonly #openPorts: PartitionWorld;
   readonly #limits: PartitionLimits;
   /** Sessions for which something has changed: looked at once the input is handled, not recursively. */
   #changed: Session[] = [];
 
-  constructor(id: number, ports: PartitionPorts, limits: PartitionLimits) {
+  constructor(id: number, ports: PartitionWorld, limits: PartitionLimits) {
     this.id = id;
     this.#openPorts = ports;
     this.#limits = limits;
     this.queue = new LogQueue(id, (nowMs) => this.#settleChanged(nowMs));
     this.decisions = new Decisions(id, limits, this.queue);
     this.sessions = new Sessions(id, this.items, SILENT);
+    this.moves = new Moves(id, this.items, this.sessions, this.queue, ports, limits);
   }
 
-  /** All of the log is replayed: this owner serves under `epoch`. What is in doubt is asked for at once. */
-  start(epoch: number, nowMs: number): void {
+  /**
+   * All of the log is replayed: this owner serves under `epoch`. What is in doubt is asked for at once. `layout` is the
+   * table's, of which the log may know nothing yet, or more.
+   */
+  start(epoch: number, layout: Layout, nowMs: number): void {
     this.epoch = epoch;
+    this.moves.adopt(layout);
     this.#ports = this.#openPorts;
     this.sessions.epoch = epoch;
     this.sessions.ports = this.#openPorts;
@@ -88,6 +96,11 @@ export class Partition {
       case 'resolve':
         this.#onResolve(message);
         break;
+      case 'fetch':
+      case 'items':
+      case 'left':
+      case 'arrived':
+        this.moves.receive(message, nowMs);
     }
     this.#settleChanged(nowMs);
   }
@@ -95,6 +108,7 @@ export class Partition {
   /** From now on no new session; what has not prepared is sent elsewhere. Done when `idle`. */
   close(): void {
     this.sessions.closed = true;
+    this.moves.closed = true;
     for (const session of this.sessions.values()) {
       if (session.state === 'active') this.sessions.lose(session, this.#refusal('lost'));
     }
@@ -132,12 +146,14 @@ export class Partition {
       } else if (session.voted && waitedMs >= queryAfterMs) this.#voteYes(session, nowMs);
     }
     this.decisions.tick(this.#ports, nowMs);
+    this.moves.tick(nowMs);
     this.#settleChanged(nowMs);
   }
 
   /** Removes answers and the like whose time is over, some at each call. `wallMs`: since 1970. */
   expire(wallMs: number): void {
-    const items = this.items.expired(wallMs, MAX_EXPIRED);
+    const due = this.items.expired(wallMs, MAX_EXPIRED);
+    const items = due.filter(([key]) => this.moves.serves(key));
     if (items.length === 0) return;
     this.queue.enqueue({ kind: 'expire', tx: '', items }, () => this.items.remove(items));
   }
@@ -154,6 +170,7 @@ export class Partition {
     else if (record.kind === 'abort' && session !== undefined) this.#undo(session);
     else if (record.kind === 'end') this.decisions.forget(record.tx);
     else if (record.kind === 'expire') this.items.remove(record.items);
+    else this.moves.replay(record);
     this.#changed = [];
   }
 
@@ -162,7 +179,11 @@ export class Partition {
     const prepared = [...this.sessions.values()]
       .filter(({ state, logged }) => state === 'prepared' && logged)
       .sort((left, right) => left.order - right.order);
-    return [...prepared.map((session) => prepareRecord(session)), ...this.decisions.records()];
+    return [
+      ...this.moves.record(),
+      ...prepared.map((session) => prepareRecord(session)),
+      ...this.decisions.records(),
+    ];
   }
 
   /** Before a snapshot is loaded. */
@@ -170,9 +191,11 @@ export class Partition {
     this.items.clear();
     this.decisions.clear();
     this.sessions.clear();
+    this.moves.clear();
   }
 
   #onLock(message: LockMessage, nowMs: number): void {
+    if (!this.moves.serves(message.key)) return this.moves.refuse(message);
     // Commits that are remembered count, too: a coordinator that never says that it knows could fill the memory.
     const { maxSessions } = this.#limits;
     this.sessions.lock(message, nowMs, this.decisions.own >= maxSessions ? 0 : maxSessions);
@@ -311,6 +334,7 @@ export class Partition {
       if (session.state === 'prepared') this.#voteIfReady(session, nowMs);
       else if (session.state === 'collecting') this.#decideIfReady(session, nowMs);
     }
+    this.moves.proceed(nowMs);
   }
 
   #voteIfReady(session: Session, nowMs: number): void {
@@ -389,11 +413,7 @@ export class Partition {
 
   #replayPrepare(record: LogRecord & { kind: 'prepare' }): void {
     if (this.sessions.get(record.tx) !== undefined) return;
-    const session = new Session(record.tx, { startMs: 0, first: '' }, record.coordinator, 0, 0);
-    session.state = 'prepared';
-    session.home = record.home;
-    session.writes = record.writes;
-    session.logged = true;
+    const session = restoredSession(record);
     for (const tx of record.dependsOn) {
       const other = this.sessions.get(tx);
       if (other === undefined) session.undecided.add(tx);

@@ -1,4 +1,6 @@
-/** What a partition needs of the world, and its bounds. */
+/** What a partition and a coordinator need of the world, and their bounds. */
+import type { Age } from './age.ts';
+import type { Rings } from './layout.ts';
 import type { CoordinatorMessage, PartitionMessage } from './messages.ts';
 
 export interface PartitionPorts {
@@ -6,6 +8,11 @@ export interface PartitionPorts {
   toCoordinator(workerId: string, message: CoordinatorMessage): void;
   /** Publishes what a committed transaction has emitted, and calls `published` when all of it is stored. */
   publish(tx: string, emits: readonly Uint8Array[]): void;
+}
+
+/** With what does not change with who listens. */
+export interface PartitionWorld extends PartitionPorts {
+  rings: Rings;
 }
 
 /** During replay: what the records cause has been said by former owners, or is asked for at the start. */
@@ -22,4 +29,30 @@ export interface PartitionLimits {
   queryAfterMs: number;
   /** How long the home remembers a commit that its coordinator has not confirmed. */
   keepOutcomeMs: number;
+  /** What one answer to `fetch` has of items, about; one item at least. */
+  moveChunkBytes: number;
+}
+
+export interface TransactionPorts {
+  toPartition(partition: number, message: PartitionMessage): void;
+  partitionOf(key: string): number;
+}
+
+export interface TransactionTimes {
+  /** A lock request that was not answered is sent again. */
+  lockRetryMs: number;
+  /** How long after prepare the home is asked for the outcome, again and again. */
+  resolveAfterMs: number;
+  /** How long after prepare the outcome is given up as unknown: a third of what the home remembers it for. */
+  unknownAfterMs: number;
+}
+
+export interface TransactionIdentity {
+  /** Of this attempt alone. */
+  id: string;
+  age: Age;
+  /** The worker that runs it. */
+  coordinator: string;
+  /** When the invocation's time is over; same clock as `nowMs` everywhere. */
+  deadlineMs: number;
 }

@@ -77,6 +77,16 @@ export class Session implements Holder {
   }
 }
 
+/** As a former owner has left it. */
+export function restoredSession(record: LogRecord & { kind: 'prepare' }): Session {
+  const session = new Session(record.tx, { startMs: 0, first: '' }, record.coordinator, 0, 0);
+  session.state = 'prepared';
+  session.home = record.home;
+  session.writes = record.writes;
+  session.logged = true;
+  return session;
+}
+
 export function prepareRecord({ tx, home, coordinator, dependsOn, writes }: Session): LogRecord {
   return {
     kind: 'prepare',

@@ -5,7 +5,7 @@
 import { Packr } from 'msgpackr';
 import type { Partition } from './partition.ts';
 import type { LogRecord } from './messages.ts';
-import { decodeRecords, encodeRecords, recordBytes, writeBytes } from './wire.ts';
+import { decodeRecords, encodeRecords, recordBytes, writeBytes } from './records.ts';
 
 const packr = new Packr({ useRecords: false, moreTypes: false, variableMapSize: true });
 const HEAD = 0;

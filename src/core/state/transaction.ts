@@ -5,43 +5,22 @@
  * Every callback is called once. After a refusal the attempt holds nothing; whether to run another, with the same age,
  * is the caller's decision.
  */
-import type { Age } from './age.ts';
 import { NO_PARTITION } from './messages.ts';
-import { writeBytes } from './wire.ts';
+import type { TransactionIdentity, TransactionPorts, TransactionTimes } from './ports.ts';
+import { writeBytes } from './records.ts';
 import type {
   CoordinatorMessage,
+  ElsewhereMessage,
   GrantedMessage,
   LockMode,
   LostMessage,
-  PartitionMessage,
   QueuedMessage,
   Refusal,
   Write,
 } from './messages.ts';
 
-export interface TransactionPorts {
-  toPartition(partition: number, message: PartitionMessage): void;
-  partitionOf(key: string): number;
-}
-
-export interface TransactionTimes {
-  /** A lock request that was not answered is sent again. */
-  lockRetryMs: number;
-  /** How long after prepare the home is asked for the outcome, again and again. */
-  resolveAfterMs: number;
-  /** How long after prepare the outcome is given up as unknown: a third of what the home remembers it for. */
-  unknownAfterMs: number;
-}
-
-export interface TransactionIdentity {
-  /** Of this attempt alone. */
-  id: string;
-  age: Age;
-  /** The worker that runs it. */
-  coordinator: string;
-  /** When the invocation's time is over; same clock as `nowMs` everywhere. */
-  deadlineMs: number;
-}
+/** A key is asked for elsewhere at once so often; then only in its turn. */
+const MAX_HOPS = 3;
 
 /** `refused`: nothing of it has happened. `unknown`: it may have been committed. */
 export type Failure = { kind: 'refused'; refusal: Refusal } | { kind: 'unknown'; home: number };
@@ -58,6 +37,8 @@ interface Key {
   version: number;
   askedAtMs: number;
   queuedBehind: string | undefined;
+  /** How often another partition was named since it was last asked in its turn. */
+  hops: number;
   readers: Done<string | null>[];
 }
 
@@ -152,12 +133,12 @@ export class Transaction {
     return this.#writes.size > 0;
   }
 
-  /** Of all keys and values, as they are sent and stored. */
   /** The items that it writes. */
   get written(): Iterable<string> {
     return this.#writes.keys();
   }
 
+  /** Of all keys and values, as they are sent and stored. */
   get writtenBytes(): number {
     let bytes = 0;
     for (const [key, value] of this.#writes) bytes += writeBytes(key, value);
@@ -221,7 +202,9 @@ export class Transaction {
       if (this.#waiting === 0) return;
       for (const [key, entry] of this.#keys) {
         const waits = entry.held !== entry.wanted;
-        if (waits && nowMs - entry.askedAtMs >= lockRetryMs) this.#ask(key, entry, nowMs);
+        if (!waits || nowMs - entry.askedAtMs < lockRetryMs) continue;
+        entry.hops = 0;
+        this.#ask(key, entry, nowMs);
       }
     } else if (this.state === 'preparing') {
       if (nowMs - this.#preparedAtMs >= unknownAfterMs) {
@@ -245,6 +228,7 @@ export class Transaction {
         version: 0,
         askedAtMs: nowMs,
         queuedBehind: undefined,
+        hops: 0,
         readers: [],
       };
       this.#keys.set(key, entry);
@@ -276,6 +260,7 @@ export class Transaction {
   #collect(message: Exclude<CoordinatorMessage, { kind: 'outcome' }>, nowMs: number): void {
     if (message.kind === 'granted') this.#onGranted(message, nowMs);
     else if (message.kind === 'queued') this.#onQueued(message);
+    else if (message.kind === 'elsewhere') this.#onElsewhere(message, nowMs);
     else if (message.kind === 'lost') {
       if (message.grant === 0 || this.#isOurs(message)) this.#refuse(message.refusal);
     } else {
@@ -292,8 +277,9 @@ export class Transaction {
 
   #onGranted(message: GrantedMessage, nowMs: number): void {
     const entry = this.#keys.get(message.key);
-    if (entry === undefined) return;
     const { partition, epoch, grant, contention } = message;
+    // A former owner, which does not know that the key has moved on, may grant it.
+    if (entry?.partition !== partition) return;
     const known = this.#participants.get(partition);
     if (known === undefined) this.#participants.set(partition, { epoch, grant, contention });
     // Of a former owner, whose locks are not needed.
@@ -317,6 +303,20 @@ export class Transaction {
     const readers = entry.readers.splice(0);
     for (const done of readers) done(undefined, entry.value);
     this.#prepareIfLocked(nowMs);
+  }
+
+  #onElsewhere({ partition, key, to }: ElsewhereMessage, nowMs: number): void {
+    const entry = this.#keys.get(key);
+    if (entry?.partition !== partition) return;
+    if (entry.held !== undefined) {
+      // What it held there it has lost, and not heard of it yet.
+      this.#refuse({ why: 'lost', partition, key });
+      return;
+    }
+    entry.partition = to;
+    this.#asked.add(to);
+    entry.hops += 1;
+    if (entry.hops <= MAX_HOPS) this.#ask(key, entry, nowMs);
   }
 
   #onQueued({ key, behind }: QueuedMessage): void {

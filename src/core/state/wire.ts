@@ -1,13 +1,12 @@
 /**
- * Messages and log records as MessagePack: arrays whose first member says what they are. Messages come from other
- * processes, so every field's type is checked; what does not fit is left out and counted by the reader. Records come
- * from our own log, whose appends carry checksums.
+ * Messages as MessagePack: arrays whose first member says what they are. They come from other processes, so every
+ * field's type is checked; what does not fit is left out and counted by the reader.
  */
 import { Packr } from 'msgpackr';
 import type {
   CoordinatorMessage,
   LockMode,
-  LogRecord,
+  MoveMessage,
   PartitionMessage,
   Refusal,
   VersionedWrite,
@@ -42,17 +41,6 @@ export function decodeEnvelopes(bytes: Uint8Array): { envelopes: Envelope[]; ref
   return { envelopes, refused: list.length - envelopes.length };
 }
 
-export function encodeRecords(records: readonly LogRecord[]): Uint8Array {
-  return packr.pack(records.map((record) => recordFields(record)));
-}
-
-/** Throws where the bytes are no records: a log that cannot be read must not be served. */
-export function decodeRecords(bytes: Uint8Array): LogRecord[] {
-  const list = unpack(bytes);
-  if (!Array.isArray(list)) throw new Error('not a list of records');
-  return list.map((fields) => recordOf(fields as Fields));
-}
-
 function fieldsOf(message: PartitionMessage | CoordinatorMessage): Fields {
   const { kind, tx } = message;
   switch (kind) {
@@ -85,6 +73,18 @@ function fieldsOf(message: PartitionMessage | CoordinatorMessage): Fields {
       return [kind, tx, message.epoch, message.grant, refusalFields(message.refusal)];
     case 'outcome':
       return [kind, tx, refusalFields(message.refusal)];
+    case 'elsewhere':
+      return [kind, tx, message.partition, message.key, message.to, message.generation];
+    case 'fetch':
+      return [kind, tx, message.generation, message.to, message.after];
+    case 'items': {
+      const { generation, from, after, items, last, version } = message;
+      return [kind, tx, generation, from, after, items, last, version];
+    }
+    case 'left':
+      return [kind, tx, message.generation, message.from];
+    case 'arrived':
+      return [kind, tx, message.generation, message.to];
     case 'release':
     case 'abort':
     default:
@@ -137,6 +137,16 @@ class Reader {
         Array.isArray(value) &&
         typeof value[0] === 'string' &&
         (value[1] === null || typeof value[1] === 'string'),
+    );
+  }
+
+  items(): VersionedWrite[] {
+    return this.#list(
+      (value) =>
+        Array.isArray(value) &&
+        typeof value[0] === 'string' &&
+        typeof value[1] === 'string' &&
+        Number.isSafeInteger(value[2]),
     );
   }
 
@@ -225,6 +235,31 @@ function partitionMessage(kind: unknown, tx: string, read: Reader): PartitionMes
     case 'abort':
       return { kind, tx };
     default:
+      return moveMessage(kind, read);
+  }
+}
+
+function moveMessage(kind: unknown, read: Reader): MoveMessage | undefined {
+  const tx = '';
+  switch (kind) {
+    case 'fetch':
+      return { kind, tx, generation: read.count(), to: read.count(), after: read.text() };
+    case 'items':
+      return {
+        kind,
+        tx,
+        generation: read.count(),
+        from: read.count(),
+        after: read.text(),
+        items: read.items(),
+        last: read.flag(),
+        version: read.count(),
+      };
+    case 'left':
+      return { kind, tx, generation: read.count(), from: read.count() };
+    case 'arrived':
+      return { kind, tx, generation: read.count(), to: read.count() };
+    default:
       return undefined;
   }
 }
@@ -256,6 +291,15 @@ function coordinatorMessage(
       const [epoch, grant, refusal] = [read.count(), read.count(), read.refusal()];
       return refusal === undefined ? undefined : { kind, tx, epoch, grant, refusal };
     }
+    case 'elsewhere':
+      return {
+        kind,
+        tx,
+        partition: read.count(),
+        key: read.text(),
+        to: read.count(),
+        generation: read.count(),
+      };
     case 'outcome':
       return withRefusal({ kind, tx }, read.refusal());
     default:
@@ -276,83 +320,10 @@ function refusalFields(refusal: Refusal | undefined): Fields | null {
   return [why, partition, key ?? null, other ?? null];
 }
 
-/** A log lives longer than a program's version: kinds are numbers here, and none may ever change its meaning. */
-const RECORD_KINDS = { prepare: 1, decide: 2, commit: 3, abort: 4, end: 5, expire: 6 } as const;
-
-function recordFields(record: LogRecord): Fields {
-  const { kind, tx } = record;
-  const code = RECORD_KINDS[kind];
-  if (kind === 'prepare') {
-    const { home, coordinator, dependsOn, writes } = record;
-    return [code, tx, home, coordinator, dependsOn, writes];
-  }
-  if (kind === 'decide') {
-    const { coordinator, writers, writes, emits } = record;
-    return [code, tx, coordinator, writers, writes, emits];
-  }
-  if (kind === 'expire') return [code, tx, record.items];
-  return [code, tx];
-}
-
-function recordOf(fields: Fields): LogRecord {
-  const [code, tx, ...rest] = fields as [number, string, ...unknown[]];
-  switch (code) {
-    case RECORD_KINDS.prepare: {
-      const [home, coordinator, dependsOn, writes] = rest as [
-        number,
-        string,
-        string[],
-        VersionedWrite[],
-      ];
-      return { kind: 'prepare', tx, home, coordinator, dependsOn, writes };
-    }
-    case RECORD_KINDS.decide: {
-      const [coordinator, writers, writes, emits] = rest as [
-        string,
-        number[],
-        VersionedWrite[],
-        Uint8Array[],
-      ];
-      return { kind: 'decide', tx, coordinator, writers, writes, emits };
-    }
-    case RECORD_KINDS.commit:
-      return { kind: 'commit', tx };
-    case RECORD_KINDS.abort:
-      return { kind: 'abort', tx };
-    case RECORD_KINDS.end:
-      return { kind: 'end', tx };
-    case RECORD_KINDS.expire:
-      return { kind: 'expire', tx: '', items: rest[0] as [string, number][] };
-    default:
-      throw new Error(`record kind ${String(code)} is not known to this version`);
-  }
-}
-
 function unpack(bytes: Uint8Array): unknown {
   try {
     return packr.unpack(bytes);
   } catch {
     return undefined;
   }
-}
-
-/** What the markers, the number and the list around a key and its value take at most. */
-const WRITE_OVERHEAD_BYTES = 20;
-
-/** At most so many, as it is sent and stored. */
-export function writeBytes(key: string, value: string | null): number {
-  return Buffer.byteLength(key) + Buffer.byteLength(value ?? '') + WRITE_OVERHEAD_BYTES;
-}
-
-/** What a record takes beside its writes and emits, lists of partitions included. */
-const RECORD_OVERHEAD_BYTES = 256;
-
-/** About as many as the record takes in the log; of what can be large no less. */
-export function recordBytes(record: LogRecord): number {
-  let bytes = RECORD_OVERHEAD_BYTES;
-  if (record.kind === 'prepare' || record.kind === 'decide') {
-    for (const [key, value] of record.writes) bytes += writeBytes(key, value);
-  }
-  if (record.kind === 'decide') for (const emit of record.emits) bytes += emit.length;
-  return bytes;
 }
