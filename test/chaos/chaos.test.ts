@@ -3,7 +3,14 @@
  * what their order is drawn from; times are the machine's own, so a seed brings back the faults, not the interleaving.
  */
 import { expect, it } from 'vitest';
-import { everything, killBroker, killWorkers, pauseWorkers, type Faults } from './faults.ts';
+import {
+  changePartitions,
+  everything,
+  killBroker,
+  killWorkers,
+  pauseWorkers,
+  type Faults,
+} from './faults.ts';
 import { run } from './scenario.ts';
 
 const SECONDS = Number(process.env['CHAOS_SECONDS'] ?? 8);
@@ -13,6 +20,7 @@ const scenarios: [name: string, through: number, Faults][] = [
   ['workers are killed', 0.3, killWorkers],
   ['the broker is killed', 0.1, killBroker],
   ['workers are stopped and continued', 0.03, pauseWorkers],
+  ['the number of partitions changes and workers are killed', 0.1, changePartitions],
   ['everything happens at once', 0.1, everything],
 ];
 

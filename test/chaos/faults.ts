@@ -1,6 +1,8 @@
 /** What happens to a cluster while it works: each goes on until its time is over, and leaves everything running. */
 import { setTimeout as delay } from 'node:timers/promises';
+import { connect, type MillraceError } from 'millrace';
 import type { Random } from '../support/random.ts';
+import { until } from '../support/wait.ts';
 import type { Cluster } from './cluster.ts';
 
 export type Faults = (cluster: Cluster, random: Random, forMs: number) => Promise<void>;
@@ -65,4 +67,41 @@ export const everything: Faults = async (...run) => {
     return broker;
   }, BROKER_PAUSE_MS);
   await atOnce(one)(...run);
+};
+
+const MAX_PARTITIONS = 24;
+const CHANGE_PAUSE_MS = [50, 600] as const;
+const KILL_PAUSE_MS = [300, 1_500] as const;
+/** A change that was begun comes to its end, whoever is killed. */
+const CHANGED_MS = 30_000;
+/** Fewer changes than that prove little. */
+const MIN_CHANGES = 2;
+
+/** The number of partitions changes again and again, while workers are killed in the middle of it. */
+export const changePartitions: Faults = async (cluster, random, forMs) => {
+  const mill = await connect({ servers: cluster.url });
+  const change = repeatedly(async () => {
+    await mill.partitions.set(1 + random.below(MAX_PARTITIONS)).catch((error: unknown) => {
+      // Another change is under way, or whoever was asked is dead.
+      const { code } = error as MillraceError;
+      if (code !== 'UNAVAILABLE' && code !== 'TIMEOUT') throw error;
+    });
+  }, CHANGE_PAUSE_MS);
+  const kill = repeatedly(async () => cluster.replaceWorker(random), KILL_PAUSE_MS);
+  try {
+    await Promise.all([change(cluster, random, forMs), kill(cluster, random, forMs)]);
+    const layout = async () => mill.partitions.layout().catch(() => undefined);
+    await until(
+      'the last change is over',
+      async () => {
+        const now = await layout();
+        return now !== undefined && now.from === now.to;
+      },
+      CHANGED_MS,
+    );
+    const { generation = 0 } = (await layout()) ?? {};
+    if (generation < MIN_CHANGES) cluster.broken.push(`There were ${generation} changes only.`);
+  } finally {
+    await mill.close();
+  }
 };
