@@ -4,6 +4,7 @@ import { connect, type Mill } from '../client/client.ts';
 import type { InspectedLayout } from '../client/partitions.ts';
 import { MAX_PARTITIONS } from '../core/key-ring.ts';
 import type { MillraceError } from '../core/errors.ts';
+import type { Layout } from '../core/state/layout.ts';
 import {
   connectOptions,
   wholeNumber,
@@ -19,6 +20,7 @@ interface PartitionsFlags extends ConnectionFlags, OutputFlags {
 }
 
 const LOOK_EVERY_MS = 250;
+const SAY_EVERY_MS = 1_000;
 /** A worker that dies takes its answer with it; the change goes on. */
 const MAX_SILENCES = 40;
 
@@ -44,25 +46,31 @@ export function partitionsCommand(program: Command): void {
     .option('--no-wait', 'do not wait until all keys have moved')
     .action(async (number: number, flags: PartitionsFlags) => {
       await using mill = await connect(await connectOptions(flags));
-      await mill.partitions.set(number);
-      const layout = flags.wait ? await moved(mill, number) : await mill.partitions.layout();
+      const begun = await mill.partitions.set(number);
+      const layout = flags.wait ? await moved(mill, begun.generation) : begun;
       if (flags.json) printJson(layout);
       else print(shown(layout));
     });
 }
 
-async function moved(mill: Mill, number: number): Promise<InspectedLayout> {
+async function moved(mill: Mill, generation: number): Promise<InspectedLayout> {
   let said = '';
+  let saidMs = Number.NEGATIVE_INFINITY;
   let silences = 0;
   for (;;) {
     try {
       const layout = await mill.partitions.layout();
       silences = 0;
-      // One that another command has asked for since counts as the end of this one.
-      if (layout.from === number || layout.to !== number) return layout;
+      // Whoever has been asked may not have heard of it yet. A later one can only follow the end of this one.
+      const over = layout.generation === generation && layout.from === layout.to;
+      if (over || layout.generation > generation) return layout;
       const now = shown(layout);
-      if (now !== said) printError(now);
-      said = now;
+      const due = performance.now() - saidMs >= SAY_EVERY_MS;
+      if (due && now !== said && layout.generation === generation) {
+        printError(now);
+        said = now;
+        saidMs = performance.now();
+      }
     } catch (error) {
       silences += 1;
       const { code } = error as MillraceError;
@@ -72,7 +80,8 @@ async function moved(mill: Mill, number: number): Promise<InspectedLayout> {
   }
 }
 
-function shown({ from, to, moves, movesLeft }: InspectedLayout): string {
+function shown({ from, to, moves, movesLeft }: Layout & Partial<InspectedLayout>): string {
   if (from === to) return `${to} ${to === 1 ? 'partition' : 'partitions'}`;
+  if (moves === undefined || movesLeft === undefined) return `from ${from} to ${to} partitions`;
   return `from ${from} to ${to} partitions: ${moves - movesLeft} of ${moves} moves done`;
 }

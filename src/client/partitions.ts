@@ -48,11 +48,11 @@ export class Partitions {
   }
 
   /**
-   * Begins to change their number, 1 to 256; `layout` says how far it is. Everything goes on meanwhile, and only keys
+   * Begins to change their number, 1 to 256, and says which change that is; `layout` says how far it is, once a worker has heard of it. Everything goes on meanwhile, and only keys
    * whose partition changes are moved. Rejects with INVALID_INPUT, STATE_FULL when one would not hold what it is to
    * have, and UNAVAILABLE while another change is under way, or no worker runs.
    */
-  async set(partitions: number): Promise<void> {
+  async set(partitions: number): Promise<Layout> {
     if (!Number.isInteger(partitions) || partitions < 1 || partitions > MAX_PARTITIONS) {
       throw new MillraceError(
         'INVALID_INPUT',
@@ -62,7 +62,8 @@ export class Partitions {
     const { namespace, inspectTimeoutMs } = this.#settings;
     const question = Buffer.from(JSON.stringify({ partitions }));
     const subject = subjectsOf(namespace).statePartitions;
-    answerOf(await this.#bus.request(subject, question, inspectTimeoutMs + MARGIN_MS));
+    const message = await this.#bus.request(subject, question, inspectTimeoutMs + MARGIN_MS);
+    return answerOf(message) as Layout;
   }
 }
 

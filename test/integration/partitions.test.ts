@@ -67,10 +67,13 @@ async function balances(): Promise<Map<string, number>> {
 }
 
 async function change(partitions: number): Promise<void> {
-  await mill.partitions.set(partitions);
+  const { generation } = await mill.partitions.set(partitions);
   await until(
     'all keys have moved',
-    async () => (await mill.partitions.layout()).from === partitions,
+    async () => {
+      const layout = await mill.partitions.layout();
+      return layout.generation === generation && layout.from === partitions;
+    },
     30_000,
   );
 }
@@ -78,12 +81,12 @@ async function change(partitions: number): Promise<void> {
 /** Moves one from one account to another, over and over; resolves with what each should have gained. */
 function load(random: Random): { stop(): Promise<Map<string, number>> } {
   const gained = new Map<string, number>();
-  let stopped = false;
+  const end = new AbortController();
   const add = (key: string, amount: number): void => {
     gained.set(key, (gained.get(key) ?? 0) + amount);
   };
   const clients = Array.from({ length: 8 }, async () => {
-    while (!stopped) {
+    while (!end.signal.aborted) {
       const from = random.below(ACCOUNTS);
       const to = (from + 1 + random.below(ACCOUNTS - 1)) % ACCOUNTS;
       await mill.invoke('transfer', { from: `a${from}`, to: `a${to}` });
@@ -93,7 +96,7 @@ function load(random: Random): { stop(): Promise<Map<string, number>> } {
   });
   return {
     stop: async () => {
-      stopped = true;
+      end.abort();
       await Promise.all(clients);
       return gained;
     },

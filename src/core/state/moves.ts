@@ -20,6 +20,8 @@ import { writeBytes } from './records.ts';
 
 /** Lock requests that wait for the end of a move; more are dropped, and asked again by their coordinators. */
 const MAX_HELD = 10_000;
+/** Sources that a target fetches from at the same time: a key is away while its source's items are fetched. */
+const MAX_QUESTIONS = 4;
 
 /** A source's move to one target, until it is done. */
 interface Departure {
@@ -67,7 +69,8 @@ export class Moves {
   readonly #arrived = new Set<number>();
   readonly #departures = new Map<number, Departure>();
   #held = 0;
-  #question: Question | undefined;
+  /** By source. */
+  readonly #questions = new Map<number, Question>();
 
   constructor(
     id: number,
@@ -154,7 +157,7 @@ export class Moves {
     for (const [to, departure] of this.#departures) {
       if (!departure.leaving && !this.#isUnderWay(to)) this.#leave(to, departure);
     }
-    if (this.#question === undefined) this.#askNext(nowMs);
+    this.#askNext(nowMs);
   }
 
   tick(nowMs: number): void {
@@ -168,9 +171,8 @@ export class Moves {
       departure.saidMs = nowMs;
       this.#ports.toPartition(to, { kind: 'left', tx: '', generation, from: this.#id });
     }
-    const question = this.#question;
-    if (question === undefined) this.#askNext(nowMs);
-    else if (!question.answered && nowMs - question.askedMs >= queryAfterMs) {
+    for (const question of this.#questions.values()) {
+      if (question.answered || nowMs - question.askedMs < queryAfterMs) continue;
       this.#ask(question, nowMs);
     }
   }
@@ -238,7 +240,7 @@ export class Moves {
     this.#arrived.clear();
     this.#departures.clear();
     this.#held = 0;
-    this.#question = undefined;
+    this.#questions.clear();
   }
 
   #onFetch({ to, after }: FetchMessage, layout: Layout, nowMs: number): void {
@@ -350,14 +352,19 @@ export class Moves {
   #askNext(nowMs: number): void {
     const { layout } = this;
     if (layout === undefined || !isTarget(layout, this.#id)) return;
+    if (this.#questions.size >= MAX_QUESTIONS) return;
     const sources = counterparts(layout, this.#id);
+    if (this.#arrived.size + this.#questions.size === sources.length) return;
     // Not all of them from the same one first.
     const first = this.#id % sources.length;
     const inTurn = [...sources.slice(first), ...sources.slice(0, first)];
-    const from = inTurn.find((each) => !this.#arrived.has(each));
-    if (from === undefined) return;
-    this.#question = { from, after: '', askedMs: nowMs, answered: false };
-    this.#ask(this.#question, nowMs);
+    for (const from of inTurn) {
+      if (this.#questions.size >= MAX_QUESTIONS) return;
+      if (this.#arrived.has(from) || this.#questions.has(from)) continue;
+      const question = { from, after: '', askedMs: nowMs, answered: false };
+      this.#questions.set(from, question);
+      this.#ask(question, nowMs);
+    }
   }
 
   #ask(question: Question, nowMs: number): void {
@@ -368,8 +375,8 @@ export class Moves {
   }
 
   #onItems({ from, after, items, last, version }: ItemsMessage, nowMs: number): void {
-    const question = this.#question;
-    if (question?.from !== from || question.after !== after || question.answered) return;
+    const question = this.#questions.get(from);
+    if (question?.after !== after || question.answered) return;
     if (items.length === 0 && !last) return;
     question.answered = true;
     question.askedMs = nowMs;
@@ -377,7 +384,7 @@ export class Moves {
     this.#queue.enqueue(record, (loggedAtMs) => {
       this.#take(record);
       if (last) {
-        this.#question = undefined;
+        this.#questions.delete(from);
         this.#sayArrived(from, this.layout?.generation ?? 0);
         this.#askNext(loggedAtMs);
       } else {
