@@ -3,9 +3,11 @@
  * after the other in each round. It does not measure: several clients or machines, handlers that take their time (what strategies are for is tested in
  * simulated time, test/property/balance.test.ts), plain NATS requests.
  *
- * - Strategies: calls with 512 in flight, against random in the same round.
+ * - Strategies: calls with 512 in flight, against random in the same round; beside them Moleculer's of the same names, with two workers of its own.
  * - Kept answers: the same calls with so many different inputs that a share of them hits, and with one in flight.
  * - Processes: 1, 2 and 4 workers; where cores are shared CPU time for a call says more than the rate.
+ * - Join and leave: the same steady load as a roll while a worker comes and one goes: what moves, how long until it has, what callers feel.
+ * - Partitions: likewise while their number is doubled and halved.
  * - Roll: 500 transactions a second at a steady pace while each of three workers is replaced.
  */
 import { writeFile } from 'node:fs/promises';
@@ -16,6 +18,8 @@ import { WorkerProcess } from '../src/dev/worker-process.ts';
 import { startBenchBroker } from './broker.ts';
 import { closedLoop } from './loop.ts';
 import { describeMachine, printMachine } from './machine.ts';
+import { MoleculerStrategies, type PeerSample } from './moleculer-strategies.ts';
+import { Paced, type Felt } from './paced.ts';
 import { note, print } from './print.ts';
 import { processCpuMs } from './proc.ts';
 import type { Measured } from './protocol.ts';
@@ -31,7 +35,8 @@ const ROLL_PER_SECOND = 500;
 const ROLL_WORKERS = 3;
 const WARM_MS = 3_000;
 const BEFORE_ROLL_MS = 5_000;
-const TICK_MS = 10;
+const SETTLE_MS = 1_000;
+const ALL_KEYS_MS = 21_000;
 const FUNCTIONS = 'balance-functions';
 const MAIN = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
 
@@ -62,6 +67,8 @@ export async function benchBalance(options: BalanceOptions): Promise<void> {
     strategies: async () => strategies(seconds, rounds),
     cache: async () => cache(seconds),
     processes: async () => processes(seconds),
+    join,
+    partitions,
     roll,
   };
   const results: Record<string, object> = {};
@@ -108,12 +115,23 @@ async function strategies(seconds: number, rounds: number): Promise<Record<strin
   await withSystem(
     2,
     PARTITIONS,
-    async (mill) => {
+    async (mill, { url }) => {
+      const moleculer = await MoleculerStrategies.start(url);
       // Warm, and workers have said how fast they are.
       for (const name of STRATEGIES) await measured(mill, name, 1);
-      for (let index = 0; index < rounds; index += 1) {
-        for (const name of STRATEGIES) samples.get(name)?.push(await measured(mill, name, seconds));
+      for (const name of moleculer?.names ?? []) {
+        await moleculer?.measure(name, { concurrency: IN_FLIGHT, seconds: 1 });
       }
+      for (let index = 0; index < rounds; index += 1) {
+        for (const name of STRATEGIES) {
+          samples.get(name)?.push(await measured(mill, name, seconds));
+          if (moleculer?.names.includes(name) !== true) continue;
+          const load = { concurrency: IN_FLIGHT, seconds };
+          const own = samples.get(`moleculer ${name}`) ?? [];
+          samples.set(`moleculer ${name}`, [...own, ofPeer(await moleculer.measure(name, load))]);
+        }
+      }
+      await moleculer?.stop();
     },
     { functions: FUNCTIONS },
   );
@@ -132,10 +150,20 @@ async function strategies(seconds: number, rounds: number): Promise<Record<strin
       cpuUsPerCall: of('cpuUsPerCall'),
     };
     print(
-      `${name.padEnd(14)} ${String(of('perSecond')).padStart(7)}/s  ${ratio.toFixed(2)} × random  p50 ${of('p50Ms')} ms  p99 ${of('p99Ms')} ms  ${of('cpuUsPerCall')} µs CPU a call`,
+      `${name.padEnd(24)} ${String(of('perSecond')).padStart(7)}/s  ${ratio.toFixed(2)} × random  p50 ${of('p50Ms')} ms  p99 ${of('p99Ms')} ms  ${of('cpuUsPerCall')} µs CPU a call`,
     );
   }
   return rows;
+}
+
+function ofPeer(result: PeerSample): Sample {
+  return {
+    perSecond: Math.round(callsPerSecond(result)),
+    p50Ms: round(result.p50Ms),
+    p99Ms: round(result.p99Ms),
+    cpuUsPerCall: round(((result.cpuMs + result.workerCpuMs) * 1_000) / result.calls),
+    errors: result.errors,
+  };
 }
 
 async function cache(seconds: number): Promise<object[]> {
@@ -192,13 +220,112 @@ async function processes(seconds: number): Promise<object[]> {
   return rows;
 }
 
+/** Who owns which partition. */
+async function ownersOf(mill: Mill): Promise<(string | null)[]> {
+  return (await mill.inspect.partitions()).map(({ owner }) => owner);
+}
+
+async function join(): Promise<object> {
+  let result = {};
+  await withSystem(
+    2,
+    PARTITIONS,
+    async (mill, { url, processes: all }) => {
+      const load = new Paced(mill, ROLL_PER_SECOND);
+      await delay(WARM_MS);
+      load.take();
+      await delay(BEFORE_ROLL_MS);
+      const before = load.take();
+      const first = await ownersOf(mill);
+      const folder = fileURLToPath(new URL(`./${FUNCTIONS}`, import.meta.url));
+      const command = ['worker', '--server', url, '--functions', folder, '--log-level', 'error'];
+      const worker = new WorkerProcess(command, MAIN);
+      all.push(worker);
+      await worker.ready;
+      const readyMs = performance.now();
+      const known = new Set(first);
+      const share = Math.floor(PARTITIONS / 3);
+      let second = first;
+      while (second.filter((owner) => owner !== null && !known.has(owner)).length < share) {
+        await delay(20);
+        second = await ownersOf(mill);
+      }
+      const joinMs = Math.round(performance.now() - readyMs);
+      await delay(SETTLE_MS);
+      const joining = load.take();
+      const joined = movedBetween(first, await ownersOf(mill));
+      const beforeLeave = await ownersOf(mill);
+      const leaveStartMs = performance.now();
+      await worker.stop();
+      const leaveMs = Math.round(performance.now() - leaveStartMs);
+      await delay(SETTLE_MS);
+      const leaving = load.take();
+      const left = movedBetween(beforeLeave, await ownersOf(mill));
+      await load.stop();
+      const { failures } = load;
+      result = { before, joinMs, joined, joining, leaveMs, left, leaving, failures };
+      print(
+        `a third worker joins: ${joined} of ${PARTITIONS} partitions move, in ${joinMs} ms from ready: ${felt(joining, before)}; it leaves: ${left} move, gone after ${leaveMs} ms: ${felt(leaving, before)}; ${failures} failed`,
+      );
+    },
+    { functions: FUNCTIONS },
+  );
+  return result;
+}
+
+function movedBetween(
+  before: readonly (string | null)[],
+  after: readonly (string | null)[],
+): number {
+  return after.filter((owner, partition) => owner !== before[partition]).length;
+}
+
+function felt(during: Felt, before: Felt): string {
+  return `p99 ${during.p99Ms} ms (before ${before.p99Ms}), the longest ${during.maxMs} ms`;
+}
+
+async function partitions(): Promise<object> {
+  const rows: object[] = [];
+  await withSystem(
+    2,
+    PARTITIONS,
+    async (mill) => {
+      const load = new Paced(mill, ROLL_PER_SECOND);
+      // Long enough that all keys are there.
+      await delay(ALL_KEYS_MS);
+      load.take();
+      await delay(BEFORE_ROLL_MS);
+      const before = load.take();
+      for (const to of [PARTITIONS * 2, PARTITIONS]) {
+        const startMs = performance.now();
+        const { generation } = await mill.partitions.set(to);
+        for (;;) {
+          const layout = await mill.partitions.layout();
+          if (layout.generation === generation && layout.from === to) break;
+          await delay(20);
+        }
+        const changeMs = Math.round(performance.now() - startMs);
+        await delay(SETTLE_MS);
+        const during = load.take();
+        rows.push({ to, changeMs, before, during });
+        print(`to ${to} partitions in ${changeMs} ms: ${felt(during, before)}`);
+      }
+      await load.stop();
+      rows.push({ failures: load.failures });
+      print(`${load.failures} failed`);
+    },
+    { functions: FUNCTIONS },
+  );
+  return rows;
+}
+
 async function roll(): Promise<object> {
   let result = {};
   await withSystem(
     ROLL_WORKERS,
     PARTITIONS,
     async (mill, { url, processes: all }) => {
-      const load = new Paced(mill);
+      const load = new Paced(mill, ROLL_PER_SECOND);
       await delay(WARM_MS);
       load.take();
       await delay(BEFORE_ROLL_MS);
@@ -242,59 +369,6 @@ function alive(pid: number): boolean {
     return true;
   } catch {
     return false;
-  }
-}
-
-/** Calls at a steady pace, whether those before have been answered or not. */
-class Paced {
-  failures = 0;
-  #latencies: number[] = [];
-  #over = false;
-  readonly #mill: Mill;
-  readonly #running: Promise<void>;
-  readonly #calls = new Set<Promise<void>>();
-
-  constructor(mill: Mill) {
-    this.#mill = mill;
-    this.#running = this.#run();
-  }
-
-  take(): { calls: number; p50Ms: number; p99Ms: number; maxMs: number } {
-    const sorted = this.#latencies.toSorted((left, right) => left - right);
-    this.#latencies = [];
-    const at = (share: number): number =>
-      round(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0);
-    return { calls: sorted.length, p50Ms: at(0.5), p99Ms: at(0.99), maxMs: at(1) };
-  }
-
-  async stop(): Promise<void> {
-    this.#over = true;
-    await this.#running;
-    await Promise.all(this.#calls);
-  }
-
-  async #run(): Promise<void> {
-    const startMs = performance.now();
-    for (let sent = 0; !this.#over;) {
-      const due = ((performance.now() - startMs) * ROLL_PER_SECOND) / 1_000;
-      for (; sent < due; sent += 1) {
-        const call = this.#call(`k${(sent * 7_919) % 10_000}`).finally(() =>
-          this.#calls.delete(call),
-        );
-        this.#calls.add(call);
-      }
-      await delay(TICK_MS);
-    }
-  }
-
-  async #call(key: string): Promise<void> {
-    const startMs = performance.now();
-    try {
-      await this.#mill.invoke('deposit', { key });
-    } catch {
-      this.failures += 1;
-    }
-    this.#latencies.push(performance.now() - startMs);
   }
 }
 

@@ -17,6 +17,8 @@ export interface ProcessSetup {
   readonly childFile: string;
   readonly url: string;
   readonly profileDir: string | undefined;
+  /** Beside the parent's own. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 function profiling(folder: string, name: string): string[] {
@@ -32,9 +34,10 @@ export class BenchProcess {
 
   private constructor(setup: ProcessSetup, role: Role, peer: string) {
     this.name = `${peer} ${role}`;
-    const { childFile, url, profileDir } = setup;
+    const { childFile, url, profileDir, env } = setup;
     this.#child = fork(childFile, [role, peer, url], {
       cwd: fileURLToPath(new URL('..', import.meta.url)),
+      env: { ...process.env, ...env },
       execArgv: profileDir === undefined ? [] : profiling(profileDir, `${peer}-${role}`),
     });
     this.#child.on('message', (answer: Answer) => this.#settle(answer));

@@ -34,7 +34,7 @@ events   durable events: published to handled, from a backlog, and how long one 
 
 balance  what strategies cost, what kept answers bring, more processes, and a rolling restart under load
   --seconds 3  --rounds 3
-  --only PART,PART         of strategies, cache, processes, roll
+  --only PART,PART         of strategies, cache, processes, join, partitions, roll
   --json FILE              default bench/results/balance.json; with --only none unless named
 
 recovery a worker with many keys is killed: how long until its keys answer again

@@ -34,6 +34,7 @@ function createBroker(url: string, role: Role): ServiceBroker {
     transporter: url,
     serializer: 'JSON',
     disableBalancer: false,
+    registry: { strategy: process.env['MOLECULER_STRATEGY'] ?? 'RoundRobin' },
     validator: false,
     cacher: false,
     metrics: { enabled: false },
