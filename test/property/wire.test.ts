@@ -26,6 +26,10 @@ const refusal: fc.Arbitrary<Refusal> = fc.record(
   },
   { requiredKeys: ['why', 'partition'] },
 );
+/** Of items that are moved: none of them is deleted. */
+const moved = fc.array(fc.tuple(text, text, count), { maxLength: 3 });
+const none = fc.constant('' as const);
+const partitions = fc.array(count, { maxLength: 4 });
 const kind = <Kind extends string>(name: Kind): fc.Arbitrary<Kind> => fc.constant(name);
 
 const toPartition: fc.Arbitrary<PartitionMessage> = fc.oneof(
@@ -59,6 +63,19 @@ const toPartition: fc.Arbitrary<PartitionMessage> = fc.oneof(
   fc.record({ kind: kind('abort'), tx }),
   fc.record({ kind: kind('ended'), tx, from: fc.option(count, { nil: undefined }) }),
   fc.record({ kind: kind('resolve'), tx, coordinator: text }),
+  fc.record({ kind: kind('fetch'), tx: none, generation: count, to: count, after: text }),
+  fc.record({
+    kind: kind('items'),
+    tx: none,
+    generation: count,
+    from: count,
+    after: text,
+    items: moved,
+    last: fc.boolean(),
+    version: count,
+  }),
+  fc.record({ kind: kind('left'), tx: none, generation: count, from: count }),
+  fc.record({ kind: kind('arrived'), tx: none, generation: count, to: count }),
 );
 
 const toCoordinator: fc.Arbitrary<CoordinatorMessage> = fc.oneof(
@@ -77,6 +94,14 @@ const toCoordinator: fc.Arbitrary<CoordinatorMessage> = fc.oneof(
   fc.record({ kind: kind('queued'), tx, partition: count, key: text, behind: text }),
   fc.record({ kind: kind('wound'), tx, partition: count, key: text, by: text }),
   fc.record({ kind: kind('lost'), tx, epoch: count, grant: count, refusal }),
+  fc.record({
+    kind: kind('elsewhere'),
+    tx,
+    partition: count,
+    key: text,
+    to: count,
+    generation: count,
+  }),
   fc.record({ kind: kind('outcome'), tx, refusal }, { requiredKeys: ['kind', 'tx'] }),
 );
 
@@ -100,6 +125,25 @@ const record: fc.Arbitrary<LogRecord> = fc.oneof(
     kind: kind('expire'),
     tx: fc.constant(''),
     items: fc.array(fc.tuple(text, count), { maxLength: 3 }),
+  }),
+  fc.record({
+    kind: kind('layout'),
+    tx: none,
+    generation: count,
+    from: count,
+    to: count,
+    left: partitions,
+    moved: partitions,
+    arrived: partitions,
+  }),
+  fc.record({ kind: fc.constantFrom('leaving' as const, 'moved' as const), tx: none, to: count }),
+  fc.record({
+    kind: kind('arriving'),
+    tx: none,
+    from: count,
+    items: moved,
+    last: fc.boolean(),
+    version: count,
   }),
 );
 
