@@ -91,7 +91,7 @@ export class Hosting {
     this.#options = options;
     this.#table = assignment.owners;
     this.#subjects = subjectsOf(settings.namespace);
-    this.#journals = new Journals(options, () => this.partitions);
+    this.#journals = new Journals(options);
     this.#subscriptions = [
       bus.subscribe(this.#subjects.stateAssignment, () => this.reconcile()),
       bus.subscribe(this.#subjects.stateRelease(workerId), ({ data, reply }) => {

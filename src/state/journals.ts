@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
 import type { LogStreams } from '../bus/log-streams.ts';
 import { MillraceError } from '../core/errors.ts';
+import { MAX_PARTITIONS } from '../core/key-ring.ts';
 import type { Settings } from '../core/settings.ts';
 import type { Position } from '../core/state/claim.ts';
 import { emptyJournal, Journal, sealJournal } from '../core/state/journal.ts';
@@ -31,15 +32,12 @@ export function workerOf(journal: string): string {
 
 export class Journals {
   readonly #options: JournalsOptions;
-  readonly #partitions: () => number;
   #current: Journal | undefined;
   #count = 0;
   readonly #refusals = new Map<string, number>();
 
-  /** `partitions`: all that the table has. */
-  constructor(options: JournalsOptions, partitions: () => number) {
+  constructor(options: JournalsOptions) {
     this.#options = options;
-    this.#partitions = partitions;
   }
 
   /** One that can be written to. */
@@ -86,7 +84,8 @@ export class Journals {
   /** Removes what no claim names any more. */
   empty(ids: readonly string[]): void {
     const { streams, log } = this.#options;
-    const claims = Array.from({ length: this.#partitions() }, (_, each) => streams.claims(each));
+    // All that there may be: this worker need not have heard yet of partitions that have come lately.
+    const claims = Array.from({ length: MAX_PARTITIONS }, (_, each) => streams.claims(each));
     for (const id of ids) {
       // It is tried again when the next partition needs it no longer.
       emptyJournal(id, randomNonce(), streams.journal(id), claims).catch((error: unknown) => {
