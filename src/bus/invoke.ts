@@ -34,9 +34,11 @@ export interface InvokeOptions {
   retry?: boolean;
 }
 
-interface InternalOptions {
+export interface InternalOptions {
   /** The transaction that the called function takes part in. */
   transaction?: string;
+  /** The platform's own, beside the caller's: what trace it belongs to. */
+  trace?: Readonly<Record<string, string>>;
 }
 
 /** Of a call inside a transaction; see state/join.ts. */
@@ -89,11 +91,13 @@ export function callHeaders({
   headers,
   transaction,
   cache,
+  trace,
 }: InvokeOptions & InternalOptions): string {
   const text = headers === undefined ? '' : checkHeaders(headers);
-  if (transaction === undefined && cache !== false) return text;
+  if (transaction === undefined && cache !== false && trace === undefined) return text;
   return JSON.stringify({
     ...headers,
+    ...trace,
     ...(transaction === undefined ? {} : { [TRANSACTION_HEADER]: transaction }),
     ...(cache === false ? { [FRESH_HEADER]: '1' } : {}),
   });

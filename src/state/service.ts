@@ -125,6 +125,11 @@ export class StateService {
     this.#streams.close();
   }
 
+  /** Appends to journals and claims. */
+  get appended(): LogStreams['counts'] {
+    return this.#streams.counts;
+  }
+
   /** The worker with the state of the key; undefined where nobody is known to have it. */
   ownerOf(key: string): string | undefined {
     return this.cluster.ownerOf(this.ring.partitionOf(key));

@@ -12,12 +12,19 @@ import {
   contentTypeOf,
   type Encoded,
 } from '../core/payload.ts';
+import { UNTRACED_HEADER } from '../telemetry/tracing.ts';
 import type { Incoming } from './invocation.ts';
 import { encodeError, type Replies } from './replies.ts';
 import { ID_HEADER, isOfCalls, SUBJECT_HEADER } from './reserved-headers.ts';
 
 const NO_HEADERS: Readonly<Record<string, string>> = Object.freeze({});
 const NO_CALL_HEADERS = Object.freeze({ headers: NO_HEADERS, own: NO_HEADERS });
+/** What most calls say whose callers have traces on, and nothing else: it need not be read. */
+const ONLY_UNTRACED = JSON.stringify({ [UNTRACED_HEADER]: '1' });
+const UNTRACED_CALL_HEADERS: { headers: Headers; own: Headers } = Object.freeze({
+  headers: NO_HEADERS,
+  own: Object.freeze({ [UNTRACED_HEADER]: '1' }),
+});
 const FRAME_REPLY = /\.c\.f\.\d+\.\d+$/;
 
 export interface FrameTarget {
@@ -48,7 +55,7 @@ function fromCall(
   target: FrameTarget,
 ): Incoming {
   const { replies } = target;
-  const { headers, own } = call.headers === '' ? NO_CALL_HEADERS : readHeaders(call.headers);
+  const { headers, own } = headersOf(call.headers);
   return {
     caller,
     subject: own[SUBJECT_HEADER] ?? target.subjectOf(call.functionName),
@@ -57,6 +64,7 @@ function fromCall(
     headers,
     transaction: own[TRANSACTION_HEADER],
     fresh: own[FRESH_HEADER] !== undefined,
+    untraced: own[UNTRACED_HEADER] !== undefined,
     eventId: call.eventId || (own[ID_HEADER] ?? `${token}-${call.callId}`),
     attempt: call.attempt,
     repeats: call.eventId === '' ? (call.retry ? 'call' : 'never') : 'id',
@@ -67,6 +75,11 @@ function fromCall(
 }
 
 type Headers = Readonly<Record<string, string>>;
+
+function headersOf(text: string): { headers: Headers; own: Headers } {
+  if (text === '') return NO_CALL_HEADERS;
+  return text === ONLY_UNTRACED ? UNTRACED_CALL_HEADERS : readHeaders(text);
+}
 
 /** `own`: those of the platform, which no handler sees. */
 function readHeaders(text: string): { headers: Headers; own: Headers } {
