@@ -6,7 +6,7 @@ import { assertKey } from '../core/state/keys.ts';
 import { asCallError } from './call-errors.ts';
 import type { CallAnswer, CallRequest } from './call.ts';
 import type { Caller } from './caller.ts';
-import { MAX_HEADERS_BYTES, MAX_ID_BYTES } from './frame.ts';
+import { MAX_HEADERS_BYTES, MAX_ID_BYTES, UNTRACED, UNTRACED_TEXT } from './frame.ts';
 
 export interface InvokeOptions {
   /** How long to wait for the answer, in milliseconds. Default: the setting `callTimeoutMs`. */
@@ -94,7 +94,10 @@ export function callHeaders({
   trace,
 }: InvokeOptions & InternalOptions): string {
   const text = headers === undefined ? '' : checkHeaders(headers);
-  if (transaction === undefined && cache !== false && trace === undefined) return text;
+  if (transaction === undefined && cache !== false) {
+    if (trace === undefined) return text;
+    if (trace === UNTRACED && headers === undefined) return UNTRACED_TEXT;
+  }
   return JSON.stringify({
     ...headers,
     ...trace,

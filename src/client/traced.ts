@@ -1,9 +1,12 @@
 /** What a client does, as spans: where traces are on. */
 import { SpanKind } from '@opentelemetry/api';
+import { UNTRACED } from '../bus/frame.ts';
 import type { InternalOptions, InvokeOptions } from '../bus/invoke.ts';
 import type { Publisher, PublishOptions, PublishReceipt } from '../bus/publisher.ts';
 import { ATTRIBUTES as NAMES, SPANS } from '../telemetry/catalog.ts';
 import { endWith, type Tracing } from '../telemetry/tracing.ts';
+
+const NOT_KEPT: InternalOptions = Object.freeze({ trace: UNTRACED });
 
 /** `options` may be a program's own, with a `traceparent` that the call is to continue. */
 export function tracedInvoke(
@@ -12,15 +15,13 @@ export function tracedInvoke(
   options: InvokeOptions | undefined,
   invoke: (options: InvokeOptions & InternalOptions) => Promise<unknown>,
 ): Promise<unknown> {
-  const trace = tracing.begin(
-    `${SPANS.invoke} ${functionName}`,
-    tracing.parentOf(options?.headers),
-    {
-      kind: SpanKind.CLIENT,
-      attributes: { [NAMES.function]: functionName },
-    },
-  );
-  const answer = invoke({ ...options, trace: tracing.callHeaders(trace) });
+  const trace = tracing.beginCall(functionName, tracing.parentOf(options?.headers));
+  const headers = tracing.callHeaders(trace);
+  // Most calls, where there are many.
+  if (headers === undefined) {
+    return invoke(options === undefined ? NOT_KEPT : { ...options, trace: UNTRACED });
+  }
+  const answer = invoke({ ...options, trace: headers });
   return trace.span === undefined ? answer : endWith(trace.span, answer);
 }
 

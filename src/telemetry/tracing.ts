@@ -8,6 +8,7 @@
 import {
   context,
   ROOT_CONTEXT,
+  SpanKind,
   SpanStatusCode,
   trace,
   type Attributes,
@@ -15,17 +16,14 @@ import {
   type Link,
   type Span,
   type SpanContext,
-  type SpanKind,
   type TimeInput,
   type Tracer,
 } from '@opentelemetry/api';
+import { ATTRIBUTES, SPANS } from './catalog.ts';
 import { headersOf, isSampled, traceOf } from './propagation.ts';
 import type { RootSampler } from './sampler.ts';
 
 type Headers = Readonly<Record<string, string>>;
-
-/** A header of calls in frames: their trace began at the caller and is not kept. Shorter than a `traceparent` that says so. */
-export const UNTRACED_HEADER = 'Millrace-Untraced';
 
 /** What a run, a call or an event belongs to. */
 export interface Trace {
@@ -36,8 +34,7 @@ export interface Trace {
 }
 
 /** One that began here or at our own client and is not kept. */
-export const UNTRACED: Trace = Object.freeze({ span: undefined, parent: undefined });
-const UNTRACED_HEADERS: Headers = Object.freeze({ [UNTRACED_HEADER]: '1' });
+export const NOT_KEPT: Trace = Object.freeze({ span: undefined, parent: undefined });
 
 export interface SpanOptions {
   kind: SpanKind;
@@ -70,15 +67,16 @@ export class Tracing {
 
   /** Begins what continues `parent`, or a trace of its own. */
   begin(name: string, parent: SpanContext | undefined, options: SpanOptions): Trace {
-    if (this.#sampler !== undefined) {
-      // T1
-      const kept = parent === undefined ? this.#sampler.keeps() : isSampled(parent);
-      if (!kept) return parent === undefined ? UNTRACED : { span: undefined, parent };
-    }
-    const span = this.#tracer.startSpan(name, options, contextOf(parent));
-    if (span.isRecording()) return { span, parent };
-    // A provider of the program's own has decided against it; what it has made says so on.
-    return { span: undefined, parent: span.spanContext() };
+    return this.#left(parent) ?? this.#start(name, parent, options);
+  }
+
+  /** A call of a function. */
+  beginCall(functionName: string, parent: SpanContext | undefined): Trace {
+    const left = this.#left(parent);
+    if (left !== undefined) return left;
+    const attributes = { [ATTRIBUTES.function]: functionName };
+    const kind = SpanKind.CLIENT;
+    return this.#start(`${SPANS.invoke} ${functionName}`, parent, { kind, attributes });
   }
 
   /** A part of `span`. */
@@ -89,13 +87,14 @@ export class Tracing {
   /** What headers name; else what the program is in, where it has OpenTelemetry of its own. */
   parentOf(headers: Headers | undefined): SpanContext | undefined {
     const named = headers === undefined ? undefined : traceOf(headers);
-    return named ?? trace.getSpanContext(context.active());
+    if (named !== undefined || this.#sampler !== undefined) return named;
+    return trace.getSpanContext(context.active());
   }
 
-  /** For a call in a frame. */
-  callHeaders({ span, parent }: Trace): Headers {
+  /** For a call; undefined where it is to be said that its trace is not kept (T1). */
+  callHeaders({ span, parent }: Trace): Headers | undefined {
     const continued = span?.spanContext() ?? parent;
-    return continued === undefined ? UNTRACED_HEADERS : headersOf(continued);
+    return continued === undefined ? undefined : headersOf(continued);
   }
 
   /** For an event: whoever gets it, in whatever language, knows that its trace is not kept (T1). */
@@ -107,6 +106,20 @@ export class Tracing {
   /** Sends what was not sent yet. Never rejects. */
   async close(): Promise<void> {
     await this.#close().catch(() => {});
+  }
+
+  /** T1: what is said where the trace is not kept; undefined where it is. */
+  #left(parent: SpanContext | undefined): Trace | undefined {
+    if (this.#sampler === undefined) return undefined;
+    if (parent === undefined) return this.#sampler.keeps() ? undefined : NOT_KEPT;
+    return isSampled(parent) ? undefined : { span: undefined, parent };
+  }
+
+  #start(name: string, parent: SpanContext | undefined, options: SpanOptions): Trace {
+    const span = this.#tracer.startSpan(name, options, contextOf(parent));
+    if (span.isRecording()) return { span, parent };
+    // A provider of the program's own has decided against it; what it has made says so on.
+    return { span: undefined, parent: span.spanContext() };
   }
 
   #hex(words: number): string {

@@ -1,6 +1,6 @@
 /** Headers that begin with `Millrace-` are the platform's own: they say in a frame what it has no place for. */
+import { UNTRACED_HEADER } from '../bus/frame.ts';
 import { FRESH_HEADER, TRANSACTION_HEADER } from '../bus/invoke.ts';
-import { UNTRACED_HEADER } from '../telemetry/tracing.ts';
 
 /** Of a plain request that was handed on: the subject that it came in on. */
 export const SUBJECT_HEADER = 'Millrace-Subject';

@@ -1,5 +1,6 @@
 /** What a worker does, as spans: where traces are on. */
 import { SpanKind, type Attributes, type Link, type Span } from '@opentelemetry/api';
+import { UNTRACED } from '../bus/frame.ts';
 import type { InternalOptions, InvokeOptions } from '../bus/invoke.ts';
 import type { PreparedEvent, Publisher } from '../bus/publisher.ts';
 import type { MillraceError } from '../core/errors.ts';
@@ -9,7 +10,7 @@ import type { LoadedFunction } from '../function/load.ts';
 import { Attempt } from '../state/attempt.ts';
 import { ATTRIBUTES as NAMES, SPAN_EVENTS, SPANS } from '../telemetry/catalog.ts';
 import { traceOf } from '../telemetry/propagation.ts';
-import { endSpan, endWith, UNTRACED, type Trace, type Tracing } from '../telemetry/tracing.ts';
+import { endSpan, endWith, NOT_KEPT, type Trace, type Tracing } from '../telemetry/tracing.ts';
 import type { Incoming, Invocation } from './invocation.ts';
 import type { RunnerHost } from './runner-host.ts';
 
@@ -23,7 +24,7 @@ export function beginRun(
   const { incoming } = invocation;
   // What the platform does by itself is no part of anybody's trace.
   if (incoming.untraced === true || isOwnFunction(name)) {
-    invocation.trace = UNTRACED;
+    invocation.trace = NOT_KEPT;
     return;
   }
   const { delivery, subject, eventId, attempt } = incoming;
@@ -162,12 +163,10 @@ export function tracedCall<Options extends InvokeOptions>(
   options: Options,
   invoke: (options: Options & InternalOptions) => Promise<unknown>,
 ): Promise<unknown> {
-  if (trace.span === undefined) return invoke({ ...options, trace: tracing.callHeaders(trace) });
+  if (trace.span === undefined)
+    return invoke({ ...options, trace: tracing.callHeaders(trace) ?? UNTRACED });
   const parent = tracing.parentOf(options.headers) ?? trace.span.spanContext();
-  const call = tracing.begin(`${SPANS.invoke} ${functionName}`, parent, {
-    kind: SpanKind.CLIENT,
-    attributes: { [NAMES.function]: functionName },
-  });
-  const answer = invoke({ ...options, trace: tracing.callHeaders(call) });
+  const call = tracing.beginCall(functionName, parent);
+  const answer = invoke({ ...options, trace: tracing.callHeaders(call) ?? UNTRACED });
   return call.span === undefined ? answer : endWith(call.span, answer);
 }

@@ -3,7 +3,13 @@ import { headers as newHeaders, type Msg } from 'nats';
 import { inboxToken } from '../bus/call.ts';
 import type { Bus } from '../bus/connection.ts';
 import { FRESH_HEADER, TRANSACTION_HEADER } from '../bus/invoke.ts';
-import { decodeCalls, type IncomingCall } from '../bus/frame.ts';
+import {
+  decodeCalls,
+  UNTRACED,
+  UNTRACED_HEADER,
+  UNTRACED_TEXT,
+  type IncomingCall,
+} from '../bus/frame.ts';
 import type { MillraceError } from '../core/errors.ts';
 import {
   CONTENT_TYPE_HEADER,
@@ -12,19 +18,13 @@ import {
   contentTypeOf,
   type Encoded,
 } from '../core/payload.ts';
-import { UNTRACED_HEADER } from '../telemetry/tracing.ts';
 import type { Incoming } from './invocation.ts';
 import { encodeError, type Replies } from './replies.ts';
 import { ID_HEADER, isOfCalls, SUBJECT_HEADER } from './reserved-headers.ts';
 
 const NO_HEADERS: Readonly<Record<string, string>> = Object.freeze({});
 const NO_CALL_HEADERS = Object.freeze({ headers: NO_HEADERS, own: NO_HEADERS });
-/** What most calls say whose callers have traces on, and nothing else: it need not be read. */
-const ONLY_UNTRACED = JSON.stringify({ [UNTRACED_HEADER]: '1' });
-const UNTRACED_CALL_HEADERS: { headers: Headers; own: Headers } = Object.freeze({
-  headers: NO_HEADERS,
-  own: Object.freeze({ [UNTRACED_HEADER]: '1' }),
-});
+const UNTRACED_CALL_HEADERS = Object.freeze({ headers: NO_HEADERS, own: UNTRACED });
 const FRAME_REPLY = /\.c\.f\.\d+\.\d+$/;
 
 export interface FrameTarget {
@@ -78,7 +78,7 @@ type Headers = Readonly<Record<string, string>>;
 
 function headersOf(text: string): { headers: Headers; own: Headers } {
   if (text === '') return NO_CALL_HEADERS;
-  return text === ONLY_UNTRACED ? UNTRACED_CALL_HEADERS : readHeaders(text);
+  return text === UNTRACED_TEXT ? UNTRACED_CALL_HEADERS : readHeaders(text);
 }
 
 /** `own`: those of the platform, which no handler sees. */
