@@ -65,18 +65,36 @@ export class Tracing {
     this.#close = close;
   }
 
+  /**
+   * T1: where the trace is not kept, what is said of it; undefined where it is. Asked before anything is built that says more: most
+   * calls under load end here.
+   */
+  left(parent: SpanContext | undefined): Trace | undefined {
+    if (this.#sampler === undefined) return undefined;
+    if (parent === undefined) return this.#sampler.keeps() ? undefined : NOT_KEPT;
+    return isSampled(parent) ? undefined : { span: undefined, parent };
+  }
+
   /** Begins what continues `parent`, or a trace of its own. */
   begin(name: string, parent: SpanContext | undefined, options: SpanOptions): Trace {
-    return this.#left(parent) ?? this.#start(name, parent, options);
+    return this.left(parent) ?? this.start(name, parent, options);
+  }
+
+  /** What `left` has let through. */
+  start(name: string, parent: SpanContext | undefined, options: SpanOptions): Trace {
+    const span = this.#tracer.startSpan(name, options, contextOf(parent));
+    if (span.isRecording()) return { span, parent };
+    // A provider of the program's own has decided against it; what it has made says so on.
+    return { span: undefined, parent: span.spanContext() };
   }
 
   /** A call of a function. */
   beginCall(functionName: string, parent: SpanContext | undefined): Trace {
-    const left = this.#left(parent);
+    const left = this.left(parent);
     if (left !== undefined) return left;
     const attributes = { [ATTRIBUTES.function]: functionName };
     const kind = SpanKind.CLIENT;
-    return this.#start(`${SPANS.invoke} ${functionName}`, parent, { kind, attributes });
+    return this.start(`${SPANS.invoke} ${functionName}`, parent, { kind, attributes });
   }
 
   /** A part of `span`. */
@@ -106,20 +124,6 @@ export class Tracing {
   /** Sends what was not sent yet. Never rejects. */
   async close(): Promise<void> {
     await this.#close().catch(() => {});
-  }
-
-  /** T1: what is said where the trace is not kept; undefined where it is. */
-  #left(parent: SpanContext | undefined): Trace | undefined {
-    if (this.#sampler === undefined) return undefined;
-    if (parent === undefined) return this.#sampler.keeps() ? undefined : NOT_KEPT;
-    return isSampled(parent) ? undefined : { span: undefined, parent };
-  }
-
-  #start(name: string, parent: SpanContext | undefined, options: SpanOptions): Trace {
-    const span = this.#tracer.startSpan(name, options, contextOf(parent));
-    if (span.isRecording()) return { span, parent };
-    // A provider of the program's own has decided against it; what it has made says so on.
-    return { span: undefined, parent: span.spanContext() };
   }
 
   #hex(words: number): string {

@@ -27,6 +27,9 @@ export function beginRun(
     invocation.trace = NOT_KEPT;
     return;
   }
+  let parent = traceOf(incoming.headers);
+  invocation.trace = tracing.left(parent);
+  if (invocation.trace !== undefined) return;
   const { delivery, subject, eventId, attempt } = incoming;
   const attributes: Attributes = {
     [NAMES.function]: name,
@@ -35,16 +38,15 @@ export function beginRun(
     [NAMES.invocation]: eventId,
     [NAMES.attempt]: attempt,
   };
-  let parent = traceOf(incoming.headers);
   if (delivery === undefined) {
     const kind = SpanKind.SERVER;
-    invocation.trace = tracing.begin(`${SPANS.run} ${name}`, parent, { kind, attributes });
+    invocation.trace = tracing.start(`${SPANS.run} ${name}`, parent, { kind, attributes });
     return;
   }
   const { stream, sequence, timeMs, key } = delivery;
   const partition = key === undefined ? undefined : host.partitionOf(key);
   if (partition !== undefined) attributes[NAMES.partition] = partition;
-  const deliver = tracing.begin(`${SPANS.deliver} ${name}`, parent, {
+  const deliver = tracing.start(`${SPANS.deliver} ${name}`, parent, {
     kind: SpanKind.CONSUMER,
     // The broker's clock may be ahead of this one.
     startTime: Math.min(timeMs, Date.now()),
