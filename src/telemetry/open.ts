@@ -1,4 +1,5 @@
 /** Turns traces on, where somebody wants them. OpenTelemetry's SDK is loaded only then. */
+import { setTimeout as delay } from 'node:timers/promises';
 import { trace } from '@opentelemetry/api';
 import { MillraceError, messageOf } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
@@ -27,6 +28,8 @@ interface Wanted {
 }
 
 const INSTRUMENTATION = 'millrace';
+/** At the end nobody waits longer for a collector that does not answer. */
+const CLOSE_TIMEOUT_MS = 2_000;
 
 /** Undefined where traces are off. Throws USAGE for an endpoint that is no URL. */
 export async function openTracing(wanted: Wanted): Promise<Tracing | undefined> {
@@ -85,6 +88,12 @@ async function ownTracing(url: string, wanted: Wanted): Promise<Tracing> {
       now: () => performance.now(),
       random: Math.random,
     }),
-    close: () => provider.shutdown(),
+    close: async () => inTime(provider.shutdown()),
   });
+}
+
+async function inTime(closing: Promise<void>): Promise<void> {
+  const closed = new AbortController();
+  const late = delay(CLOSE_TIMEOUT_MS, undefined, { signal: closed.signal }).catch(() => {});
+  await Promise.race([closing, late]).finally(() => closed.abort());
 }
