@@ -7,6 +7,7 @@ import { benchIdle, IDLE_COMMAND } from './idle.ts';
 import { benchInvoke } from './invoke.ts';
 import { PEERS } from './peers/index.ts';
 import { benchRecovery } from './recovery.ts';
+import { benchTelemetry } from './telemetry.ts';
 import { benchTransfer } from './transfer.ts';
 import { note, print } from './print.ts';
 
@@ -37,6 +38,10 @@ balance  what strategies cost, what kept answers bring, more processes, and a ro
   --only PART,PART         of strategies, cache, processes, join, partitions, roll
   --json FILE              default bench/results/balance.json; with --only none unless named
 
+telemetry  what traces and metrics cost: off, on, every trace kept, in one run
+  --seconds 3  --rounds 5
+  --json FILE              default bench/results/telemetry.json
+
 recovery a worker with many keys is killed: how long until its keys answer again
   --workers 2  --items 1000000
   --json FILE              default bench/results/recovery.json
@@ -52,6 +57,7 @@ const EVENT_RESULTS = {
 };
 const BALANCE_RESULTS = fileURLToPath(new URL('./results/balance.json', import.meta.url));
 const RECOVERY_RESULTS = fileURLToPath(new URL('./results/recovery.json', import.meta.url));
+const TELEMETRY_RESULTS = fileURLToPath(new URL('./results/telemetry.json', import.meta.url));
 const RESULTS = fileURLToPath(new URL('./results/invoke.json', import.meta.url));
 
 /** A mistake in the command line: status 2 and the usage. */
@@ -138,6 +144,12 @@ async function main(): Promise<void> {
       rounds: positive(values.rounds, 3),
       only: list(values.only),
       jsonFile: values.json ?? (values.only === undefined ? BALANCE_RESULTS : undefined),
+    });
+  } else if (what === 'telemetry') {
+    await benchTelemetry({
+      seconds: positive(values.seconds, 3),
+      rounds: positive(values.rounds, 5),
+      jsonFile: values.json ?? TELEMETRY_RESULTS,
     });
   } else if (what === 'recovery') {
     await benchRecovery({

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { connect, type Mill } from '../src/index.ts';
+import { connect, type Mill, type SettingsInput } from '../src/index.ts';
 import { WorkerProcess } from '../src/dev/worker-process.ts';
 import { startBenchBroker, type Sync } from './broker.ts';
 
@@ -23,6 +23,9 @@ interface SystemOptions {
   /** What is to happen before there are workers. */
   before?: (url: string) => Promise<void>;
   sync?: Sync;
+  /** Of the workers. */
+  settings?: SettingsInput;
+  args?: readonly string[];
 }
 
 /** Throws when transactions are left open at the end. */
@@ -30,14 +33,14 @@ export async function withSystem(
   workers: number,
   partitions: number,
   run: (mill: Mill, system: System) => Promise<void>,
-  { functions = 'state-functions', before, sync }: SystemOptions = {},
+  { functions = 'state-functions', before, sync, settings, args = [] }: SystemOptions = {},
 ): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'millrace-bench-'));
   const config = join(folder, 'config.json');
-  await writeFile(config, JSON.stringify({ partitions }));
+  await writeFile(config, JSON.stringify({ ...settings, partitions }));
   const broker = await startBenchBroker(sync);
   const folderOf = fileURLToPath(new URL(`./${functions}`, import.meta.url));
-  const command = ['worker', '--server', broker.url, '--functions', folderOf];
+  const command = ['worker', '--server', broker.url, '--functions', folderOf, ...args];
   await before?.(broker.url);
   const processes = Array.from(
     { length: workers },

@@ -1,5 +1,15 @@
 export { connect, type ConnectOptions, type Mill } from './client/client.ts';
 export type { DeadEvent, DeadFilter, DeadLetters } from './client/dead.ts';
+export type {
+  FunctionLogs,
+  LogLine,
+  LogNews,
+  LogOptions,
+  LogTail,
+  TailOptions,
+} from './client/logs.ts';
+export type { LogLevel } from './bus/function-logs.ts';
+export type { TelemetryOptions } from './telemetry/open.ts';
 export type { InvokeOptions } from './bus/invoke.ts';
 export type { PublishOptions, PublishReceipt } from './bus/publisher.ts';
 export {

@@ -6,7 +6,7 @@
  * that is cut short, has bytes left over, or is of a version or kind that it does not know.
  *
  * Calls frame:   u8 version, u8 kind=1, u32 firstId, u16 count, u8 names, names × (u8 length, text),
- *                count × (u8 name, u8 type and flag, u8 attempt, u32 timeoutMs, u8 idLength, id, u16 headersLength,
+ *                count × (u8 name, u8 type and flags, u8 attempt, u32 timeoutMs, u8 idLength, id, u16 headersLength,
  *                headers as JSON, u32 bodyLength, body). The calls' ids are firstId, firstId + 1, …
  * Replies frame: u8 version, u8 kind=2, u16 count, count × (u32 id, u8 status, u8 type, u32 bodyLength, body).
  */
@@ -19,6 +19,13 @@ const CALL_OVERHEAD_BYTES = 14;
 const REPLY_OVERHEAD_BYTES = 10;
 /** Beside a call's type: it is sent once, so that its answer need not be kept. */
 const NOT_REPEATED = 0x80;
+/** Likewise: its headers are `UNTRACED_TEXT`, and left out. With traces on that is what nearly every call would carry. */
+const UNTRACED_FLAG = 0x40;
+
+/** A call's header: its trace began at its caller and is not kept. */
+export const UNTRACED_HEADER = 'Millrace-Untraced';
+export const UNTRACED: Readonly<Record<string, string>> = Object.freeze({ [UNTRACED_HEADER]: '1' });
+export const UNTRACED_TEXT = JSON.stringify(UNTRACED);
 
 /** Room that one call or reply may need beside its payload: names, id (255) and headers. */
 export const FRAME_OVERHEAD_BYTES = 8 * 1024;
@@ -73,7 +80,7 @@ export function callSizeBytes(call: OutgoingCall): number {
     CALL_OVERHEAD_BYTES +
     call.functionName.length +
     maxUtf8Bytes(call.eventId) +
-    maxUtf8Bytes(call.headers) +
+    (call.headers === UNTRACED_TEXT ? 0 : maxUtf8Bytes(call.headers)) +
     maxUtf8Bytes(call.encoded.body)
   );
 }
@@ -130,13 +137,16 @@ export function encodeCalls(
   }
   for (const call of calls) {
     frame[at] = names.indexOf(call.functionName);
-    frame[at + 1] = call.encoded.type | (call.retry ? 0 : NOT_REPEATED);
+    const untraced = call.headers === UNTRACED_TEXT;
+    frame[at + 1] =
+      call.encoded.type | (call.retry ? 0 : NOT_REPEATED) | (untraced ? UNTRACED_FLAG : 0);
     frame[at + 2] = call.attempt;
     frame.writeUInt32BE(call.timeoutMs, at + 3);
     const idBytes = call.eventId === '' ? 0 : frame.write(call.eventId, at + 8, 'utf8');
     frame[at + 7] = idBytes;
     at += 8 + idBytes;
-    const headerBytes = call.headers === '' ? 0 : frame.write(call.headers, at + 2, 'utf8');
+    const headerBytes =
+      untraced || call.headers === '' ? 0 : frame.write(call.headers, at + 2, 'utf8');
     frame.writeUInt16BE(headerBytes, at);
     at = writeBody(frame, at + 2 + headerBytes, call.encoded.body);
   }
@@ -179,12 +189,13 @@ export function decodeCalls(data: Uint8Array): IncomingCall[] | undefined {
   const calls: IncomingCall[] = [];
   for (let index = 0; index < count && !reader.overrun; index += 1) {
     const functionName = names[reader.u8()];
-    const typeAndFlag = reader.u8();
-    const type = contentTypeFrom(typeAndFlag & ~NOT_REPEATED);
+    const typeAndFlags = reader.u8();
+    const type = contentTypeFrom(typeAndFlags & ~(NOT_REPEATED | UNTRACED_FLAG));
     const attempt = reader.u8();
     const timeoutMs = reader.u32();
     const eventId = reader.utf8(reader.u8());
-    const headers = reader.utf8(reader.u16());
+    const written = reader.utf8(reader.u16());
+    const headers = (typeAndFlags & UNTRACED_FLAG) === 0 ? written : UNTRACED_TEXT;
     const body = reader.body(type, reader.u32());
     if (functionName === undefined || type === undefined) return undefined;
     calls.push({
@@ -192,7 +203,7 @@ export function decodeCalls(data: Uint8Array): IncomingCall[] | undefined {
       functionName,
       type,
       attempt,
-      retry: (typeAndFlag & NOT_REPEATED) === 0,
+      retry: (typeAndFlags & NOT_REPEATED) === 0,
       timeoutMs,
       eventId,
       headers,

@@ -6,7 +6,7 @@ import { assertKey } from '../core/state/keys.ts';
 import { asCallError } from './call-errors.ts';
 import type { CallAnswer, CallRequest } from './call.ts';
 import type { Caller } from './caller.ts';
-import { MAX_HEADERS_BYTES, MAX_ID_BYTES } from './frame.ts';
+import { MAX_HEADERS_BYTES, MAX_ID_BYTES, UNTRACED, UNTRACED_TEXT } from './frame.ts';
 
 export interface InvokeOptions {
   /** How long to wait for the answer, in milliseconds. Default: the setting `callTimeoutMs`. */
@@ -34,9 +34,11 @@ export interface InvokeOptions {
   retry?: boolean;
 }
 
-interface InternalOptions {
+export interface InternalOptions {
   /** The transaction that the called function takes part in. */
   transaction?: string;
+  /** The platform's own, beside the caller's: what trace it belongs to. */
+  trace?: Readonly<Record<string, string>>;
 }
 
 /** Of a call inside a transaction; see state/join.ts. */
@@ -89,11 +91,16 @@ export function callHeaders({
   headers,
   transaction,
   cache,
+  trace,
 }: InvokeOptions & InternalOptions): string {
   const text = headers === undefined ? '' : checkHeaders(headers);
-  if (transaction === undefined && cache !== false) return text;
+  if (transaction === undefined && cache !== false) {
+    if (trace === undefined) return text;
+    if (trace === UNTRACED && headers === undefined) return UNTRACED_TEXT;
+  }
   return JSON.stringify({
     ...headers,
+    ...trace,
     ...(transaction === undefined ? {} : { [TRANSACTION_HEADER]: transaction }),
     ...(cache === false ? { [FRESH_HEADER]: '1' } : {}),
   });

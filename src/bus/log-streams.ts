@@ -17,7 +17,7 @@ import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import type { Bus } from './connection.ts';
 import { ensureLogStreams, logStreamNames, type LogStreamNames } from './ensure-streams.ts';
 import { JetStreamApi, type StoredMessage } from './jetstream-api.ts';
-import { LogWriter } from './log-writer.ts';
+import { LogWriter, type LogCounts } from './log-writer.ts';
 import { SnapshotStore } from './snapshot-store.ts';
 import { StreamReader } from './stream-reader.ts';
 
@@ -41,6 +41,10 @@ export class LogStreams {
   static async open(bus: Bus, settings: Settings): Promise<LogStreams> {
     await ensureLogStreams(bus, settings);
     return new LogStreams(bus, settings);
+  }
+
+  get counts(): Readonly<LogCounts> {
+    return this.#writer.counts;
   }
 
   journal(id: string): SubjectLog {

@@ -69,7 +69,14 @@ interface Unanswered {
   resolve: (answer: Answer) => void;
 }
 
+export interface LogCounts {
+  appends: number;
+  bytes: number;
+}
+
 export class LogWriter {
+  /** Acknowledged, snapshots left out. */
+  readonly counts: LogCounts = { appends: 0, bytes: 0 };
   readonly #bus: Bus;
   readonly #settings: Settings;
   readonly #api: JetStreamApi;
@@ -115,7 +122,11 @@ export class LogWriter {
     let why = 'the connection is down';
     for (let waitMs = RETRY_MIN_MS; ; waitMs = Math.min(RETRY_MAX_MS, waitMs * 2)) {
       const answer = await this.#publish(stream, subject, bytes, expected);
-      if (answer.kind === 'stored') return answer.sequence;
+      if (answer.kind === 'stored') {
+        this.counts.appends += 1;
+        this.counts.bytes += bytes.length;
+        return answer.sequence;
+      }
       if (answer.kind === 'refused' && doubt === undefined) throw refused(subject);
       if (answer.kind === 'in-flight') why = 'others were writing to it all the time';
       if (answer.kind === 'unknown') doubt = answer.why;

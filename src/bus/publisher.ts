@@ -91,8 +91,16 @@ export class Publisher {
     });
   }
 
-  /** Checks and encodes an event without sending it; throws INVALID_INPUT or PAYLOAD_TOO_LARGE. */
-  prepare(subject: string, data: unknown, options: PublishOptions = {}): PreparedEvent {
+  /**
+   * Checks and encodes an event without sending it; throws INVALID_INPUT or PAYLOAD_TOO_LARGE. `trace`: headers of the platform's
+   * own, instead of the publisher's.
+   */
+  prepare(
+    subject: string,
+    data: unknown,
+    options: PublishOptions = {},
+    trace?: Readonly<Record<string, string>>,
+  ): PreparedEvent {
     assertPublishSubject(subject, 'INVALID_INPUT');
     const { namespace } = this.#settings;
     assertNotReserved(subject, namespace, 'INVALID_INPUT');
@@ -101,6 +109,7 @@ export class Publisher {
     checkId(id);
     const encoded = encodePayload(data, ContentType.json, this.#settings);
     const headers = eventHeaders(id, encoded, options.headers);
+    for (const name in trace) headers.set(name, trace[name] ?? '');
     const payload = typeof encoded.body === 'string' ? Buffer.from(encoded.body) : encoded.body;
     const event = { id, subject, payload, headers };
     return dueMs === undefined ? event : scheduled(event, dueMs, namespace);

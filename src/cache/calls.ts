@@ -8,6 +8,7 @@ import {
   callRequest,
   decodeAnswer,
   invokeThrough,
+  type InternalOptions,
   type InvokeOptions,
 } from '../bus/invoke.ts';
 import type { Answer } from '../core/answer-cache.ts';
@@ -40,7 +41,7 @@ export class CachedCalls {
     functionName: string,
     target: FunctionReference | string,
     data: unknown,
-    options: InvokeOptions = {},
+    options: InvokeOptions & InternalOptions = {},
   ): Promise<unknown> {
     const record = this.#caller.members.directory.cacheOf(functionName);
     // A call with an id is one that was meant to be made.
@@ -81,7 +82,7 @@ export class CachedCalls {
     record: CacheRecord,
     key: string,
     request: CallRequest,
-    options: InvokeOptions,
+    options: InvokeOptions & InternalOptions,
   ): Promise<unknown> {
     const { functionName, signal, timeoutMs } = request;
     const untilMs = performance.now() + timeoutMs;

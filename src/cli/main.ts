@@ -7,6 +7,7 @@ import { deadCommand } from './dead.ts';
 import { devCommand } from './dev.ts';
 import { inspectCommand } from './inspect.ts';
 import { invokeCommand } from './invoke.ts';
+import { logsCommand } from './logs.ts';
 import { ENVIRONMENT } from './options.ts';
 import { describeUsage, EXIT_USAGE, fail, printError } from './output.ts';
 import { PACKAGE_VERSION } from './package-info.ts';
@@ -42,6 +43,7 @@ First steps:
     inspectCommand,
     deadCommand,
     partitionsCommand,
+    logsCommand,
     benchCommand,
   ]) {
     add(program);

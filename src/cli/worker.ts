@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import {
   connectOptions,
   functionNames,
+  notEmpty,
   wholeNumber,
   withConnection,
   withFunctions,
@@ -17,6 +18,8 @@ interface WorkerFlags extends ConnectionFlags {
   capacity?: number;
   only?: string[];
   logLevel: string;
+  metricsPort?: number;
+  metricsHost: string;
 }
 
 export function workerCommand(program: Command): void {
@@ -35,8 +38,14 @@ when some handler did not end in time, or the worker could not start. A second C
       'what this worker is meant for, in comparison with others (default: 100)',
       wholeNumber(1, 10_000),
     )
+    .option(
+      '--metrics-port <n>',
+      'serve metrics for Prometheus on this port; 0 takes one that is free',
+      wholeNumber(0, 65_535),
+    )
+    .option('--metrics-host <host>', 'on this address', notEmpty, '127.0.0.1')
     .action(async (flags: WorkerFlags) => {
-      const { concurrency, capacity } = flags;
+      const { concurrency, capacity, metricsPort: port, metricsHost: host } = flags;
       const connect = await connectOptions(flags, {
         ...(concurrency === undefined ? {} : { concurrency }),
         ...(capacity === undefined ? {} : { capacity }),
@@ -49,6 +58,7 @@ when some handler did not end in time, or the worker could not start. A second C
         only: flags.only,
         logLevel: flags.logLevel,
         version: PACKAGE_VERSION,
+        metrics: port === undefined ? undefined : { port, host },
       }).catch(fail);
       // Timers and sockets of user code, and the channel to a parent, would keep the process alive.
       process.exit(status);

@@ -11,6 +11,8 @@ import type { StrategyFactory } from '../core/balance/strategy.ts';
 import type { MillraceError } from '../core/errors.ts';
 import type { CacheReport } from '../core/report.ts';
 import { parseSettings, type Settings, type SettingsInput } from '../core/settings.ts';
+import { openTracing, type TelemetryOptions } from '../telemetry/open.ts';
+import type { Tracing } from '../telemetry/tracing.ts';
 import { keyOf } from '../function/key-of.ts';
 import {
   givenName,
@@ -22,6 +24,8 @@ import {
 import { DeadLetters } from './dead.ts';
 import { inspectThrough, type Inspection } from './inspect.ts';
 import { Partitions } from './partitions.ts';
+import { FunctionLogs } from './logs.ts';
+import { tracedInvoke, tracedPublish } from './traced.ts';
 
 export interface ConnectOptions {
   /** NATS URL or URLs; empty ones count as not given. Default: the environment's `NATS_URL`, else `nats://127.0.0.1:4222`. */
@@ -36,6 +40,8 @@ export interface ConnectOptions {
   settings?: SettingsInput;
   /** Users' own ways to balance calls, by the name that functions give as `balance`. */
   strategies?: Readonly<Record<string, StrategyFactory>>;
+  /** Traces of what this program publishes and invokes. Default: as the settings and the environment say. */
+  telemetry?: TelemetryOptions;
   /** Told of what concerns no single call, such as a permission that the broker refuses. */
   onProblem?: (problem: MillraceError) => void;
 }
@@ -50,7 +56,10 @@ export class Mill implements AsyncDisposable {
   readonly #publisher: Publisher;
   readonly #placement: Placement;
   readonly #cached: CachedCalls;
+  readonly #tracing: Tracing | undefined;
 
+  /** What functions write with `ctx.log`. */
+  readonly logs: FunctionLogs;
   /** Durable events that were given up. */
   readonly dead: DeadLetters;
   /** How many partitions the keys of the state lie on. */
@@ -60,8 +69,10 @@ export class Mill implements AsyncDisposable {
     bus: Bus,
     settings: Settings,
     strategies: Readonly<Record<string, StrategyFactory>> = {},
+    tracing?: Tracing,
   ) {
     this.#bus = bus;
+    this.#tracing = tracing;
     this.#caller = new Caller(bus, settings);
     for (const [name, strategy] of Object.entries(strategies)) {
       this.#caller.balancer.register(name, strategy);
@@ -73,6 +84,7 @@ export class Mill implements AsyncDisposable {
     this.inspect = inspectThrough(bus, settings);
     this.dead = new DeadLetters(bus, settings);
     this.partitions = new Partitions(bus, settings);
+    this.logs = new FunctionLogs(bus, settings, this.inspect);
   }
 
   /**
@@ -81,6 +93,9 @@ export class Mill implements AsyncDisposable {
    * once. Rejects with INVALID_INPUT, PAYLOAD_TOO_LARGE, UNAVAILABLE or TIMEOUT.
    */
   async publish(subject: string, data: unknown, options?: PublishOptions): Promise<PublishReceipt> {
+    if (this.#tracing !== undefined) {
+      return tracedPublish(this.#tracing, this.#publisher, subject, data, options);
+    }
     return this.#publisher.send(this.#publisher.prepare(subject, data, options));
   }
 
@@ -107,7 +122,10 @@ export class Mill implements AsyncDisposable {
     }
     const key = options?.key ?? keyOf(target, data, options ?? {});
     const call = key === undefined ? options : { ...options, key };
-    return this.#cached.invoke(name, target, data, call);
+    if (this.#tracing === undefined) return this.#cached.invoke(name, target, data, call);
+    return tracedInvoke(this.#tracing, name, call, (traced) =>
+      this.#cached.invoke(name, target, data, traced),
+    );
   }
 
   /** By function: how often this client had its answer already, since it is connected. */
@@ -122,6 +140,7 @@ export class Mill implements AsyncDisposable {
     this.#cached.close();
     this.#publisher.close();
     await this.#bus.close();
+    await this.#tracing?.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -131,19 +150,28 @@ export class Mill implements AsyncDisposable {
 
 /** Throws CONNECTION_FAILED, BROKER_TOO_OLD or USAGE. */
 export async function connect(options: ConnectOptions = {}): Promise<Mill> {
-  const { bus, settings } = await openBus(options, 'millrace-client');
-  return new Mill(bus, settings, options.strategies);
+  const { bus, settings, tracing } = await openBus(options, 'millrace-client');
+  return new Mill(bus, settings, options.strategies, tracing);
 }
 
 /** The connection of a client or a worker, and the settings as they hold on it. */
 export async function openBus(
   options: ConnectOptions,
   defaultName: string,
-): Promise<{ bus: Bus; settings: Settings }> {
+  /** The process is a worker of ours, not a program that uses us. */
+  own = false,
+): Promise<{ bus: Bus; settings: Settings; tracing: Tracing | undefined }> {
   const { namespace } = options;
   const settings = parseSettings({
     ...options.settings,
     ...(namespace === undefined ? {} : { namespace }),
+  });
+  const tracing = await openTracing({
+    options: options.telemetry,
+    settings,
+    environment: process.env,
+    service: options.name ?? defaultName,
+    global: own,
   });
   const bus = await Bus.open({
     servers: serversOf(options.servers) ?? serversOf(process.env['NATS_URL']) ?? [DEFAULT_SERVER],
@@ -156,6 +184,7 @@ export async function openBus(
   const roomBytes = bus.maxMessageBytes - FRAME_OVERHEAD_BYTES;
   return {
     bus,
+    tracing,
     settings: {
       ...settings,
       maxPayloadBytes: Math.min(settings.maxPayloadBytes, roomBytes),

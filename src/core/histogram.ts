@@ -42,6 +42,11 @@ export class Histogram {
     return 0;
   }
 
+  /** What is counted in the bucket lasted less than so many doublings of a microsecond; the last one has no bound. */
+  static doublingsOf(bucket: number): number {
+    return (bucket + 1) / BUCKETS_PER_DOUBLING;
+  }
+
   toSparse(): SparseHistogram {
     const sparse: SparseHistogram = [];
     for (const [bucket, count] of this.counts.entries())

@@ -68,6 +68,12 @@ const shape = z.strictObject({
   maxEventsRunning: integer(1, 65_536, 512),
   cursorIntervalMs: integer(10, MINUTE_MS, 500),
   maxCacheBytes: integer(KiB, 4_096 * MiB, 32 * MiB),
+  tracesEndpoint: z
+    .string()
+    .regex(/^(https?:\/\/\S+)?$/, 'must be a URL, http:// or https://')
+    .default(''),
+  tracesRatio: z.number().min(0).max(1).default(1),
+  maxTracesPerSecond: integer(1, 1_000_000, 100),
 });
 
 const settingsSchema = shape

@@ -47,6 +47,10 @@ export interface Subjects {
   /** What kept answers are wrong: cache/invalidations.ts. */
   readonly cache: string;
   inspect(what: string): string;
+  /** A function's log lines of one worker, while somebody follows. */
+  logLines(functionName: string, workerId: string): string;
+  /** Asks all workers for a function's last log lines, or says that somebody follows. */
+  logAsk(functionName: string): string;
   /** Says which question is being answered: its reply subject. */
   readonly inspecting: string;
   /** The queue group that answers requests of functions that nobody has. */
@@ -89,6 +93,8 @@ export function subjectsOf(namespace: string): Subjects {
     later: (token) => `${namespace}.later.${token}`,
     due: (token) => `${namespace}.due.${token}`,
     inspect: (what) => `${namespace}.inspect.${what}`,
+    logLines: (functionName, workerId) => `${namespace}.logs.${functionName}.${workerId}`,
+    logAsk: (functionName) => `${namespace}.logs-ask.${functionName}`,
     inspecting: `${namespace}.inspecting`,
     // A dot keeps it apart from the group of any function.
     unknownGroup: `${namespace}.unknown`,

@@ -141,9 +141,19 @@ export class StateService {
     this.#streams.close();
   }
 
+  /** Appends to journals and claims. */
+  get appended(): LogStreams['counts'] {
+    return this.#streams.counts;
+  }
+
   /** The worker with the state of the key; undefined where nobody is known to have it. */
   ownerOf(key: string): string | undefined {
-    return this.cluster.ownerOf(this.places.partitionOf(itemKey('', key)));
+    return this.cluster.ownerOf(this.partitionOf(key));
+  }
+
+  /** Where the state of the key is believed to lie. */
+  partitionOf(key: string): number {
+    return this.places.partitionOf(itemKey('', key));
   }
 
   #ownerChanged(partition: number): void {

@@ -10,10 +10,13 @@ import {
   type EventFailure,
 } from '../delivery/outcome.ts';
 import type { Incoming } from './invocation.ts';
+import type { FunctionStats } from './stats.ts';
 
 interface Runs {
   version: string;
   worker: string;
+  /** Undefined for a function that is not there. */
+  counts: FunctionStats['events'] | undefined;
 }
 
 /** The event, or the batch of them, that the call brings; the call itself where it brings none. */
@@ -56,8 +59,14 @@ function asEvent(
   batch: boolean,
   runs: Runs,
 ): Incoming {
-  const answer = (failure?: EventFailure): void =>
+  const { version, worker, counts } = runs;
+  const answer = (failure?: EventFailure): void => {
+    if (counts !== undefined) {
+      if (failure === undefined) counts.handled += events.length;
+      else counts.failed += 1;
+    }
     call.answer({ type: ContentType.json, body: encodeOutcome(failure) });
+  };
   return {
     ...call,
     callId: call.eventId,
@@ -68,7 +77,7 @@ function asEvent(
     fail: (error, thrown) => {
       // The platform's failure, not the function's: no attempt.
       if (thrown === undefined) call.fail(error);
-      else answer({ ...failureOf(error, thrown), ...runs });
+      else answer({ ...failureOf(error, thrown), version, worker });
     },
   };
 }
@@ -95,7 +104,10 @@ export function without(incoming: Incoming, settled: ReadonlySet<number>): Incom
   return left.length === 0 ? undefined : { ...incoming, ...placeOf(left), batch: left };
 }
 
-function failureOf(error: MillraceError, thrown: unknown): Omit<EventFailure, keyof Runs> {
+function failureOf(
+  error: MillraceError,
+  thrown: unknown,
+): Omit<EventFailure, 'version' | 'worker'> {
   const { code } = error;
   const wishes = wishesOf(thrown);
   // What the schema refuses now it refuses again, and what is too large stays so.

@@ -1,7 +1,6 @@
 /** What runners need of their worker, and how handlers emit and call. */
-import type { Logger } from 'pino';
 import type { Caller } from '../bus/caller.ts';
-import { invokeThrough } from '../bus/invoke.ts';
+import { invokeThrough, type InternalOptions, type InvokeOptions } from '../bus/invoke.ts';
 import type { Publisher } from '../bus/publisher.ts';
 import type { CachedCalls } from '../cache/calls.ts';
 import { collectionsOf, invalidationEvent } from '../cache/invalidations.ts';
@@ -11,12 +10,16 @@ import { keyOf } from '../function/key-of.ts';
 import { nameOf } from '../function/reference.ts';
 import type { StateService } from '../state/service.ts';
 import { invokeJoined } from './invoke-joined.ts';
+import type { Tracing } from '../telemetry/tracing.ts';
+import type { RunLogs } from './logs/run-logs.ts';
 import type { RunnerHost } from './runner-host.ts';
 import { traced } from './trace.ts';
+import { tracedCall, tracedEmit } from './traced.ts';
 
 export interface HostOptions {
   settings: Settings;
-  log: Logger;
+  logs: RunLogs;
+  tracing: Tracing | undefined;
   workerId: string;
   caller: Caller;
   cached: CachedCalls;
@@ -27,16 +30,23 @@ export interface HostOptions {
 }
 
 export function makeHost(options: HostOptions): RunnerHost {
-  const { settings, log, workerId, caller, cached, publisher, live, state } = options;
+  const { settings, logs, tracing, workerId, caller, cached, publisher, live, state } = options;
   return {
-    log,
+    logOf: (name) => logs.of(name),
     workerId,
     live,
+    tracing,
+    partitionOf: (key) => state()?.service.partitionOf(key),
     get transactions() {
       return state()?.service.transactions;
     },
-    prepareEvent: (invocation, subject, data, emit = {}) =>
-      publisher.prepare(subject, data, traced(invocation, emit)),
+    prepareEvent: (invocation, subject, data, emit = {}) => {
+      const { trace, runs } = invocation;
+      if (tracing === undefined || trace === undefined) {
+        return publisher.prepare(subject, data, traced(invocation, emit));
+      }
+      return tracedEmit(tracing, publisher, trace, runs, subject, data, emit);
+    },
     past: async (name, deliveries) =>
       (await state()?.deliveries.past(name, deliveries)) ?? new Set(),
     wrong: (written, functions) => {
@@ -52,11 +62,17 @@ export function makeHost(options: HostOptions): RunnerHost {
       const leftMs = Math.max(1, invocation.deadlineMs - performance.now());
       const timeoutMs = Math.min(given.timeoutMs ?? settings.callTimeoutMs, leftMs);
       const key = given.key ?? keyOf(target, data, given);
-      const call = { ...traced(invocation, given), timeoutMs, ...(key && { key }) };
       const name = nameOf(target);
-      if (given.cache === true) return cached.invoke(name, target, data, call);
-      if (state() === undefined) return invokeThrough(caller, settings, name, data, call);
-      return invokeJoined(caller, settings, transaction(), name, data, call);
+      const invoke = (call: InvokeOptions & InternalOptions & { timeoutMs: number }) => {
+        if (given.cache === true) return cached.invoke(name, target, data, call);
+        if (state() === undefined) return invokeThrough(caller, settings, name, data, call);
+        return invokeJoined(caller, settings, transaction(), name, data, call);
+      };
+      const call = { ...given, timeoutMs, ...(key && { key }) };
+      const { trace } = invocation;
+      return tracing === undefined || trace === undefined
+        ? invoke(traced(invocation, call))
+        : tracedCall(tracing, trace, name, call, invoke);
     },
   };
 }

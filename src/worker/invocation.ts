@@ -8,10 +8,12 @@ import type { DeliveryHeader, DispatchedEvent } from '../delivery/outcome.ts';
 import type { Attempt } from '../state/attempt.ts';
 import type { Joinable } from '../state/join.ts';
 import type { ContentType, Encoded, EncodedBody } from '../core/payload.ts';
+import type { Trace } from '../telemetry/tracing.ts';
 import type { Context, FunctionEvent, InvocationInfo } from '../function/context.ts';
 import { givenName } from '../function/reference.ts';
 import { guardSignal } from './guarded-signal.ts';
 import { logThrown } from './log-thrown.ts';
+import { idsOf } from './logs/ids.ts';
 
 /** What a transport brings in; `answer` and `fail` are called at most once together. */
 export interface Incoming {
@@ -33,6 +35,8 @@ export interface Incoming {
   joined?: Joinable | undefined;
   /** Not to be answered by what is kept. */
   fresh?: boolean;
+  /** Its trace began at its caller, and is not kept. */
+  untraced?: boolean;
   /** How long the requester waits, in milliseconds from now; undefined for an event that nobody waits for. */
   timeoutMs: number | undefined;
   /** When the stream stored it; undefined for what comes without a stream. */
@@ -73,6 +77,8 @@ export class Invocation {
   age: Age | undefined;
   /** What its handler was given. */
   event: FunctionEvent | undefined;
+  /** Undefined where traces are off. */
+  trace: Trace | undefined;
   #emittedBytes = 0;
   #abort: AbortController | undefined;
   #abortReason: unknown;
@@ -145,7 +151,8 @@ export class Invocation {
 
 /** What the context needs of its worker. */
 export interface InvocationHost {
-  readonly log: Logger;
+  /** Writes the function's name with every line, and keeps the last ones. */
+  logOf: (functionName: string) => Logger;
   prepareEvent: (invocation: Invocation, ...emit: Parameters<Context['emit']>) => PreparedEvent;
   /** `transaction`: the caller's, begun when it is first asked for. */
   invoke: (
@@ -214,8 +221,7 @@ export class InvocationContext {
   }
 
   get log(): Logger {
-    const { id, attempt, function: name } = this.invocation;
-    this.#log ??= this.#host.log.child({ function: name, invocation: id, attempt });
+    this.#log ??= this.#host.logOf(this.invocation.function).child(idsOf(this.#run));
     return this.#log;
   }
 
@@ -243,4 +249,15 @@ export function eventOf(incoming: Incoming, data: unknown): FunctionEvent {
 /** Names a call: the same one that comes again has the same. */
 export function callKey(functionName: string, { caller, eventId, callId }: Incoming): string {
   return `${functionName} ${caller} ${callId ?? eventId}`;
+}
+
+/** By what names a call. */
+export function runningByCall(
+  live: ReadonlyMap<Invocation, { loaded: { name: string } }>,
+): Map<string, Invocation> {
+  const running = new Map<string, Invocation>();
+  for (const [invocation, { loaded }] of live) {
+    running.set(callKey(loaded.name, invocation.incoming), invocation);
+  }
+  return running;
 }

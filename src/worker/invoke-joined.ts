@@ -1,7 +1,7 @@
 /** A call of a handler's: the called function takes part in its transaction. */
 import { isUnclear } from '../bus/call-errors.ts';
 import type { Caller } from '../bus/caller.ts';
-import { invokeThrough, type InvokeOptions } from '../bus/invoke.ts';
+import { invokeThrough, type InternalOptions, type InvokeOptions } from '../bus/invoke.ts';
 import type { MillraceError } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 import { encodeRef, type Joinable } from '../state/join.ts';
@@ -16,7 +16,7 @@ export async function invokeJoined(
   transaction: Joinable,
   name: string,
   data: unknown,
-  options: InvokeOptions & { timeoutMs: number },
+  options: InvokeOptions & InternalOptions & { timeoutMs: number },
 ): Promise<unknown> {
   const untilMs = performance.now() + options.timeoutMs;
   const { retry = true } = options;

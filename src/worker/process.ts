@@ -10,6 +10,7 @@ import { openBus, type ConnectOptions } from '../client/client.ts';
 import { MillraceError } from '../core/errors.ts';
 import { releaseBundler } from '../function/bundle.ts';
 import { loadFunctions, type LoadedFunctions } from '../function/load.ts';
+import { MetricsServer } from '../telemetry/metrics-server.ts';
 import { createLogger, logProblem } from './logger.ts';
 import type { FromWorker, ToWorker } from './supervision.ts';
 import { Worker } from './worker.ts';
@@ -22,6 +23,8 @@ export interface WorkerProcessOptions {
   logLevel: string;
   /** The package's version, for discovery. */
   version: string;
+  /** Where Prometheus reads; undefined for nowhere. */
+  metrics?: { port: number; host: string } | undefined;
 }
 
 const EXIT_OK = 0;
@@ -33,13 +36,15 @@ const BUILD_DIRECTORY = '.millrace/build';
 export async function runWorker(options: WorkerProcessOptions): Promise<number> {
   const log = createLogger(options.logLevel);
   const end = endOfProcess(log);
-  const { bus, settings } = await openBus(
+  const { bus, settings, tracing } = await openBus(
     {
       ...options.connect,
       onProblem: (problem) => logProblem(log, problem),
     },
     'millrace-worker',
+    true,
   );
+  let metrics: MetricsServer | undefined;
   try {
     // One load at a time: the parent's wishes to reload are queued.
     const load = async (): Promise<LoadedFunctions> => {
@@ -53,7 +58,12 @@ export async function runWorker(options: WorkerProcessOptions): Promise<number> 
       }
     };
     const loaded = await load();
-    const worker = new Worker({ bus, settings, log, version: options.version });
+    const worker = new Worker({ bus, settings, log, version: options.version, tracing });
+    const text = async (): Promise<string> => worker.metricsText();
+    if (options.metrics !== undefined) {
+      metrics = await MetricsServer.open({ ...options.metrics, text });
+      log.info(`metrics are at ${metrics.url}`);
+    }
     await worker.offer(loaded.functions);
     bus.onStatus((up) =>
       log.warn(up ? 'connected to NATS again' : 'the connection to NATS is lost'),
@@ -69,7 +79,9 @@ export async function runWorker(options: WorkerProcessOptions): Promise<number> 
     if (!clean) log.error('some handlers did not end in time');
     return clean && !cause.failed ? EXIT_OK : EXIT_FAILURE;
   } finally {
+    await metrics?.close();
     await bus.close();
+    await tracing?.close();
   }
 }
 

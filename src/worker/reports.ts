@@ -8,6 +8,7 @@ import type { Settings } from '../core/settings.ts';
 import { subjectsOf } from '../core/subjects.ts';
 import type { Deliveries } from '../delivery/deliveries.ts';
 import { scheduleText } from '../delivery/identity.ts';
+import type { StateQuestions } from '../state/questions.ts';
 import type { StateService } from '../state/service.ts';
 import type { DiscoveredFunction } from './discovery.ts';
 import type { LoadMeter } from './load-meter.ts';
@@ -27,7 +28,7 @@ export interface SelfReportOptions {
   cached: CachedCalls;
   runners(): readonly FunctionRunner[];
   /** Undefined where there is none. */
-  state(): { service: StateService; deliveries: Deliveries } | undefined;
+  state(): { service: StateService; questions: StateQuestions; deliveries: Deliveries } | undefined;
   isDraining(): boolean;
 }
 

@@ -1,4 +1,5 @@
 /** Headers that begin with `Millrace-` are the platform's own: they say in a frame what it has no place for. */
+import { UNTRACED_HEADER } from '../bus/frame.ts';
 import { FRESH_HEADER, TRANSACTION_HEADER } from '../bus/invoke.ts';
 
 /** Of a plain request that was handed on: the subject that it came in on. */
@@ -6,7 +7,13 @@ export const SUBJECT_HEADER = 'Millrace-Subject';
 /** Likewise its event's id, where that does not say that the request may come again. */
 export const ID_HEADER = 'Millrace-Id';
 
-const OF_CALLS = new Set([FRESH_HEADER, TRANSACTION_HEADER, SUBJECT_HEADER, ID_HEADER]);
+const OF_CALLS = new Set([
+  FRESH_HEADER,
+  TRANSACTION_HEADER,
+  SUBJECT_HEADER,
+  ID_HEADER,
+  UNTRACED_HEADER,
+]);
 const RESERVED = /^millrace-/i;
 
 export function isOfCalls(name: string): boolean {

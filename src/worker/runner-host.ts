@@ -2,11 +2,16 @@
 import type { PreparedEvent } from '../bus/publisher.ts';
 import type { Deliveries } from '../delivery/deliveries.ts';
 import type { Transactions } from '../state/transactions.ts';
+import type { Tracing } from '../telemetry/tracing.ts';
 import type { Invocation, InvocationHost } from './invocation.ts';
 import type { FunctionRunner } from './runner.ts';
 
 export interface RunnerHost extends InvocationHost {
   readonly workerId: string;
+  /** Undefined where traces are off. */
+  readonly tracing?: Tracing | undefined;
+  /** Undefined where there is no state. */
+  partitionOf(key: string): number | undefined;
   /** Undefined where the broker has no JetStream: then there is no state. */
   readonly transactions: Transactions | undefined;
   /** See Deliveries. */

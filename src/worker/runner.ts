@@ -12,6 +12,7 @@
  *       its writes if the handler threw, before the answer. A transaction that is refused is run again, unseen.
  */
 import { Admission } from '../core/admission.ts';
+import type { PreparedEvent } from '../bus/publisher.ts';
 import { MillraceError } from '../core/errors.ts';
 import { ContentType, encodePayload, type Encoded } from '../core/payload.ts';
 import type { Settings } from '../core/settings.ts';
@@ -21,14 +22,16 @@ import { slotsOf } from '../function/isolation.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import { validate, type Validation } from '../function/schema.ts';
 import { answerKey, firstAnswer } from '../state/answers.ts';
-import { Attempt, refusalFor, type WrittenCollections } from '../state/attempt.ts';
+import { refusalFor, type Attempt, type WrittenCollections } from '../state/attempt.ts';
 import type { Joinable } from '../state/join.ts';
 import { encodeEmit } from '../state/outbox.ts';
+import { inSpan } from '../telemetry/tracing.ts';
 import { answerFor } from './answers.ts';
 import { complete } from './complete.ts';
 import { deliveriesOf, without } from './delivered.ts';
 import { Invocation, InvocationContext, type Incoming } from './invocation.ts';
-import { isUnexpected, logThrown } from './log-thrown.ts';
+import { logThrown } from './log-thrown.ts';
+import { logFailure } from './logs/failure.ts';
 import { isPromiseLike } from './promise-like.ts';
 import type { RunnerHost } from './runner-host.ts';
 import { readEvent } from './read-event.ts';
@@ -36,6 +39,7 @@ import { answerToKeep, waitBeforeRun } from './run-again.ts';
 import { full, invalidOutput, late, noState } from './refusals.ts';
 import { settledOf, settleWith } from './settle-event.ts';
 import type { FunctionStats } from './stats.ts';
+import { attemptOf, beginRun, endRun } from './traced.ts';
 
 /** What was thrown where a handler has thrown nothing at all: `throw undefined`. */
 const UNDEFINED = new Error('undefined was thrown');
@@ -126,6 +130,8 @@ export class FunctionRunner {
     }
     invocation.running = true;
     invocation.startedAtMs = now;
+    const { tracing } = this.#host;
+    if (tracing !== undefined) beginRun(tracing, this.#host, this.loaded, invocation);
     this.#run(invocation);
   }
 
@@ -165,7 +171,10 @@ export class FunctionRunner {
     };
     const transaction = (): Joinable => incoming.joined ?? this.#attempt(invocation);
     const context = new InvocationContext(invocation, info, this.#host, transaction) as Context;
-    const result: unknown = this.loaded.definition.handler(event, context);
+    const { handler } = this.loaded.definition;
+    const span = invocation.trace?.span;
+    const result: unknown =
+      span === undefined ? handler(event, context) : inSpan(span, () => handler(event, context));
     this.#then(invocation, result, (value) => this.#returned(invocation, value));
   }
 
@@ -284,9 +293,9 @@ export class FunctionRunner {
     if (invocation.attempt === undefined) {
       const transaction = transactions.begin(invocation.deadlineMs, invocation.age);
       invocation.age = transaction.identity.age;
-      const attempt = new Attempt(transaction, this.#settings, this.#written, (event) =>
-        invocation.addEvent(event),
-      );
+      const add = (event: PreparedEvent): void => invocation.addEvent(event);
+      const own = [transaction, this.#settings, this.#written, add] as const;
+      const attempt = attemptOf(this.#host.tracing, invocation, ...own);
       transactions.attempts.set(transaction.identity.id, attempt);
       invocation.attempt = attempt;
     }
@@ -371,7 +380,7 @@ export class FunctionRunner {
   #failed(invocation: Invocation, error: MillraceError, thrown?: unknown): void {
     this.#endAttempt(invocation);
     if (!invocation.settled) this.#fail(invocation, error, thrown);
-    this.#logFailure(invocation, error, thrown ?? error);
+    logFailure(this.#host, this.loaded.name, invocation, error, thrown ?? error);
     this.#ended(invocation);
   }
 
@@ -394,18 +403,8 @@ export class FunctionRunner {
     }, waitMs);
   }
 
-  #logFailure(invocation: Invocation, error: MillraceError, thrown: unknown): void {
-    const { eventId, attempt, delivery } = invocation.incoming;
-    const { code, message } = error;
-    const facts = { function: this.loaded.name, invocation: eventId, attempt, code };
-    const unexpected = code !== 'INVALID_INPUT' && isUnexpected(thrown);
-    // What is done about a failed event its dispatcher says.
-    const level = delivery === undefined ? 'error' : 'warn';
-    logThrown(this.#host.log, unexpected ? level : 'debug', facts, thrown, message);
-  }
-
   #fail(invocation: Invocation, error: MillraceError, thrown?: unknown): void {
-    this.#settle(invocation);
+    this.#settle(invocation, error);
     this.#stats.failed(error.message);
     this.#deliver(() => invocation.incoming.fail(error, thrown));
   }
@@ -416,12 +415,13 @@ export class FunctionRunner {
     try {
       answer();
     } catch (thrown) {
-      logThrown(this.#host.log, 'warn', { function: name }, thrown, 'an answer was not sent');
+      logThrown(this.#host.logOf(name), 'warn', {}, thrown, 'an answer was not sent');
     }
   }
 
-  #settle(invocation: Invocation): void {
+  #settle(invocation: Invocation, error?: MillraceError): void {
     invocation.settled = true;
+    if (invocation.trace !== undefined) endRun(invocation, error);
     this.#host.live.delete(invocation);
     const { startedAtMs, incoming } = invocation;
     const durationMs = startedAtMs === 0 ? undefined : performance.now() - startedAtMs;

@@ -19,6 +19,8 @@ export class FunctionStats {
   processingMs = 0;
   timed = 0;
   readonly latency = new Histogram();
+  /** Durable ones that were settled here, and attempts that have failed. */
+  readonly events = { handled: 0, failed: 0 };
   readonly #bySubject = new Map<string, number>();
 
   /** `durationMs` from start to answer; undefined for a call that was never started: it has no service time. */

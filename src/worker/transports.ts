@@ -3,7 +3,13 @@ import { headers as newHeaders, type Msg } from 'nats';
 import { inboxToken } from '../bus/call.ts';
 import type { Bus } from '../bus/connection.ts';
 import { FRESH_HEADER, TRANSACTION_HEADER } from '../bus/invoke.ts';
-import { decodeCalls, type IncomingCall } from '../bus/frame.ts';
+import {
+  decodeCalls,
+  UNTRACED,
+  UNTRACED_HEADER,
+  UNTRACED_TEXT,
+  type IncomingCall,
+} from '../bus/frame.ts';
 import type { MillraceError } from '../core/errors.ts';
 import {
   CONTENT_TYPE_HEADER,
@@ -18,6 +24,7 @@ import { ID_HEADER, isOfCalls, SUBJECT_HEADER } from './reserved-headers.ts';
 
 const NO_HEADERS: Readonly<Record<string, string>> = Object.freeze({});
 const NO_CALL_HEADERS = Object.freeze({ headers: NO_HEADERS, own: NO_HEADERS });
+const UNTRACED_CALL_HEADERS = Object.freeze({ headers: NO_HEADERS, own: UNTRACED });
 const FRAME_REPLY = /\.c\.f\.\d+\.\d+$/;
 
 export interface FrameTarget {
@@ -48,7 +55,7 @@ function fromCall(
   target: FrameTarget,
 ): Incoming {
   const { replies } = target;
-  const { headers, own } = call.headers === '' ? NO_CALL_HEADERS : readHeaders(call.headers);
+  const { headers, own } = headersOf(call.headers);
   return {
     caller,
     subject: own[SUBJECT_HEADER] ?? target.subjectOf(call.functionName),
@@ -57,6 +64,7 @@ function fromCall(
     headers,
     transaction: own[TRANSACTION_HEADER],
     fresh: own[FRESH_HEADER] !== undefined,
+    untraced: own[UNTRACED_HEADER] !== undefined,
     eventId: call.eventId || (own[ID_HEADER] ?? `${token}-${call.callId}`),
     attempt: call.attempt,
     repeats: call.eventId === '' ? (call.retry ? 'call' : 'never') : 'id',
@@ -67,6 +75,11 @@ function fromCall(
 }
 
 type Headers = Readonly<Record<string, string>>;
+
+function headersOf(text: string): { headers: Headers; own: Headers } {
+  if (text === '') return NO_CALL_HEADERS;
+  return text === UNTRACED_TEXT ? UNTRACED_CALL_HEADERS : readHeaders(text);
+}
 
 /** `own`: those of the platform, which no handler sees. */
 function readHeaders(text: string): { headers: Headers; own: Headers } {

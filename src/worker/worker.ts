@@ -26,23 +26,26 @@ import type { LoadedFunction } from '../function/load.ts';
 import { Deliveries, type DeliveriesOptions, type Registration } from '../delivery/deliveries.ts';
 import { isDurable } from '../delivery/identity.ts';
 import type { EventFailure } from '../delivery/outcome.ts';
-import { decodeRef, LocalTransaction, RemoteTransaction, type Joinable } from '../state/join.ts';
 import { StateQuestions } from '../state/questions.ts';
 import { StateService } from '../state/service.ts';
 import { PartitionChanges } from './partition-changes.ts';
+import type { Tracing } from '../telemetry/tracing.ts';
 import { Announcer } from './announcer.ts';
 import { BlockWatch } from './block-watch.ts';
 import { dispatchedHere, unwrapped } from './delivered.ts';
-import { SelfReport } from './reports.ts';
+import { SelfReport, type SelfReportOptions } from './reports.ts';
 import { Discovery } from './discovery.ts';
 import { Inspector } from './inspect.ts';
-import { callKey, type Incoming, type Invocation } from './invocation.ts';
+import { callKey, runningByCall, type Incoming, type Invocation } from './invocation.ts';
 import { Forwards } from './forward.ts';
 import { runCached } from './cached-runs.ts';
 import { makeHost } from './host.ts';
+import { Joins } from './joins.ts';
 import { LaterEvents } from './later.ts';
 import { balancesOf, cachesOf, fullOf, loadsOf } from './load.ts';
 import { LoadMeter } from './load-meter.ts';
+import { RunLogs } from './logs/run-logs.ts';
+import { WorkerMetrics } from './metrics.ts';
 import { Replies } from './replies.ts';
 import type { RunnerHost } from './runner-host.ts';
 import { FunctionRunner } from './runner.ts';
@@ -59,6 +62,8 @@ export interface WorkerOptions {
   log: Logger;
   /** The package's version, for discovery. */
   version: string;
+  /** Undefined where traces are off. */
+  tracing?: Tracing | undefined;
 }
 
 /** How often a drain looks whether all is answered. */
@@ -93,6 +98,9 @@ export class Worker {
   readonly #meter = new LoadMeter(this.#stats, this.#live);
   readonly #isolated: Isolated;
   readonly #blocks: BlockWatch;
+  readonly #joins: Joins;
+  readonly #logs: RunLogs;
+  readonly #metrics: WorkerMetrics;
   #runners: ReadonlyMap<string, FunctionRunner> = new Map();
   /** Those of a reload that is under way: a function that it adds may be asked for at once. */
   #next: ReadonlyMap<string, FunctionRunner> | undefined;
@@ -106,7 +114,7 @@ export class Worker {
   #draining: Promise<boolean> | undefined;
   #offering: Promise<void> = Promise.resolve();
 
-  constructor({ bus, settings, log, version }: WorkerOptions) {
+  constructor({ bus, settings, log, version, tracing }: WorkerOptions) {
     this.#bus = bus;
     this.#settings = settings;
     this.#subjects = subjectsOf(settings.namespace);
@@ -119,9 +127,12 @@ export class Worker {
     this.#replies = new Replies(bus, settings, () => this.#live.size === 0);
     this.#cached = new CachedCalls(bus, settings, this.#caller);
     this.#answers = new Answers(bus, settings);
+    this.#joins = new Joins(bus, settings, this.id, () => this.#state?.service.transactions);
+    this.#logs = new RunLogs({ bus, settings, workerId: this.id, log: this.#log });
     this.#host = makeHost({
       settings,
-      log: this.#log,
+      logs: this.#logs,
+      tracing,
       workerId: this.id,
       caller: this.#caller,
       cached: this.#cached,
@@ -146,7 +157,7 @@ export class Worker {
     this.#stopListening = bus.onStatus((up) => {
       if (up) this.#dropAnswers();
     });
-    const reports = new SelfReport({
+    const own: SelfReportOptions = {
       workerId: this.id,
       startedAt: this.startedAt,
       settings,
@@ -158,7 +169,10 @@ export class Worker {
       runners: () => this.#users(),
       state: () => this.#state,
       isDraining: () => this.#draining !== undefined,
-    });
+    };
+    const reports = new SelfReport(own);
+    const { caller, logs } = { caller: this.#caller, logs: this.#logs };
+    this.#metrics = new WorkerMetrics(own, { bus, caller, logs, reports, version });
     this.#inspector = new Inspector(bus, settings, members, this.id, {
       report: (held) => reports.worker(held),
       state: () => this.#state?.questions,
@@ -175,6 +189,11 @@ export class Worker {
 
   get inFlight(): number {
     return this.#live.size;
+  }
+
+  /** What it has counted since its start, in Prometheus' text format: docs/telemetry.md. */
+  metricsText(): Promise<string> {
+    return this.#metrics.text();
   }
 
   /**
@@ -312,10 +331,12 @@ export class Worker {
     clearInterval(this.#sweep);
     this.#meter.close();
     this.#blocks.close();
+    this.#metrics.close();
     this.#isolated.keepOnly([]);
     this.#state?.questions.close();
     await this.#state?.service.close();
     this.#replies.flush();
+    this.#logs.close();
     this.#stopListening();
     this.#dropAnswers();
     this.#inspector.close();
@@ -327,14 +348,6 @@ export class Worker {
     this.#cached.close();
     this.#answers.close();
     return clean;
-  }
-
-  #joinedBy(incoming: Incoming, deadlineMs: number): Joinable | undefined {
-    const ref = decodeRef(incoming.transaction);
-    if (ref === undefined) return undefined;
-    const own = ref.worker === this.id && this.#state?.service.transactions.attempts.get(ref.tx);
-    if (own) return new LocalTransaction(own);
-    return new RemoteTransaction(this.#bus, this.#settings, ref, deadlineMs);
   }
 
   #newRunner(loaded: LoadedFunction, all: readonly LoadedFunction[]): FunctionRunner {
@@ -359,7 +372,7 @@ export class Worker {
       deliver: (name, incoming) => {
         if (incoming.attempt === 1) this.#deliver(name, incoming);
         else {
-          running ??= this.#runningByCall();
+          running ??= runningByCall(this.#live);
           const same = running.get(callKey(name, incoming));
           if (same === undefined) this.#deliver(name, incoming);
           else same.answerTo(unwrapped(incoming, this.#runs(name)));
@@ -375,17 +388,10 @@ export class Worker {
   }
 
   /** What is said of a run. */
-  #runs(functionName: string): { version: string; worker: string } {
+  #runs(functionName: string): Parameters<typeof unwrapped>[1] {
     const runner = this.#runners.get(functionName) ?? this.#next?.get(functionName);
-    return { version: runner?.loaded.version ?? '', worker: this.id };
-  }
-
-  #runningByCall(): Map<string, Invocation> {
-    const running = new Map<string, Invocation>();
-    for (const [invocation, { loaded }] of this.#live) {
-      running.set(callKey(loaded.name, invocation.incoming), invocation);
-    }
-    return running;
+    const counts = this.#stats.get(functionName)?.events;
+    return { version: runner?.loaded.version ?? '', worker: this.id, counts };
   }
 
   #onPlain(functionName: string, message: Msg): void {
@@ -406,7 +412,7 @@ export class Worker {
       return;
     }
     incoming = unwrapped(incoming, this.#runs(functionName));
-    incoming.joined = this.#joinedBy(incoming, performance.now() + (incoming.timeoutMs ?? 0));
+    incoming.joined = this.#joins.of(incoming);
     this.#sweep ??= setInterval(() => this.#onSweep(), this.#settings.sweepIntervalMs);
     const run = (one: Incoming): void => runner.accept(one);
     if (!runCached(this.#answers, runner.loaded, incoming, this.#settings, run)) run(incoming);

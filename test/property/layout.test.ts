@@ -36,11 +36,10 @@ describe('another number of partitions', () => {
         expect(places.adopt(layout)).toBe(from !== to || layout.generation > 0);
         for (const key of keys) {
           const [before, after] = [ringOf(from)(key), ringOf(to)(key)];
-          if (from !== to && places.partitionOf(key) === before && before !== after) {
-            places.learn(0, before, after);
-            expect(places.partitionOf(key)).toBe(before);
-            places.learn(1, before, after);
-          }
+          // A word of another change says nothing.
+          places.learn(0, before, after);
+          expect([before, ...(from === to ? [] : [after])]).toContain(places.partitionOf(key));
+          places.learn(1, before, after);
           expect(places.partitionOf(key)).toBe(from === to ? before : after);
         }
         expect(places.adopt({ generation: 0, from, to: from })).toBe(false);

@@ -4,6 +4,7 @@ import { openBus } from '../../src/client/client.ts';
 import type { MillraceError } from '../../src/core/errors.ts';
 import type { SettingsInput } from '../../src/core/settings.ts';
 import type { FunctionDefinition } from '../../src/function/definition.ts';
+import type { Tracing } from '../../src/telemetry/tracing.ts';
 import { logProblem } from '../../src/worker/logger.ts';
 import { Worker } from '../../src/worker/worker.ts';
 
@@ -21,6 +22,7 @@ export async function startTestWorker(
   url: string,
   functions: readonly FunctionDefinition[],
   settings: SettingsInput = {},
+  tracing?: Tracing,
 ): Promise<TestWorker> {
   const logs: Record<string, unknown>[] = [];
   const log: Logger = pino(
@@ -29,7 +31,7 @@ export async function startTestWorker(
   );
   const onProblem = (problem: MillraceError): void => logProblem(log, problem);
   const opened = await openBus({ servers: url, settings, onProblem }, 'test-worker');
-  const worker = new Worker({ ...opened, log, version: '0.0.0' });
+  const worker = new Worker({ ...opened, log, version: '0.0.0', tracing });
   const offer = (definitions: readonly FunctionDefinition[], version = 'v1'): Promise<void> =>
     worker.offer(
       definitions.map((definition) => ({

@@ -26,8 +26,10 @@ function rig(
   const settings = parseSettings(given);
   const stats = new FunctionStats();
   const live: Rig['live'] = new Map();
+  const log = pino({ level: 'debug' }, { write: writeLog });
   const host: RunnerHost = {
-    log: pino({ level: 'debug' }, { write: writeLog }),
+    logOf: () => log,
+    partitionOf: () => undefined,
     workerId: 'w',
     transactions: undefined,
     live,

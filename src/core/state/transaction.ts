@@ -81,6 +81,11 @@ export class Transaction {
     return this.#keys.size;
   }
 
+  /** When it had all its locks and asked for votes; 0 before. */
+  get preparedAtMs(): number {
+    return this.#preparedAtMs;
+  }
+
   /** Of the value that was read; 0 for none. */
   versionOf(key: string): number {
     return this.#keys.get(key)?.version ?? 0;
