@@ -149,7 +149,8 @@ export class StateQuestions {
       after: cursor === undefined ? '' : itemKey(collection, cursor),
       limit: limit + 1,
     };
-    const partitions = Array.from({ length: this.#state.hosting.partitions }, (_, id) => id);
+    const { from, to } = this.layout;
+    const partitions = Array.from({ length: Math.max(from, to) }, (_, id) => id);
     const answers = await Promise.all(
       partitions.map(async (partition) => this.#ask({ partition, list })),
     );
