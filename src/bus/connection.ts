@@ -5,6 +5,7 @@
  */
 import { readFile } from 'node:fs/promises';
 import {
+  DiscardPolicy,
   connect,
   createInbox,
   credsAuthenticator,
@@ -15,6 +16,7 @@ import {
   type Msg,
   type MsgHdrs,
   type NatsConnection,
+  type ObjectStore,
   type Subscription,
 } from 'nats';
 import { MillraceError, messageOf } from '../core/errors.ts';
@@ -204,6 +206,22 @@ export class Bus {
       storage: StorageType.File,
       replicas,
     });
+  }
+
+  /** Large things by name, in files; created where it is missing. */
+  async objectStore(bucket: string, replicas: number): Promise<ObjectStore> {
+    const manager = await this.#connection.jetstreamManager();
+    // Made here: the client would send `replicas` along, a field that the server refuses.
+    await manager.streams.add({
+      name: `OBJ_${bucket}`,
+      subjects: [`$O.${bucket}.C.>`, `$O.${bucket}.M.>`],
+      storage: StorageType.File,
+      discard: DiscardPolicy.New,
+      num_replicas: replicas,
+      allow_direct: true,
+      allow_rollup_hdrs: true,
+    });
+    return this.#connection.jetstream().views.os(bucket);
   }
 
   /** `listener` hears true when the connection is back and false when it is lost. Returns how to stop listening. */

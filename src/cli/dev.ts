@@ -76,7 +76,7 @@ function workerArguments(flags: DevFlags): string[] {
     const value = flags[flag];
     return value === undefined ? [] : [`--${flag}`, value];
   });
-  return ['--functions', flags.functions, '--log-level', flags.logLevel, ...given];
+  return ['--local', '--functions', flags.functions, '--log-level', flags.logLevel, ...given];
 }
 
 /** Resolves at the first signal; the second one ends the process. */

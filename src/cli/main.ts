@@ -3,6 +3,7 @@
 import { Command, CommanderError } from 'commander';
 import { benchCommand } from './bench.ts';
 import { MillraceError } from '../core/errors.ts';
+import { deployCommands } from './deploy.ts';
 import { deadCommand } from './dead.ts';
 import { devCommand } from './dev.ts';
 import { inspectCommand } from './inspect.ts';
@@ -42,6 +43,7 @@ First steps:
     invokeCommand,
     inspectCommand,
     deadCommand,
+    deployCommands,
     partitionsCommand,
     logsCommand,
     benchCommand,
@@ -57,7 +59,7 @@ First steps:
 }
 
 /** Named in the documentation, not built yet. */
-const TO_COME = ['gateway', 'deploy', 'rollback'];
+const TO_COME = ['gateway'];
 
 function unknownCommand(program: Command, words: readonly string[]): string | undefined {
   const [first, second] = words.filter((word) => !word.startsWith('-'));

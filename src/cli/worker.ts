@@ -17,6 +17,7 @@ interface WorkerFlags extends ConnectionFlags {
   concurrency?: number;
   capacity?: number;
   only?: string[];
+  local?: boolean;
   logLevel: string;
   metricsPort?: number;
   metricsHost: string;
@@ -26,13 +27,14 @@ export function workerCommand(program: Command): void {
   withLogLevel(withFunctions(withConnection(program.command('worker'))))
     .summary('start a worker: a process that runs functions')
     .description(
-      `Starts a worker that runs the functions of a folder. Start more of them, here or on other machines, to add capacity.
+      `Starts a worker that runs what is deployed and the functions of a folder; of two of the same name the deployed one. Start more of them, here or on other machines, to add capacity.
 
 SIGTERM or Ctrl-C drains it: it takes no more work, finishes what it has, and exits with status 0; with status 1
 when some handler did not end in time, or the worker could not start. A second Ctrl-C ends it at once, with status 130.`,
     )
     .option('--concurrency <n>', 'how many runs of one function at once', wholeNumber(1, 65_536))
     .option('--only <functions>', 'run these only, separated by commas', functionNames)
+    .option('--local', 'of two functions of the same name run that of the folder')
     .option(
       '--capacity <n>',
       'what this worker is meant for, in comparison with others (default: 100)',
@@ -44,7 +46,7 @@ when some handler did not end in time, or the worker could not start. A second C
       wholeNumber(0, 65_535),
     )
     .option('--metrics-host <host>', 'on this address', notEmpty, '127.0.0.1')
-    .action(async (flags: WorkerFlags) => {
+    .action(async (flags: WorkerFlags, command: Command) => {
       const { concurrency, capacity, metricsPort: port, metricsHost: host } = flags;
       const connect = await connectOptions(flags, {
         ...(concurrency === undefined ? {} : { concurrency }),
@@ -55,6 +57,8 @@ when some handler did not end in time, or the worker could not start. A second C
       const status = await runWorker({
         connect,
         functionsDirectory: flags.functions,
+        functionsOptional: command.getOptionValueSource('functions') === 'default',
+        preferLocal: flags.local ?? false,
         only: flags.only,
         logLevel: flags.logLevel,
         version: PACKAGE_VERSION,

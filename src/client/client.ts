@@ -23,6 +23,7 @@ import {
 } from '../function/reference.ts';
 import { DeadLetters } from './dead.ts';
 import { inspectThrough, type Inspection } from './inspect.ts';
+import { Deploys } from './deploys.ts';
 import { Partitions } from './partitions.ts';
 import { FunctionLogs } from './logs.ts';
 import { tracedInvoke, tracedPublish } from './traced.ts';
@@ -64,6 +65,8 @@ export class Mill implements AsyncDisposable {
   readonly dead: DeadLetters;
   /** How many partitions the keys of the state lie on. */
   readonly partitions: Partitions;
+  /** Which versions of deployed functions run. */
+  readonly deploys: Deploys;
 
   constructor(
     bus: Bus,
@@ -83,6 +86,7 @@ export class Mill implements AsyncDisposable {
     this.#publisher = new Publisher(bus, settings);
     this.inspect = inspectThrough(bus, settings);
     this.dead = new DeadLetters(bus, settings);
+    this.deploys = new Deploys(bus, settings);
     this.partitions = new Partitions(bus, settings);
     this.logs = new FunctionLogs(bus, settings, this.inspect);
   }

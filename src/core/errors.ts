@@ -10,6 +10,7 @@ export const ERROR_REGISTRY = {
   UNKNOWN_FUNCTION: { status: 404, retryable: false },
   NOT_FOUND: { status: 404, retryable: false },
   TRANSACTION_CONFLICT: { status: 409, retryable: true },
+  DEPLOY_CONFLICT: { status: 409, retryable: false },
   PAYLOAD_TOO_LARGE: { status: 413, retryable: false },
   RATE_LIMITED: { status: 429, retryable: true },
   CANCELLED: { status: 499, retryable: false },

@@ -2,6 +2,7 @@
 import { Histogram } from './histogram.ts';
 import type {
   CacheReport,
+  CanaryReport,
   FunctionReport,
   InspectedFunction,
   InspectedWaiting,
@@ -70,6 +71,7 @@ function mergeOne(reports: FunctionReport[]): Omit<InspectedFunction, 'deadLette
     delivery: current.delivery,
     balance: current.balance,
     cron: current.cron ?? null,
+    canary: mergeCanaries(reports.flatMap(({ canary = [] }) => canary)),
     cache: mergeCaches(reports.flatMap(({ cache = [] }) => cache)),
     workers: reports.length,
     calls: sum(({ calls }) => calls),
@@ -81,6 +83,25 @@ function mergeOne(reports: FunctionReport[]): Omit<InspectedFunction, 'deadLette
     latencyMs: {
       p50: roundMs(latency.percentileMs(0.5)),
       p99: roundMs(latency.percentileMs(0.99)),
+    },
+  };
+}
+
+/** Workers that have not heard of a change yet may have another one. */
+function mergeCanaries(reports: readonly CanaryReport[]): CanaryReport | null {
+  const [first] = reports;
+  if (first === undefined) return null;
+  const same = reports.filter(({ version }) => version === first.version);
+  const sum = (count: (report: CanaryReport) => number): number =>
+    same.reduce((total, report) => total + count(report), 0);
+  return {
+    version: first.version,
+    share: first.share,
+    calls: sum(({ calls }) => calls),
+    errors: sum(({ errors }) => errors),
+    stable: {
+      calls: sum(({ stable }) => stable.calls),
+      errors: sum(({ stable }) => stable.errors),
     },
   };
 }

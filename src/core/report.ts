@@ -16,6 +16,16 @@ const cacheSchema = z.object({
 /** See CacheCounts, and how many answers are kept now. */
 export type CacheReport = z.infer<typeof cacheSchema>;
 
+const countsSchema = z.object({ calls: count, errors: count });
+const canarySchema = countsSchema.extend({
+  version: z.string(),
+  /** Of the calls, above 0 and below 1. */
+  share: count,
+  /** The version beside it, in the same time. */
+  stable: countsSchema,
+});
+export type CanaryReport = z.infer<typeof canarySchema>;
+
 export const functionReportSchema = z.object({
   name: z.string(),
   version: z.string(),
@@ -41,6 +51,8 @@ export const functionReportSchema = z.object({
   /** Durable events that were not run because of others: debounce, singleton. */
   dropped: count.optional(),
   cron: z.string().optional(),
+  /** While another version gets a share of its calls. */
+  canary: canarySchema.optional(),
   /** Of a function whose answers may be kept, as far as this worker has asked or run it. */
   cache: cacheSchema.optional(),
   /**
@@ -102,6 +114,8 @@ export interface InspectedFunction {
   balance: string;
   /** The schedule and its time zone; null for none. */
   cron: string | null;
+  /** Another version that gets a share of its calls, and what both have counted since; null for none. */
+  canary: CanaryReport | null;
   /** Kept answers, on all workers together; null where none may be kept. A client counts its own: `mill.caches`. */
   cache: CacheReport | null;
   /** How many workers run it. */

@@ -46,6 +46,9 @@ export interface Subjects {
   due(token: string): string;
   /** What kept answers are wrong: cache/invalidations.ts. */
   readonly cache: string;
+  /** Asks all workers to load versions that are to run, and says that others run from now on: deploy/rollout.ts. */
+  readonly deployPrepare: string;
+  readonly deploySwitch: string;
   inspect(what: string): string;
   /** A function's log lines of one worker, while somebody follows. */
   logLines(functionName: string, workerId: string): string;
@@ -92,6 +95,8 @@ export function subjectsOf(namespace: string): Subjects {
     cron: (functionName) => `${namespace}.cron.${functionName}`,
     later: (token) => `${namespace}.later.${token}`,
     due: (token) => `${namespace}.due.${token}`,
+    deployPrepare: `${namespace}.deploy.prepare`,
+    deploySwitch: `${namespace}.deploy.switch`,
     inspect: (what) => `${namespace}.inspect.${what}`,
     logLines: (functionName, workerId) => `${namespace}.logs.${functionName}.${workerId}`,
     logAsk: (functionName) => `${namespace}.logs-ask.${functionName}`,

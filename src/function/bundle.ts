@@ -106,7 +106,8 @@ function inBundle(folder: string, path: string): string {
   return relative(folder, path);
 }
 
-function buildFailures(thrown: unknown, directory: string, cwd: string) {
+/** What esbuild says, with the user's own file and line. */
+export function buildFailures(thrown: unknown, directory: string, cwd: string) {
   const errors: readonly Message[] = (thrown as Partial<BuildFailure>).errors ?? [];
   // Not a mistake in the sources: esbuild itself could not be started, or refused what it was asked.
   if (errors.length === 0)

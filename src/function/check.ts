@@ -18,6 +18,8 @@ export interface LoadedFunction {
   readonly version: string;
   /** The same as `definition.on`. */
   readonly subjects: readonly string[];
+  /** Another version that gets a share of its calls, above 0 and below 1. */
+  readonly canary?: { readonly loaded: LoadedFunction; readonly share: number };
 }
 
 export interface ImportedFile extends BundledFile {

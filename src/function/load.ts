@@ -93,8 +93,8 @@ async function importAll(
   return { modules, failures };
 }
 
-/** `index.ts` when this is run from the sources, `index.js` when it was built. */
-function runningEntry(): string {
+/** What `import … from 'millrace'` means in this process: `index.ts` when this is run from the sources, `index.js` when it was built. */
+export function runningEntry(): string {
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
   return new URL(`../index.${extension}`, import.meta.url).href;
 }

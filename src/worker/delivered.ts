@@ -12,7 +12,8 @@ import {
 import type { Incoming } from './invocation.ts';
 import type { FunctionStats } from './stats.ts';
 
-interface Runs {
+export interface Runs {
+  /** As it is when a run fails: which version runs is chosen once the event is known. */
   version: string;
   worker: string;
   /** Undefined for a function that is not there. */
@@ -59,7 +60,7 @@ function asEvent(
   batch: boolean,
   runs: Runs,
 ): Incoming {
-  const { version, worker, counts } = runs;
+  const { worker, counts } = runs;
   const answer = (failure?: EventFailure): void => {
     if (counts !== undefined) {
       if (failure === undefined) counts.handled += events.length;
@@ -77,7 +78,7 @@ function asEvent(
     fail: (error, thrown) => {
       // The platform's failure, not the function's: no attempt.
       if (thrown === undefined) call.fail(error);
-      else answer({ ...failureOf(error, thrown), version, worker });
+      else answer({ ...failureOf(error, thrown), version: runs.version, worker });
     },
   };
 }

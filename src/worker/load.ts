@@ -1,13 +1,46 @@
-/** What a worker announces of its functions for their callers: how calls are balanced, what may be kept, how loaded it is. */
+/** The functions of a worker together. What it announces of them for their callers: how calls are balanced, what may be kept, how loaded it is. */
+import type { Balancer } from '../core/balance/balancer.ts';
 import { DEFAULT_STRATEGY } from '../core/balance/strategy.ts';
 import type { Load } from '../core/balance/track.ts';
 import type { ByName, CacheRecord } from '../core/directory.ts';
+import type { MillraceError } from '../core/errors.ts';
 import type { LoadedFunction } from '../function/load.ts';
+import type { Registration } from '../delivery/deliveries.ts';
+import type { Offered } from './announcer.ts';
 import type { LoadMeter } from './load-meter.ts';
+import type { RunnerHost } from './runner-host.ts';
 import type { FunctionRunner } from './runner.ts';
 
+/** What is announced of them; the platform's own functions are among `runners` only. */
+export function offeredOf(
+  functions: readonly LoadedFunction[],
+  runners: ReadonlyMap<string, FunctionRunner>,
+  registration: Registration | undefined,
+): Offered {
+  return {
+    functions: [...runners.keys()],
+    identities: registration?.identities ?? [],
+    balances: balancesOf(functions),
+    caches: cachesOf(functions),
+  };
+}
+
+/** Those that functions bring along: calls to them are made here, too. */
+export function registerStrategies(functions: readonly LoadedFunction[], balancer: Balancer): void {
+  for (const { definition } of functions) {
+    const { balance, strategy } = definition;
+    if (strategy !== undefined) balancer.register(balance, strategy);
+  }
+}
+
+/** None of them may begin while others are given up. */
+export function giveUpAll(live: RunnerHost['live'], error: MillraceError): void {
+  for (const runner of live.values()) runner.stop();
+  for (const [invocation, runner] of live) runner.giveUp(invocation, error);
+}
+
 /** By function, where not at random. */
-export function balancesOf(functions: readonly LoadedFunction[]): ByName<string> {
+function balancesOf(functions: readonly LoadedFunction[]): ByName<string> {
   const balanced = functions.filter(({ definition }) => definition.balance !== DEFAULT_STRATEGY);
   return balanced.map(({ name, definition }) => [name, definition.balance] as const);
 }

@@ -4,13 +4,14 @@
  * Exit status: 0 drained; 1 could not start, or some handler did not end in time, or an exception that nobody caught
  * ended it; 130 a second signal.
  */
+import { access } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Logger } from 'pino';
 import { openBus, type ConnectOptions } from '../client/client.ts';
-import { MillraceError } from '../core/errors.ts';
 import { releaseBundler } from '../function/bundle.ts';
-import { loadFunctions, type LoadedFunctions } from '../function/load.ts';
+import { loadFunctions, runningEntry, type LoadedFunctions } from '../function/load.ts';
 import { MetricsServer } from '../telemetry/metrics-server.ts';
+import { Deployed, deployedDirectory } from './deployed.ts';
 import { createLogger, logProblem } from './logger.ts';
 import type { FromWorker, ToWorker } from './supervision.ts';
 import { Worker } from './worker.ts';
@@ -18,6 +19,10 @@ import { Worker } from './worker.ts';
 export interface WorkerProcessOptions {
   connect: ConnectOptions;
   functionsDirectory: string;
+  /** Without one, what is deployed is all that it runs. */
+  functionsOptional: boolean;
+  /** Of two functions of the same name the folder's runs, not the deployed one. */
+  preferLocal: boolean;
   /** Names of functions; undefined for all of the folder. */
   only?: readonly string[] | undefined;
   logLevel: string;
@@ -45,14 +50,12 @@ export async function runWorker(options: WorkerProcessOptions): Promise<number> 
     true,
   );
   let metrics: MetricsServer | undefined;
+  let deployed: Deployed | undefined;
   try {
     // One load at a time: the parent's wishes to reload are queued.
     const load = async (): Promise<LoadedFunctions> => {
       try {
-        return chosen(
-          await loadChecked(options.functionsDirectory, settings.namespace),
-          options.only,
-        );
+        return chosen(await loadChecked(options, settings.namespace), options.only);
       } finally {
         await releaseBundler();
       }
@@ -64,21 +67,33 @@ export async function runWorker(options: WorkerProcessOptions): Promise<number> 
       metrics = await MetricsServer.open({ ...options.metrics, text });
       log.info(`metrics are at ${metrics.url}`);
     }
-    await worker.offer(loaded.functions);
+    deployed = new Deployed({
+      bus,
+      settings,
+      log,
+      worker,
+      only: options.only,
+      preferLocal: options.preferLocal,
+      directory: deployedDirectory(process.cwd()),
+      packageEntry: runningEntry(),
+    });
+    await deployed.start(loaded.functions);
     bus.onStatus((up) =>
       log.warn(up ? 'connected to NATS again' : 'the connection to NATS is lost'),
     );
     log.info(
-      { functions: loaded.functions.map(({ name }) => name) },
+      { functions: deployed.functions().map(({ name }) => name) },
       `worker ${worker.id} is ready`,
     );
-    serveParent(worker, load, loaded);
+    serveParent(worker, deployed, load, loaded);
     const cause = await end;
+    deployed.close();
     log.info(`worker ${worker.id} drains: ${cause.why}`);
     const clean = await worker.drain();
     if (!clean) log.error('some handlers did not end in time');
     return clean && !cause.failed ? EXIT_OK : EXIT_FAILURE;
   } finally {
+    deployed?.close();
     await metrics?.close();
     await bus.close();
     await tracing?.close();
@@ -121,28 +136,32 @@ function endOfProcess(log: Logger): Promise<EndCause> {
   });
 }
 
-async function loadChecked(directory: string, namespace: string): Promise<LoadedFunctions> {
-  return loadFunctions({
-    directory: resolve(directory),
-    buildDirectory: resolve(BUILD_DIRECTORY),
-    namespace,
-  });
+async function loadChecked(
+  { functionsDirectory, functionsOptional }: WorkerProcessOptions,
+  namespace: string,
+): Promise<LoadedFunctions> {
+  const directory = resolve(functionsDirectory);
+  if (functionsOptional && !(await isThere(directory))) return { functions: [], inputs: [] };
+  return loadFunctions({ directory, buildDirectory: resolve(BUILD_DIRECTORY), namespace });
 }
 
-/** Throws USAGE where a function is not there. */
+async function isThere(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** One that is not there may be deployed. */
 function chosen(loaded: LoadedFunctions, only: readonly string[] | undefined): LoadedFunctions {
   if (only === undefined) return loaded;
-  const missing = only.find((name) => !loaded.functions.some((each) => each.name === name));
-  if (missing !== undefined) {
-    const known = loaded.functions.map(({ name }) => name).join(', ');
-    throw new MillraceError('USAGE', `There is no function ${missing}; there are: ${known}.`);
-  }
   return { ...loaded, functions: loaded.functions.filter(({ name }) => only.includes(name)) };
 }
 
 /** Reloads on the parent's word. A set of functions that does not load changes nothing. */
 function serveParent(
   worker: Worker,
+  deployed: Deployed,
   load: () => Promise<LoadedFunctions>,
   loaded: LoadedFunctions,
 ): void {
@@ -152,7 +171,7 @@ function serveParent(
   const reload = async (): Promise<void> => {
     try {
       const { functions, inputs } = await load();
-      await worker.offer(functions);
+      await deployed.setLocal(functions);
       tellParent({ type: 'reloaded', inputs, functions: functions.map(({ name }) => name) });
     } catch (error) {
       tellParent({ type: 'reload-failed', message: (error as Error).message });

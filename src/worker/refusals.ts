@@ -36,3 +36,10 @@ export function invalidOutput(functionName: string, issues: Issues): MillraceErr
 export function noState(): MillraceError {
   return new MillraceError('NOT_SUPPORTED', 'There is no state: the NATS server has no JetStream.');
 }
+
+export function noJetStream(functionName: string): MillraceError {
+  return new MillraceError(
+    'NOT_SUPPORTED',
+    `The function ${functionName} wants durable delivery, but the NATS server has no JetStream; set delivery: 'ephemeral'.`,
+  );
+}

@@ -10,6 +10,7 @@ import type { Deliveries } from '../delivery/deliveries.ts';
 import { scheduleText } from '../delivery/identity.ts';
 import type { StateQuestions } from '../state/questions.ts';
 import type { StateService } from '../state/service.ts';
+import type { Canaries } from './canary.ts';
 import type { DiscoveredFunction } from './discovery.ts';
 import type { LoadMeter } from './load-meter.ts';
 import type { RunnerHost } from './runner-host.ts';
@@ -26,6 +27,7 @@ export interface SelfReportOptions {
   meter: LoadMeter;
   answers: Answers;
   cached: CachedCalls;
+  canaries: Canaries;
   runners(): readonly FunctionRunner[];
   /** Undefined where there is none. */
   state(): { service: StateService; questions: StateQuestions; deliveries: Deliveries } | undefined;
@@ -74,10 +76,12 @@ export class SelfReport {
     });
   }
 
-  #function({ loaded, running, queued, slots }: FunctionRunner, held: boolean): FunctionReport {
+  #function(runner: FunctionRunner, held: boolean): FunctionReport {
+    const { loaded, running, queued, slots } = runner;
     const { name, version } = loaded;
     const { description, on, delivery, balance, cron } = loaded.definition;
     const stats = this.#of.stats.get(name) as FunctionStats;
+    const canary = this.#of.canaries.reportOf(runner);
     const caches = [this.#of.answers.report(name), this.#of.cached.reportOf(name)];
     const cache = mergeCaches(caches.flatMap((each) => each ?? []));
     return {
@@ -88,6 +92,7 @@ export class SelfReport {
       delivery,
       balance,
       ...(cron === undefined ? {} : { cron: scheduleText(cron) }),
+      ...(canary === undefined ? {} : { canary }),
       calls: stats.calls,
       errors: stats.errors,
       refused: stats.refused,

@@ -50,7 +50,7 @@ export class FunctionRunner {
   readonly loaded: LoadedFunction;
   /** Runs at once, at most. */
   readonly slots: number;
-  readonly #stats: FunctionStats;
+  readonly stats: FunctionStats;
   readonly #settings: Settings;
   readonly #host: RunnerHost;
   readonly #admission: Admission<Invocation>;
@@ -61,7 +61,7 @@ export class FunctionRunner {
 
   constructor(loaded: LoadedFunction, stats: FunctionStats, settings: Settings, host: RunnerHost) {
     this.loaded = loaded;
-    this.#stats = stats;
+    this.stats = stats;
     this.#settings = settings;
     this.#host = host;
     this.slots = slotsOf(loaded.definition, settings.concurrency);
@@ -81,12 +81,12 @@ export class FunctionRunner {
     const timeoutMs = Math.min(incoming.timeoutMs ?? limitMs, limitMs);
     const invocation = new Invocation(incoming, performance.now() + timeoutMs);
     const admitted =
-      this.#stats.abandoned >= this.#settings.maxAbandoned
+      this.stats.abandoned >= this.#settings.maxAbandoned
         ? 'refused'
         : this.#admission.offer(invocation);
     if (admitted === 'refused') {
-      this.#stats.refused += 1;
-      const { abandoned } = this.#stats;
+      this.stats.refused += 1;
+      const { abandoned } = this.stats;
       const stuck = abandoned >= this.#settings.maxAbandoned ? abandoned : 0;
       incoming.fail(full(this.loaded.name, this, stuck));
       return;
@@ -111,7 +111,7 @@ export class FunctionRunner {
       return;
     }
     invocation.expired = true;
-    this.#stats.abandoned += 1;
+    this.stats.abandoned += 1;
     this.#slotFreed();
   }
 
@@ -405,7 +405,7 @@ export class FunctionRunner {
 
   #fail(invocation: Invocation, error: MillraceError, thrown?: unknown): void {
     this.#settle(invocation, error);
-    this.#stats.failed(error.message);
+    this.stats.failed(error.message);
     this.#deliver(() => invocation.incoming.fail(error, thrown));
   }
 
@@ -425,12 +425,12 @@ export class FunctionRunner {
     this.#host.live.delete(invocation);
     const { startedAtMs, incoming } = invocation;
     const durationMs = startedAtMs === 0 ? undefined : performance.now() - startedAtMs;
-    this.#stats.ended(incoming.subject, durationMs);
+    this.stats.ended(incoming.subject, durationMs);
   }
 
   /** The handler has really ended: its slot is free, unless its timeout has given the slot away already. */
   #ended(invocation: Invocation): void {
-    if (invocation.expired) this.#stats.abandoned -= 1;
+    if (invocation.expired) this.stats.abandoned -= 1;
     else this.#slotFreed();
   }
 

@@ -32,7 +32,8 @@ import { PartitionChanges } from './partition-changes.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
 import { Announcer } from './announcer.ts';
 import { BlockWatch } from './block-watch.ts';
-import { dispatchedHere, unwrapped } from './delivered.ts';
+import { Canaries } from './canary.ts';
+import { dispatchedHere, unwrapped, type Runs } from './delivered.ts';
 import { SelfReport, type SelfReportOptions } from './reports.ts';
 import { Discovery } from './discovery.ts';
 import { Inspector } from './inspect.ts';
@@ -42,11 +43,12 @@ import { runCached } from './cached-runs.ts';
 import { makeHost } from './host.ts';
 import { Joins } from './joins.ts';
 import { LaterEvents } from './later.ts';
-import { balancesOf, cachesOf, fullOf, loadsOf } from './load.ts';
+import { cachesOf, fullOf, giveUpAll, loadsOf, offeredOf, registerStrategies } from './load.ts';
 import { LoadMeter } from './load-meter.ts';
 import { RunLogs } from './logs/run-logs.ts';
 import { WorkerMetrics } from './metrics.ts';
 import { Replies } from './replies.ts';
+import { noJetStream } from './refusals.ts';
 import type { RunnerHost } from './runner-host.ts';
 import { FunctionRunner } from './runner.ts';
 import { FunctionStats } from './stats.ts';
@@ -99,6 +101,7 @@ export class Worker {
   readonly #isolated: Isolated;
   readonly #blocks: BlockWatch;
   readonly #joins: Joins;
+  readonly #canaries = new Canaries();
   readonly #logs: RunLogs;
   readonly #metrics: WorkerMetrics;
   #runners: ReadonlyMap<string, FunctionRunner> = new Map();
@@ -167,6 +170,7 @@ export class Worker {
       answers: this.#answers,
       cached: this.#cached,
       runners: () => this.#users(),
+      canaries: this.#canaries,
       state: () => this.#state,
       isDraining: () => this.#draining !== undefined,
     };
@@ -219,7 +223,9 @@ export class Worker {
       const before = this.#runners.get(loaded.name);
       const unchanged = before?.loaded.version === loaded.version;
       if (unchanged) this.#isolated.renew(before.loaded, loaded, all);
-      runners.set(loaded.name, unchanged ? before : this.#newRunner(loaded, all));
+      const runner = unchanged ? before : this.#newRunner(all, loaded);
+      this.#canaries.set(runner, loaded, (...canary) => this.#newRunner(all, ...canary));
+      runners.set(loaded.name, runner);
     }
     this.#next = runners;
     try {
@@ -227,23 +233,15 @@ export class Worker {
       await this.#bus.flush();
       await this.#subscriptions.keepOnly(functions);
       this.#runners = runners;
-      this.#isolated.keepOnly([...runners.values()].map(({ loaded }) => loaded));
+      this.#isolated.keepOnly(this.#canaries.loadedOf(runners.values()));
     } catch (error) {
       await unlessDown(this.#subscriptions.keepOnly(this.#users().map(({ loaded }) => loaded)));
       throw error;
     } finally {
       this.#next = undefined;
     }
-    for (const { definition } of functions) {
-      const { balance, strategy } = definition;
-      if (strategy !== undefined) this.#caller.balancer.register(balance, strategy);
-    }
-    this.#announcer.offer({
-      functions: [...runners.keys()],
-      identities: registration?.identities ?? [],
-      balances: balancesOf(functions),
-      caches: cachesOf(functions),
-    });
+    registerStrategies(functions, this.#caller.balancer);
+    this.#announcer.offer(offeredOf(functions, runners, registration));
     registration?.begin();
     this.#dropAnswers();
     // Where the connection breaks just now, the announcement is made again once it is back.
@@ -262,10 +260,7 @@ export class Worker {
     if (this.#state !== undefined) return this.#state.deliveries.register(functions);
     const durable = functions.find(({ definition }) => isDurable(definition));
     if (durable === undefined) return undefined;
-    throw new MillraceError(
-      'NOT_SUPPORTED',
-      `The function ${durable.name} wants durable delivery, but the NATS server has no JetStream; set delivery: 'ephemeral'.`,
-    );
+    throw noJetStream(durable.name);
   }
 
   /** Without the platform's own functions. */
@@ -324,10 +319,7 @@ export class Worker {
     const isClean = (): boolean => this.#live.size === 0 && this.#forwards.inFlight === 0;
     while (!isClean() && performance.now() < deadlineMs) await delay(DRAIN_POLL_MS);
     const clean = isClean();
-    for (const runner of this.#live.values()) runner.stop();
-    for (const [invocation, runner] of this.#live) {
-      runner.giveUp(invocation, new MillraceError('UNAVAILABLE', 'The worker stops.'));
-    }
+    giveUpAll(this.#live, new MillraceError('UNAVAILABLE', 'The worker stops.'));
     clearInterval(this.#sweep);
     this.#meter.close();
     this.#blocks.close();
@@ -350,14 +342,19 @@ export class Worker {
     return clean;
   }
 
-  #newRunner(loaded: LoadedFunction, all: readonly LoadedFunction[]): FunctionRunner {
-    let stats = this.#stats.get(loaded.name);
-    if (stats === undefined) {
-      stats = new FunctionStats();
-      this.#stats.set(loaded.name, stats);
-    }
+  #newRunner(
+    all: readonly LoadedFunction[],
+    loaded: LoadedFunction,
+    stats = this.#statsOf(loaded.name),
+  ) {
     const isolated = this.#isolated.of(loaded, all);
     return new FunctionRunner(isolated, stats, this.#settings, this.#host);
+  }
+
+  #statsOf(name: string): FunctionStats {
+    const stats = this.#stats.get(name) ?? new FunctionStats();
+    this.#stats.set(name, stats);
+    return stats;
   }
 
   /**
@@ -388,7 +385,7 @@ export class Worker {
   }
 
   /** What is said of a run. */
-  #runs(functionName: string): Parameters<typeof unwrapped>[1] {
+  #runs(functionName: string): Runs {
     const runner = this.#runners.get(functionName) ?? this.#next?.get(functionName);
     const counts = this.#stats.get(functionName)?.events;
     return { version: runner?.loaded.version ?? '', worker: this.id, counts };
@@ -404,14 +401,17 @@ export class Worker {
 
   #deliver(functionName: string, received: Incoming): void {
     let incoming = received;
-    const runner = this.#runners.get(functionName) ?? this.#next?.get(functionName);
-    if (runner === undefined) {
+    const stable = this.#runners.get(functionName) ?? this.#next?.get(functionName);
+    if (stable === undefined) {
       incoming.fail(
         new MillraceError('UNKNOWN_FUNCTION', `This worker has no function ${functionName}.`),
       );
       return;
     }
-    incoming = unwrapped(incoming, this.#runs(functionName));
+    const runs = this.#runs(functionName);
+    incoming = unwrapped(incoming, runs);
+    const runner = this.#canaries.choose(stable, incoming);
+    runs.version = runner.loaded.version;
     incoming.joined = this.#joins.of(incoming);
     this.#sweep ??= setInterval(() => this.#onSweep(), this.#settings.sweepIntervalMs);
     const run = (one: Incoming): void => runner.accept(one);

@@ -70,7 +70,14 @@ const MAY_IMPORT: Record<string, Record<string, Rule> | 'all'> = {
   bus: { core: any },
   function: { core: any, bus: typesOnly },
   cache: { core: any, bus: any, function: any },
-  client: { core: any, bus: any, function: any, cache: any, telemetry: any },
+  // Of deliveries: which versions may run side by side.
+  deploy: {
+    core: any,
+    bus: any,
+    function: any,
+    delivery: (_, target) => target === 'delivery/identity.ts',
+  },
+  client: { core: any, bus: any, function: any, cache: any, telemetry: any, deploy: any },
   state: { core: any, bus: any, function: typesOnly },
   delivery: { core: any, bus: any, function: any, state: any },
   worker: {
@@ -80,6 +87,7 @@ const MAY_IMPORT: Record<string, Record<string, Rule> | 'all'> = {
     cache: any,
     state: any,
     delivery: any,
+    deploy: any,
     telemetry: any,
     client: ({ names }, target) =>
       target === 'client/client.ts' &&
