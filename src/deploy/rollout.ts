@@ -112,7 +112,8 @@ export class Rollout {
       return workers.filter(({ state }) => state === 'running').map(({ id }) => id);
     } catch (error) {
       const { code } = error as MillraceError;
-      if (code === 'UNAVAILABLE' && this.#bus.up) return [];
+      // Those that are stopped see it when they go on.
+      if ((code === 'UNAVAILABLE' || code === 'TIMEOUT') && this.#bus.up) return [];
       throw error;
     }
   }
