@@ -11,6 +11,7 @@ import {
   withLogLevel,
   type ConnectionFlags,
 } from './options.ts';
+import { DEFAULT_HTTP_PORT } from './gateway.ts';
 import { withoutPassword } from '../core/server-url.ts';
 import { print, printError } from './output.ts';
 
@@ -22,6 +23,8 @@ interface DevFlags extends ConnectionFlags {
   port: number;
   store: string;
   workers: number;
+  httpPort: number;
+  gateway: boolean;
   logLevel: string;
 }
 
@@ -29,13 +32,20 @@ export function devCommand(program: Command): void {
   withLogLevel(withFunctions(withConnection(program.command('dev'))))
     .summary('start a broker and workers here, reloading functions as they change')
     .description(
-      `Starts a NATS server on this machine and workers that run the functions of a folder. Functions are loaded again
+      `Starts a NATS server on this machine, a gateway for HTTP, and workers that run the functions of a folder. Functions are loaded again
 when their files change; an edit that does not load leaves the old ones running and says why. With --server or
 NATS_URL no broker is started. Ctrl-C drains the workers and stops everything; a second one kills them at once, exit
 status 130.`,
     )
     .option('--port <n>', 'the broker’s port', wholeNumber(1, 65_535), 4222)
     .option('--store <dir>', 'where the broker keeps its data', notEmpty, '.millrace/broker')
+    .option(
+      '--http-port <n>',
+      'the gateway’s port; another one where it is in use',
+      wholeNumber(1, 65_535),
+      DEFAULT_HTTP_PORT,
+    )
+    .option('--no-gateway', 'serve nothing over HTTP')
     .option('--workers <n>', 'how many worker processes', wholeNumber(1, 64), 2)
     .action(async (flags: DevFlags) => {
       // Wrong settings are told here, before anything has been started.
@@ -49,6 +59,7 @@ status 130.`,
         functionsDirectory: resolve(flags.functions),
         workers: flags.workers,
         workerArguments: workerArguments(flags),
+        gatewayArguments: flags.gateway ? gatewayArguments(flags) : undefined,
         environment: process.env,
         say: print,
         complain: printError,
@@ -57,7 +68,7 @@ status 130.`,
       try {
         const url = await Promise.race([dev.start(), stopped]);
         if (url !== 'stopped') {
-          print(welcome(url, flags));
+          print(welcome(url, flags, dev.gatewayUrl));
           await Promise.race([stopped, dev.failed]);
         }
       } catch (error) {
@@ -70,13 +81,29 @@ status 130.`,
     });
 }
 
+function gatewayArguments(flags: DevFlags): string[] {
+  return [
+    '--port',
+    `${flags.httpPort}`,
+    '--or-free',
+    '--log-level',
+    'warn',
+    ...sharedArguments(flags),
+  ];
+}
+
 function workerArguments(flags: DevFlags): string[] {
+  const given = sharedArguments(flags);
+  return ['--local', '--functions', flags.functions, '--log-level', flags.logLevel, ...given];
+}
+
+/** What all processes must agree on. */
+function sharedArguments(flags: DevFlags): string[] {
   const shared = ['creds', 'namespace', 'config'] as const;
-  const given = shared.flatMap((flag) => {
+  return shared.flatMap((flag) => {
     const value = flags[flag];
     return value === undefined ? [] : [`--${flag}`, value];
   });
-  return ['--local', '--functions', flags.functions, '--log-level', flags.logLevel, ...given];
 }
 
 /** Resolves at the first signal; the second one ends the process. */
@@ -96,7 +123,7 @@ function stopSignal(kill: () => void): Promise<'stopped'> {
   });
 }
 
-function welcome(url: string, flags: DevFlags): string {
+function welcome(url: string, flags: DevFlags, gatewayUrl: string): string {
   const where = withoutPassword(url);
   const server = url === DEFAULT_SERVER ? '' : ` --server ${where}`;
   const workers = flags.workers === 1 ? 'one worker' : `${flags.workers} workers`;
@@ -105,13 +132,18 @@ function welcome(url: string, flags: DevFlags): string {
     flags.functions === DEFAULT_FUNCTIONS
       ? `invoke calculator '{"left":1,"right":2}'`
       : 'inspect functions';
+  const call =
+    flags.functions === DEFAULT_FUNCTIONS
+      ? `/fn/calculator --json '{"left":1,"right":2}'`
+      : '/openapi.json';
+  const http = gatewayUrl === '' ? '' : `  curl ${gatewayUrl}${call}\n`;
   return `
 millrace listens at ${where} with ${workers}. In another terminal, try:
 
   npx millrace ${first}${server}
   npx millrace worker${server}
   npx millrace inspect workers${server}
-
+${http}
 Any NATS client can do it too:  nats req millrace.inspect.workers ''${server}
 Functions are loaded again when a file in ${flags.functions}/ changes. Ctrl-C stops everything.
 `;

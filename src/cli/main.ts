@@ -2,10 +2,10 @@
 /** `millrace`: exit status 0, 1 for a failure, 2 for wrong usage; errors are one line on standard error. */
 import { Command, CommanderError } from 'commander';
 import { benchCommand } from './bench.ts';
-import { MillraceError } from '../core/errors.ts';
 import { deployCommands } from './deploy.ts';
 import { deadCommand } from './dead.ts';
 import { devCommand } from './dev.ts';
+import { gatewayCommand } from './gateway.ts';
 import { inspectCommand } from './inspect.ts';
 import { invokeCommand } from './invoke.ts';
 import { logsCommand } from './logs.ts';
@@ -39,6 +39,7 @@ First steps:
   for (const add of [
     devCommand,
     workerCommand,
+    gatewayCommand,
     publishCommand,
     invokeCommand,
     inspectCommand,
@@ -57,9 +58,6 @@ First steps:
   }
   return program;
 }
-
-/** Named in the documentation, not built yet. */
-const TO_COME = ['gateway'];
 
 function unknownCommand(program: Command, words: readonly string[]): string | undefined {
   const [first, second] = words.filter((word) => !word.startsWith('-'));
@@ -87,9 +85,6 @@ async function main(): Promise<void> {
     const [node = '', script = '', ...words] = process.argv;
     // With --help behind it, or help before it, a command that there is not would pass for none.
     const unknown = unknownCommand(program, words);
-    if (unknown !== undefined && TO_COME.includes(unknown)) {
-      throw new MillraceError('NOT_SUPPORTED', `The command ${unknown} is not built yet.`);
-    }
     await program.parseAsync([node, script, ...(unknown === undefined ? words : [unknown])]);
   } catch (error) {
     if (error instanceof CommanderError) {

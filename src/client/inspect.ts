@@ -1,6 +1,7 @@
 import type { Msg } from 'nats';
 import type { Bus } from '../bus/connection.ts';
 import { MillraceError, isErrorCode } from '../core/errors.ts';
+import type { CatalogEntry } from '../core/catalog.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf } from '../core/subjects.ts';
 import type { InspectedFunction, InspectedWaiting, InspectedWorker } from '../core/report.ts';
@@ -52,6 +53,8 @@ export interface Inspection {
   functions(): Promise<InspectedFunction[]>;
   /** Durable events that wait, and why; of one function or of all. */
   waiting(functionName?: string): Promise<InspectedWaiting[]>;
+  /** What callers from outside need to know of functions: routes, and schemas where these can say what they are. */
+  catalog(): Promise<CatalogEntry[]>;
   /** How loaded functions are, and how many processes that wants; of one function or of all. */
   scale(functionName?: string): Promise<InspectedScale[]>;
   /** All of them, by number; owner null while nobody owns one. `keys` counts the platform’s own, too. */
@@ -131,6 +134,7 @@ export function inspectThrough(bus: Bus, settings: Settings): Inspection {
       (await ask<{ waiting: InspectedWaiting[] }>('waiting', { function: functionName })).waiting,
     scale: async (functionName) =>
       (await ask<{ scale: InspectedScale[] }>('scale', { function: functionName })).scale,
+    catalog: async () => (await ask<{ functions: CatalogEntry[] }>('catalog')).functions,
     functions: async () => (await ask<{ functions: InspectedFunction[] }>('functions')).functions,
     partitions: async () =>
       (await ask<{ partitions: InspectedPartition[] }>('partitions')).partitions,

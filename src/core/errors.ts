@@ -7,6 +7,8 @@
  */
 export const ERROR_REGISTRY = {
   INVALID_INPUT: { status: 400, retryable: false },
+  UNAUTHORIZED: { status: 401, retryable: false },
+  FORBIDDEN: { status: 403, retryable: false },
   UNKNOWN_FUNCTION: { status: 404, retryable: false },
   NOT_FOUND: { status: 404, retryable: false },
   TRANSACTION_CONFLICT: { status: 409, retryable: true },

@@ -33,6 +33,8 @@ export interface Subjects {
   stateAsk(workerId: string): string;
   /** Answered with the worker's report of its partitions and transactions. */
   stateReport(workerId: string): string;
+  /** Answered with what callers from outside need to know of its functions: worker/catalog.ts. */
+  workerCatalog(workerId: string): string;
   /** Messages of transactions for one worker; `what` is the phase: prepare, vote, commit, abort, outcome, access, move. */
   tx(what: string, workerId: string): string;
   /** A function's dead letters: captured by a stream of the platform's own. */
@@ -73,6 +75,7 @@ export function subjectsOf(namespace: string): Subjects {
     workerCall: (workerId) => `${namespace}.worker.${workerId}.call`,
     workerPing: (workerId) => `${namespace}.worker.${workerId}.ping`,
     workerReport: (workerId) => `${namespace}.worker.${workerId}.report`,
+    workerCatalog: (workerId) => `${namespace}.worker.${workerId}.catalog`,
     hello: `${namespace}.hello`,
     announce: `${namespace}.members.announce`,
     beat: `${namespace}.members.beat`,

@@ -23,6 +23,8 @@ export interface DevOptions {
   workers: number;
   /** Beside `worker`. */
   workerArguments: readonly string[];
+  /** Beside `gateway`; undefined for none. */
+  gatewayArguments: readonly string[] | undefined;
   /** The workers'; they find the server's URL in it. */
   environment: NodeJS.ProcessEnv;
   say: (line: string) => void;
@@ -32,6 +34,7 @@ export interface DevOptions {
 export class Dev {
   readonly #options: DevOptions;
   readonly #workers = new Set<WorkerProcess>();
+  #gateway: WorkerProcess | undefined;
   readonly #workerRestarts = new Restarts();
   readonly #brokerRestarts = new Restarts();
   readonly #brokerBackoff = new Backoff();
@@ -73,10 +76,15 @@ export class Dev {
     // One alone first: if the functions do not load, that is said once.
     const inputs = await this.#startWorker(url, new Backoff());
     const others = Array.from({ length: workers - 1 }, () => this.#startWorker(url, new Backoff()));
-    await Promise.all([...others, this.#watch.add(inputs)]);
+    await Promise.all([...others, this.#watch.add(inputs), this.#startGateway(url, new Backoff())]);
     this.#started = true;
     if (this.#changed) this.#onChange();
     return url;
+  }
+
+  /** http://…; '' without a gateway. */
+  get gatewayUrl(): string {
+    return this.#gateway?.id ?? '';
   }
 
   /** Workers drain, then the broker ends. May be called at any time. */
@@ -86,6 +94,8 @@ export class Dev {
     this.#workerRestarts.clear();
     this.#brokerRestarts.clear();
     await this.#watch.close();
+    // It answers what it has while there are workers.
+    await this.#gateway?.stop();
     await Promise.all([...this.#workers].map((worker) => worker.stop()));
     await this.#broker?.stop();
   }
@@ -93,7 +103,7 @@ export class Dev {
   /** For somebody who does not wait for `stop`: kills the workers. The broker's guard ends it with this process (D3). */
   kill(): void {
     this.#stopping = true;
-    for (const worker of this.#workers) worker.kill();
+    for (const child of [...this.#workers, this.#gateway]) child?.kill();
   }
 
   async #startBroker(binary: BrokerBinary): Promise<string> {
@@ -142,6 +152,24 @@ export class Dev {
       this.#options.complain(`a worker ${why}; another is started in ${waitMs} ms`);
     });
     return worker.ready;
+  }
+
+  async #startGateway(url: string, backoff: Backoff): Promise<void> {
+    const { gatewayArguments, environment, complain } = this.#options;
+    if (gatewayArguments === undefined || this.#stopping) return;
+    const gateway = new WorkerProcess(['gateway', ...gatewayArguments], undefined, {
+      ...environment,
+      NATS_URL: url,
+    });
+    this.#gateway = gateway;
+    void gateway.exited.then((why) => {
+      if (this.#stopping) return;
+      const waitMs = this.#workerRestarts.plan(backoff, gateway.readyForMs(), () => {
+        this.#startGateway(url, backoff).catch(() => {});
+      });
+      complain(`the gateway ${why}; it is started again in ${waitMs} ms`);
+    });
+    await gateway.ready;
   }
 
   #onChange(): void {

@@ -1,4 +1,4 @@
-/** A worker in a process of its own, as its parent sees it. */
+/** A worker, or a gateway, in a process of its own, as its parent sees it. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { MillraceError } from '../core/errors.ts';
@@ -19,6 +19,8 @@ export class WorkerProcess {
   readonly exited: Promise<string>;
   #onReload: ((outcome: ReloadOutcome) => void) | undefined;
   #readyAtMs: number | undefined;
+  /** Of a worker its id, of a gateway its URL; '' until it is ready. */
+  id = '';
 
   /** `main` is the file of the `millrace` command that is run, `environment` its own: this process's by default. */
   constructor(commandLine: readonly string[], main = THIS_MAIN, environment?: NodeJS.ProcessEnv) {
@@ -37,6 +39,7 @@ export class WorkerProcess {
       this.#child.on('message', (message: FromWorker) => {
         if (message.type === 'ready') {
           this.#readyAtMs = performance.now();
+          this.id = message.id;
           resolve(message.inputs);
         } else this.#onReload?.(message);
       });

@@ -13,7 +13,7 @@ import { dirname, join } from 'node:path';
 import { MillraceError, messageOf } from '../core/errors.ts';
 
 /** The newest builds are kept: a running worker may still load parts of an older one on demand. */
-export const KEPT_BUILDS = 5;
+export const KEPT_BUILDS = 20;
 /** An unfinished build this old was left behind by a process that died. */
 const ABANDONED_AFTER_MS = 3_600_000;
 

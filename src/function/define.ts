@@ -76,6 +76,7 @@ export function defineFunction(
     cache: options.cache === undefined ? undefined : toCache(options.cache),
     invalidates: Object.freeze([...((options.invalidates ?? []) as Invalidates)]),
     isolation: toIsolation(options.isolation),
+    http: options.http === undefined ? undefined : Object.freeze({ ...options.http }),
     timeoutMs: options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
     handler,
   };

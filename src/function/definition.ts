@@ -3,6 +3,7 @@ import type { StrategyFactory } from '../core/balance/strategy.ts';
 import type { CacheDefinition, CacheOptions, Invalidates } from './cache.ts';
 import type { Context, FunctionEvent } from './context.ts';
 import type { CronOption, Schedule } from './cron.ts';
+import type { HttpOption } from './http.ts';
 import type { FlowDefinition, FlowOptions } from './flow.ts';
 import type { Isolation, IsolationDefinition } from './isolation.ts';
 import type { FunctionReference } from './reference.ts';
@@ -94,6 +95,11 @@ export interface FunctionOptions<
    * a thread that does not end in time is stopped. What goes in and out is cloned. Default `'none'`: on the worker's own thread.
    */
   isolation?: Isolation;
+  /**
+   * A route of its own at the gateway: `{ method: 'POST', path: '/orders/:id' }`. With `webhook` the gateway checks the signature of what
+   * comes, and publishes it as an event on the function's first subject. See docs/gateway.md.
+   */
+  http?: HttpOption;
   /** How long one run may take, in milliseconds: 1 to 86,400,000 (a day), default 30,000. */
   timeoutMs?: number;
   /**
@@ -130,6 +136,7 @@ export interface FunctionDefinition<Input = unknown, Output = unknown> extends F
   readonly cache: CacheDefinition | undefined;
   readonly isolation: IsolationDefinition | undefined;
   readonly invalidates: Invalidates;
+  readonly http: Readonly<HttpOption> | undefined;
   /** In milliseconds. */
   readonly timeoutMs: number;
   /** `event.data` must have been validated by `input`; the result has yet to be, by `output`. */

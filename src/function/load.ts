@@ -17,7 +17,7 @@ export const DEFAULT_IMPORT_TIMEOUT_MS = 10_000;
 export interface LoadOptions {
   /** The folder with the functions. Relative paths are relative to `cwd`. */
   directory: string;
-  /** Where built functions are written, `<buildDirectory>/<hash>/`; the newest 5 builds are kept. */
+  /** Where built functions are written, `<buildDirectory>/<hash>/`; the newest 20 builds are kept. */
   buildDirectory: string;
   /** No function may have a subject under this token. */
   namespace: string;

@@ -10,6 +10,7 @@ import { cacheReason, invalidatesReason } from './cache.ts';
 import { isFunction, type Check } from './checks.ts';
 import { cronReason } from './cron.ts';
 import { FLOW_CHECKS, flowReason } from './flow.ts';
+import { httpReason } from './http.ts';
 import { isolationReason } from './isolation.ts';
 import { nearest } from './nearest.ts';
 
@@ -46,6 +47,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
   cron: cronReason,
   cache: cacheReason,
   invalidates: invalidatesReason,
+  http: httpReason,
   isolation: isolationReason,
   ...FLOW_CHECKS,
   retries: checkRetries,

@@ -105,6 +105,11 @@ export class Deployed {
 
   /** What is offered now. */
   functions(): LoadedFunction[] {
+    const { only } = this.#of;
+    return this.#all().filter(({ name }) => only?.includes(name) !== false);
+  }
+
+  #all(): LoadedFunction[] {
     const { preferLocal } = this.#of;
     const deployed = [...this.#running.values()];
     const [first, second] = preferLocal ? [this.#local, deployed] : [deployed, this.#local];
@@ -219,11 +224,9 @@ export class Deployed {
   }
 
   #assertThere(): void {
-    const missing = this.#of.only?.find(
-      (name) => !this.functions().some((each) => each.name === name),
-    );
+    const missing = this.#of.only?.find((name) => !this.#all().some((each) => each.name === name));
     if (missing === undefined) return;
-    const known = this.functions().map(({ name }) => name);
+    const known = this.#all().map(({ name }) => name);
     throw new MillraceError(
       'USAGE',
       `There is no function ${missing}; there are: ${known.join(', ')}.`,

@@ -14,6 +14,7 @@ import { NO_RESPONDERS, type Bus } from '../bus/connection.ts';
 import type { Members } from '../bus/members.ts';
 import { readControl, writeControl } from '../bus/messages.ts';
 import { MillraceError } from '../core/errors.ts';
+import { catalogSchema, type CatalogEntry } from '../core/catalog.ts';
 import type { WorkerRecord } from '../core/directory.ts';
 import { inspectedWorker, mergeFunctions, mergeWaiting } from '../core/merge-reports.ts';
 import { isOwnFunction } from '../core/names.ts';
@@ -28,6 +29,7 @@ import {
 } from '../core/state-report.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import type { StateQuestions } from '../state/questions.ts';
+import type { SelfReport } from './reports.ts';
 import { failPlain } from './transports.ts';
 
 /** How long each in the line waits for the one before it. */
@@ -46,8 +48,7 @@ const HELD = Buffer.from('held');
 const waitingQuestion = z.object({ function: z.string().optional() });
 
 export interface InspectedSelf {
-  /** `held`: with what waits, by reason and key, which takes a look at all of it. */
-  readonly report: (held: boolean) => WorkerReport;
+  readonly reports: Pick<SelfReport, 'worker' | 'catalog'>;
   /** Undefined where there is no state. */
   readonly state: () => StateQuestions | undefined;
   /** By function. */
@@ -60,20 +61,21 @@ export class Inspector {
   readonly #subjects: Subjects;
   readonly #members: Members;
   readonly #workerId: string;
-  readonly #report: InspectedSelf['report'];
+  readonly #self: InspectedSelf['reports'];
   readonly #state: InspectedSelf['state'];
   readonly #deadLetters: InspectedSelf['deadLetters'];
   /** Reply subject → when it is this worker's turn. */
   readonly #waiting = new Map<string, NodeJS.Timeout>();
   readonly #startedAtMs = performance.now();
   readonly #questions: Subscription[];
-  readonly #reports: Subscription;
+  readonly #reports: Subscription[];
   readonly #whats: Record<string, (payload: Uint8Array) => Promise<object>> = {
     workers: async () => ({ workers: await this.#workers() }),
     functions: async () => {
       const [{ reports }, deadLetters] = await Promise.all([this.#askAll(), this.#deadLetters()]);
       return { functions: mergeFunctions(reports, deadLetters) };
     },
+    catalog: async () => ({ functions: await this.#catalog() }),
     waiting: async (payload) => {
       const { function: name } = readControl(waitingQuestion, payload) ?? {};
       return { waiting: mergeWaiting((await this.#askAll(HELD)).reports, name) };
@@ -98,19 +100,24 @@ export class Inspector {
     settings: Settings,
     members: Members,
     workerId: string,
-    { report, state, deadLetters }: InspectedSelf,
+    { reports, state, deadLetters }: InspectedSelf,
   ) {
     this.#bus = bus;
     this.#settings = settings;
     this.#subjects = subjectsOf(settings.namespace);
     this.#members = members;
     this.#workerId = workerId;
-    this.#report = report;
+    this.#self = reports;
     this.#state = state;
     this.#deadLetters = deadLetters;
-    this.#reports = bus.subscribe(this.#subjects.workerReport(workerId), ({ reply, data }) =>
-      bus.answer(reply, writeControl(report(data.length > 0))),
-    );
+    this.#reports = [
+      bus.subscribe(this.#subjects.workerReport(workerId), ({ reply, data }) =>
+        bus.answer(reply, writeControl(reports.worker(data.length > 0))),
+      ),
+      bus.subscribe(this.#subjects.workerCatalog(workerId), ({ reply }) =>
+        bus.answer(reply, writeControl({ functions: reports.catalog() })),
+      ),
+    ];
     this.#questions = [
       bus.subscribe(this.#subjects.inspect('>'), (message) => this.#onQuestion(message)),
       bus.subscribe(this.#subjects.inspecting, (message) => this.#forget(message.string())),
@@ -125,7 +132,7 @@ export class Inspector {
 
   /** Says nothing of this worker any more: it is gone. */
   close(): void {
-    this.#reports.unsubscribe();
+    for (const subscription of this.#reports) subscription.unsubscribe();
   }
 
   #onQuestion({ subject, data, reply = '' }: Msg): void {
@@ -186,6 +193,23 @@ export class Inspector {
     );
   }
 
+  /** One entry for each function; where workers differ, that of the one with the smallest id. */
+  async #catalog(): Promise<CatalogEntry[]> {
+    const found: [workerId: string, entries: CatalogEntry[]][] = [
+      [this.#workerId, this.#self.catalog()],
+    ];
+    await this.#eachOther(async ({ id }) => {
+      const answer = await this.#ask(this.#subjects.workerCatalog(id), catalogSchema);
+      if (typeof answer === 'object') found.push([id, answer.functions]);
+    });
+    found.sort(([left], [right]) => (left < right ? -1 : 1));
+    const byName = new Map<string, CatalogEntry>();
+    for (const entry of found.flatMap(([, entries]) => entries)) {
+      if (!byName.has(entry.name)) byName.set(entry.name, entry);
+    }
+    return [...byName.values()].sort((left, right) => (left.name < right.name ? -1 : 1));
+  }
+
   /** Of all workers that answer, this one among them. */
   async stateReports(): Promise<StateReport[]> {
     const reports = [this.#stateQuestions().report()];
@@ -208,7 +232,7 @@ export class Inspector {
   async #askAll(
     question: Uint8Array = NOTHING,
   ): Promise<{ reports: WorkerReport[]; silent: InspectedWorker[] }> {
-    const reports = [this.#report(question.length > 0)];
+    const reports = [this.#self.worker(question.length > 0)];
     const silent: InspectedWorker[] = [];
     await this.#eachOther(async ({ id, functions }) => {
       const report = await this.#ask(this.#subjects.workerReport(id), workerReportSchema, question);

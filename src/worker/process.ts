@@ -55,7 +55,7 @@ export async function runWorker(options: WorkerProcessOptions): Promise<number> 
     // One load at a time: the parent's wishes to reload are queued.
     const load = async (): Promise<LoadedFunctions> => {
       try {
-        return chosen(await loadChecked(options, settings.namespace), options.only);
+        return await loadChecked(options, settings.namespace);
       } finally {
         await releaseBundler();
       }
@@ -150,12 +150,6 @@ async function isThere(path: string): Promise<boolean> {
     () => true,
     () => false,
   );
-}
-
-/** One that is not there may be deployed. */
-function chosen(loaded: LoadedFunctions, only: readonly string[] | undefined): LoadedFunctions {
-  if (only === undefined) return loaded;
-  return { ...loaded, functions: loaded.functions.filter(({ name }) => only.includes(name)) };
 }
 
 /** Reloads on the parent's word. A set of functions that does not load changes nothing. */

@@ -10,6 +10,8 @@ import type { Deliveries } from '../delivery/deliveries.ts';
 import { scheduleText } from '../delivery/identity.ts';
 import type { StateQuestions } from '../state/questions.ts';
 import type { StateService } from '../state/service.ts';
+import type { CatalogEntry } from '../core/catalog.ts';
+import { catalogEntry } from './catalog.ts';
 import type { Canaries } from './canary.ts';
 import type { DiscoveredFunction } from './discovery.ts';
 import type { LoadMeter } from './load-meter.ts';
@@ -64,6 +66,11 @@ export class SelfReport {
       capacity: settings.capacity,
       slots: functions.reduce((sum, { slots }) => sum + slots, 0),
     };
+  }
+
+  /** What callers from outside need to know. */
+  catalog(): CatalogEntry[] {
+    return this.#of.runners().map(({ loaded }) => catalogEntry(loaded));
   }
 
   discovered(): DiscoveredFunction[] {

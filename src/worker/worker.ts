@@ -178,7 +178,7 @@ export class Worker {
     const { caller, logs } = { caller: this.#caller, logs: this.#logs };
     this.#metrics = new WorkerMetrics(own, { bus, caller, logs, reports, version });
     this.#inspector = new Inspector(bus, settings, members, this.id, {
-      report: (held) => reports.worker(held),
+      reports,
       state: () => this.#state?.questions,
       deadLetters: async () => (await this.#state?.deliveries.deadLetters()) ?? new Map(),
     });

@@ -247,14 +247,6 @@ describe('the command line', () => {
     expect((await run('invoke', 'something-else')).stderr).toContain('inspect functions');
   });
 
-  it('says of a command that is to come that it is not built yet', async () => {
-    const { status, stderr } = await millrace('deploy', 'functions');
-    expect({ status, stderr }).toEqual({
-      status: 1,
-      stderr: 'millrace: The command deploy is not built yet. [NOT_SUPPORTED]\n',
-    });
-  });
-
   it('shows the help, and then what is wrong, without a command', async () => {
     const { status, stdout, stderr } = await millrace();
     expect({ status, stdout }).toEqual({ status: 2, stdout: '' });

@@ -93,6 +93,7 @@ const MAY_IMPORT: Record<string, Record<string, Rule> | 'all'> = {
       target === 'client/client.ts' &&
       names.every((name) => name === 'openBus' || name.startsWith('type ')),
   },
+  gateway: { core: any, bus: any, function: typesOnly, client: any, telemetry: any },
   broker: { core: any },
   dev: {
     broker: any,

@@ -1,0 +1,19 @@
+import type { Bus } from '../bus/connection.ts';
+import type { Mill } from '../client/client.ts';
+import type { Settings } from '../core/settings.ts';
+import type { Access } from './access.ts';
+import type { Routes } from './routes.ts';
+
+/** What the gateway's routes share. */
+export interface GatewayContext {
+  mill: Mill;
+  bus: Bus;
+  settings: Settings;
+  access: Access;
+  routes: Routes;
+  /** Where webhooks' secrets are. */
+  environment: NodeJS.ProcessEnv;
+  /** The package's. */
+  version: string;
+  hasKeys: boolean;
+}

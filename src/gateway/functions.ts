@@ -1,0 +1,102 @@
+/** Functions over HTTP: by name, on routes of their own, and as receivers of webhooks. */
+import { verify } from '@octokit/webhooks-methods';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { CatalogEntry } from '../core/catalog.ts';
+import { MillraceError } from '../core/errors.ts';
+import type { GatewayContext } from './context.ts';
+import { bodyOf, callOptionsOf, dataOf, sendResult } from './payloads.ts';
+import type { Route } from './routes.ts';
+
+type Webhook = NonNullable<NonNullable<CatalogEntry['http']>['webhook']>;
+
+const DEFAULT_HEADER = 'x-signature-256';
+const ALGORITHM = 'sha256=';
+const MAX_ID_CHARACTERS = 200;
+
+export function functionRoutes(app: FastifyInstance, context: GatewayContext): void {
+  const { mill, settings, access } = context;
+  app.post('/fn/:name', async (request: FastifyRequest<{ Params: { name: string } }>, reply) => {
+    const { name } = request.params;
+    access.assert(request, { what: 'invoke', name });
+    const data = dataOf(request, settings);
+    const result = await mill.invoke(name, data, callOptionsOf(request, settings));
+    return sendResult(request, reply, result, settings);
+  });
+}
+
+/** For what no route of the gateway's own has taken. */
+export async function ownRoute(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  { mill, settings, access, routes, environment }: GatewayContext,
+): Promise<FastifyReply> {
+  const [path = ''] = request.url.split('?', 1);
+  const route = await routes.find(request.method, path);
+  if (route === undefined) {
+    throw new MillraceError(
+      'NOT_FOUND',
+      `There is nothing at ${request.method} ${path.slice(0, 200)}.`,
+    );
+  }
+  const { name, on, http } = route.entry;
+  const options = callOptionsOf(request, settings);
+  if (http?.webhook === undefined) {
+    access.assert(request, { what: 'invoke', name });
+    const result = await mill.invoke(
+      name,
+      routeData(request, route, dataOf(request, settings)),
+      options,
+    );
+    return sendResult(request, reply, result, settings);
+  }
+  // The signature is what lets it in, not a key.
+  await assertSigned(request, http.webhook, environment);
+  const delivery = request.headers['x-github-delivery'];
+  const id = typeof delivery === 'string' ? delivery.slice(0, MAX_ID_CHARACTERS) : options.id;
+  const headers = { ...options.headers, ...eventHeaders(request) };
+  const data = dataOf(request, settings);
+  const [subject] = on.filter((each) => !/[*>]/.test(each));
+  if (subject === undefined) {
+    await mill.invoke(name, data, { ...options, headers, ...(id === undefined ? {} : { id }) });
+    return reply.code(202).send({ function: name });
+  }
+  const receipt = await mill.publish(subject, data, {
+    headers,
+    ...(id === undefined ? {} : { id }),
+  });
+  return reply.code(202).send(receipt);
+}
+
+/** Fields of the body, then of the query, then of the path: those that come later count. Anything else than an object is the body alone. */
+function routeData(request: FastifyRequest, { params }: Route, body: unknown): unknown {
+  const isObject =
+    typeof body === 'object' && body !== null && Object.getPrototypeOf(body) === Object.prototype;
+  if (body !== undefined && !isObject) return body;
+  return { ...body, ...(request.query as object), ...params };
+}
+
+/** What kind of event it is stands in a header. */
+function eventHeaders({ headers }: FastifyRequest): Record<string, string> {
+  const event = headers['x-github-event'];
+  return typeof event === 'string' ? { 'x-github-event': event.slice(0, MAX_ID_CHARACTERS) } : {};
+}
+
+/** Throws UNAUTHORIZED, and UNAVAILABLE where this gateway has not the secret. */
+async function assertSigned(
+  request: FastifyRequest,
+  { provider, secret: variable, header = DEFAULT_HEADER }: Webhook,
+  environment: NodeJS.ProcessEnv,
+): Promise<void> {
+  const secret = environment[variable];
+  if (secret === undefined || secret === '') {
+    throw new MillraceError('UNAVAILABLE', `The gateway has no ${variable} in its environment.`);
+  }
+  const given =
+    request.headers[provider === 'github' ? 'x-hub-signature-256' : header.toLowerCase()];
+  const signature = typeof given === 'string' ? given : '';
+  const full = signature.startsWith(ALGORITHM) ? signature : `${ALGORITHM}${signature}`;
+  const text = Buffer.from(bodyOf(request)).toString('utf8');
+  const signed =
+    /^sha256=[0-9a-f]{64}$/.test(full) && text !== '' && (await verify(secret, text, full));
+  if (!signed) throw new MillraceError('UNAUTHORIZED', 'The signature is missing, or wrong.');
+}

@@ -1,0 +1,225 @@
+/**
+ * The door for HTTP. What it does it does as a client of the platform: it keeps no state, and any number of gateways may run.
+ *
+ * - G1  Without API keys it listens on loopback only, and answers no page of another origin.
+ * - G2  Every size and time is bounded: bodies, headers, slow senders, followers.
+ * - G3  Told to stop, it takes no more and answers what it has.
+ */
+import rateLimit from '@fastify/rate-limit';
+import fastify, { type FastifyError, type FastifyInstance, type FastifyReply } from 'fastify';
+import type { Bus } from '../bus/connection.ts';
+import { Mill } from '../client/client.ts';
+import { MillraceError, messageOf } from '../core/errors.ts';
+import type { Settings } from '../core/settings.ts';
+import type { Tracing } from '../telemetry/tracing.ts';
+import { Access } from './access.ts';
+import { apiRoutes } from './api.ts';
+import type { GatewayContext } from './context.ts';
+import { eventRoutes } from './events.ts';
+import { functionRoutes, ownRoute } from './functions.ts';
+import type { ApiKeys } from './keys.ts';
+import { countRequests } from './metrics.ts';
+import { openApi } from './openapi.ts';
+import { Routes } from './routes.ts';
+
+export interface GatewayOptions {
+  bus: Bus;
+  settings: Settings;
+  tracing?: Tracing | undefined;
+  host: string;
+  /** 0 takes any that is free. */
+  port: number;
+  keys: ApiKeys | undefined;
+  /** Origins whose pages may ask; none by default. */
+  origins: readonly string[];
+  /** Requests a second of one key or address; 0 for any number. */
+  ratePerSecond: number;
+  environment: NodeJS.ProcessEnv;
+  version: string;
+  onProblem: (text: string) => void;
+}
+
+/** A client has so long to send its headers, and a whole request. */
+const HEADERS_TIMEOUT_MS = 10_000;
+const REQUEST_TIMEOUT_MS = 30_000;
+const KEEP_ALIVE_MS = 65_000;
+const MAX_HEADER_BYTES = 16 * 1024;
+const MAX_CONNECTIONS = 10_000;
+const MAX_PARAM_CHARACTERS = 300;
+/** How long answers may take once it was told to stop. */
+const CLOSE_TIMEOUT_MS = 30_000;
+const LOOPBACK = /^(?:127\.\d+\.\d+\.\d+|::1|localhost)$/;
+const METHODS = 'GET, POST, PUT, PATCH, DELETE';
+const HEADERS =
+  'Authorization, X-Api-Key, Content-Type, Idempotency-Key, Millrace-Timeout-Ms, traceparent, tracestate';
+
+export class Gateway {
+  readonly #app: FastifyInstance;
+  readonly #closing: AbortController;
+  /** http://… */
+  readonly url: string;
+
+  private constructor(app: FastifyInstance, closing: AbortController, url: string) {
+    this.#app = app;
+    this.#closing = closing;
+    this.url = url;
+  }
+
+  /** Throws USAGE where it cannot listen there, or must not; the connection is closed then, as it is by `close`. */
+  static async open(options: GatewayOptions): Promise<Gateway> {
+    const { host, port, keys } = options;
+    if (keys === undefined && !LOOPBACK.test(host)) {
+      await options.bus.close();
+      throw new MillraceError(
+        'USAGE',
+        `Without API keys the gateway listens on this machine only, not on ${host}: give it --keys.`,
+      );
+    }
+    const closing = new AbortController();
+    const app = await appOf(options, closing.signal);
+    try {
+      return new Gateway(app, closing, await app.listen({ host, port }));
+    } catch (cause) {
+      await app.close();
+      throw new MillraceError(
+        'USAGE',
+        `The gateway cannot listen on ${host}:${port}: ${messageOf(cause)}.`,
+        { cause },
+      );
+    }
+  }
+
+  /** False when some answer was not sent in time. */
+  async close(): Promise<boolean> {
+    this.#closing.abort();
+    const closed = this.#app.close().then(() => true);
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<boolean>((resolve) => {
+      timer = setTimeout(() => {
+        this.#app.server.closeAllConnections();
+        resolve(false);
+      }, CLOSE_TIMEOUT_MS);
+    });
+    return Promise.race([closed, late]).finally(() => clearTimeout(timer));
+  }
+}
+
+async function appOf(options: GatewayOptions, closing: AbortSignal): Promise<FastifyInstance> {
+  const { bus, settings, tracing, keys, origins, environment, version, onProblem } = options;
+  const app = fastify({
+    bodyLimit: settings.maxPayloadBytes,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    http: { maxHeaderSize: MAX_HEADER_BYTES, headersTimeout: HEADERS_TIMEOUT_MS },
+    routerOptions: { maxParamLength: MAX_PARAM_CHARACTERS },
+    forceCloseConnections: 'idle',
+    // Health checks go on while it drains.
+    return503OnClosing: false,
+    frameworkErrors: (error, _, reply) => void fail(error, reply, onProblem),
+    clientErrorHandler(error, socket) {
+      if (error.code === 'ECONNRESET' || !socket.writable) {
+        socket.destroy();
+        return;
+      }
+      const tooLarge = error.code === 'HPE_HEADER_OVERFLOW';
+      const status = tooLarge ? '431 Request Header Fields Too Large' : '400 Bad Request';
+      const message = tooLarge
+        ? `The headers have more than ${MAX_HEADER_BYTES} bytes.`
+        : 'This is no HTTP that is understood here.';
+      const body = JSON.stringify({ error: new MillraceError('INVALID_INPUT', message).toBody() });
+      socket.end(
+        `HTTP/1.1 ${status}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+      );
+    },
+  });
+  app.server.maxConnections = MAX_CONNECTIONS;
+  const mill = new Mill(bus, settings, {}, tracing);
+  const access = new Access({ keys, origins });
+  const routes = new Routes(mill, onProblem);
+  const hasKeys = keys !== undefined;
+  const context: GatewayContext = {
+    mill,
+    bus,
+    settings,
+    access,
+    routes,
+    environment,
+    version,
+    hasKeys,
+  };
+
+  // Payloads are decoded where their type is known, with the platform's own limits.
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('*', { parseAs: 'buffer' }, (_, body, done) => done(null, body));
+  app.setErrorHandler(async (error: FastifyError | MillraceError, _, reply) =>
+    fail(error, reply, onProblem),
+  );
+  countRequests(app, context);
+  app.addHook('onSend', async (_, reply) => {
+    // A connection that is kept would keep it from closing.
+    if (closing.aborted) reply.header('Connection', 'close');
+  });
+  allowOrigins(app, origins);
+  if (options.ratePerSecond > 0) {
+    await app.register(rateLimit, {
+      max: options.ratePerSecond,
+      timeWindow: 1_000,
+      keyGenerator: (request) => access.requesterOf(request),
+      allowList: ({ url }) => url === '/health' || url === '/ready',
+      errorResponseBuilder: (_, { max }) =>
+        new MillraceError(
+          'RATE_LIMITED',
+          `${max} requests a second are possible for one key or address.`,
+        ),
+    });
+  }
+  app.get('/health', async () => ({ ok: true }));
+  app.get('/ready', async (_, reply) => {
+    const workers = bus.up ? await mill.inspect.workers().catch(() => []) : [];
+    const ready = workers.some(({ state }) => state === 'running');
+    return reply.code(ready ? 200 : 503).send({ ready, broker: bus.up, workers: workers.length });
+  });
+  app.get('/openapi.json', async (request) => {
+    access.assert(request, { what: 'inspect' });
+    return openApi(await routes.entries(), version, hasKeys);
+  });
+  functionRoutes(app, context);
+  eventRoutes(app, context);
+  await app.register(async (api) => apiRoutes(api, context), { prefix: '/api' });
+  app.setNotFoundHandler(async (request, reply) => ownRoute(request, reply, context));
+  app.addHook('onClose', async () => mill.close());
+  return app;
+}
+
+/** CORS, for the origins that are named. */
+function allowOrigins(app: FastifyInstance, origins: readonly string[]): void {
+  app.addHook('onRequest', async (request, reply) => {
+    const { origin } = request.headers;
+    if (origin === undefined || !origins.includes(origin)) return undefined;
+    reply.header('Access-Control-Allow-Origin', origin).header('Vary', 'Origin');
+    if (request.method !== 'OPTIONS') return undefined;
+    reply
+      .header('Access-Control-Allow-Methods', METHODS)
+      .header('Access-Control-Allow-Headers', HEADERS);
+    return reply.code(204).send();
+  });
+}
+
+async function fail(
+  error: FastifyError | MillraceError,
+  reply: FastifyReply,
+  onProblem: (text: string) => void,
+): Promise<FastifyReply> {
+  const own = error instanceof MillraceError ? error : asOwn(error);
+  const status = error instanceof MillraceError ? own.status || 500 : (error.statusCode ?? 500);
+  if (!(error instanceof MillraceError) && status >= 500) onProblem(messageOf(error));
+  if (own.code === 'UNAUTHORIZED') reply.header('WWW-Authenticate', 'Bearer');
+  return reply.code(status).type('application/json').send({ error: own.toBody() });
+}
+
+/** What the library refuses by itself. */
+function asOwn({ statusCode = 500, message }: FastifyError): MillraceError {
+  if (statusCode === 413) return new MillraceError('PAYLOAD_TOO_LARGE', 'The body is too large.');
+  if (statusCode < 500) return new MillraceError('INVALID_INPUT', `${message.replace(/\.$/, '')}.`);
+  return new MillraceError('UNAVAILABLE', 'The gateway has failed.');
+}
