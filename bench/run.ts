@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util';
 import type { Sync } from './broker.ts';
 import { benchBalance } from './balance.ts';
 import { benchEvents } from './events.ts';
+import { benchHttp } from './http.ts';
 import { benchIdle, IDLE_COMMAND } from './idle.ts';
 import { benchInvoke } from './invoke.ts';
 import { PEERS } from './peers/index.ts';
@@ -33,6 +34,11 @@ events   durable events: published to handled, from a backlog, and how long one 
   --sync always            or default: the broker syncs every two minutes, as NATS does by itself
   --json FILE              default bench/results/events.json, with --sync default events-default-sync.json
 
+http     the gateway beside fastify's hello world, and a deploy of 50 functions to 4 workers
+  --seconds 4  --rounds 5
+  --cpu-prof DIR           CPU profiles of the gateway
+  --json FILE              default bench/results/http.json
+
 balance  what strategies cost, what kept answers bring, more processes, and a rolling restart under load
   --seconds 3  --rounds 3
   --only PART,PART         of strategies, cache, processes, join, partitions, roll
@@ -58,6 +64,7 @@ const EVENT_RESULTS = {
 const BALANCE_RESULTS = fileURLToPath(new URL('./results/balance.json', import.meta.url));
 const RECOVERY_RESULTS = fileURLToPath(new URL('./results/recovery.json', import.meta.url));
 const TELEMETRY_RESULTS = fileURLToPath(new URL('./results/telemetry.json', import.meta.url));
+const HTTP_RESULTS = fileURLToPath(new URL('./results/http.json', import.meta.url));
 const RESULTS = fileURLToPath(new URL('./results/invoke.json', import.meta.url));
 
 /** A mistake in the command line: status 2 and the usage. */
@@ -150,6 +157,13 @@ async function main(): Promise<void> {
       seconds: positive(values.seconds, 3),
       rounds: positive(values.rounds, 5),
       jsonFile: values.json ?? TELEMETRY_RESULTS,
+    });
+  } else if (what === 'http') {
+    await benchHttp({
+      seconds: positive(values.seconds, 4),
+      rounds: positive(values.rounds, 5),
+      jsonFile: values.json ?? (values['cpu-prof'] === undefined ? HTTP_RESULTS : undefined),
+      profileDir: values['cpu-prof'],
     });
   } else if (what === 'recovery') {
     await benchRecovery({

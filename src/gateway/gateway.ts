@@ -155,9 +155,10 @@ async function appOf(options: GatewayOptions, closing: AbortSignal): Promise<Fas
     fail(error, reply, onProblem),
   );
   countRequests(app, context);
-  app.addHook('onSend', async (_, reply) => {
+  app.addHook('onSend', (_request, reply, _payload, done) => {
     // A connection that is kept would keep it from closing.
     if (closing.aborted) reply.header('Connection', 'close');
+    done();
   });
   allowOrigins(app, origins);
   if (options.ratePerSecond > 0) {
@@ -193,15 +194,21 @@ async function appOf(options: GatewayOptions, closing: AbortSignal): Promise<Fas
 
 /** CORS, for the origins that are named. */
 function allowOrigins(app: FastifyInstance, origins: readonly string[]): void {
-  app.addHook('onRequest', async (request, reply) => {
+  app.addHook('onRequest', (request, reply, done) => {
     const { origin } = request.headers;
-    if (origin === undefined || !origins.includes(origin)) return undefined;
+    if (origin === undefined || !origins.includes(origin)) {
+      done();
+      return;
+    }
     reply.header('Access-Control-Allow-Origin', origin).header('Vary', 'Origin');
-    if (request.method !== 'OPTIONS') return undefined;
+    if (request.method !== 'OPTIONS') {
+      done();
+      return;
+    }
     reply
       .header('Access-Control-Allow-Methods', METHODS)
       .header('Access-Control-Allow-Headers', HEADERS);
-    return reply.code(204).send();
+    void reply.code(204).send();
   });
 }
 
