@@ -6,6 +6,7 @@ import { deployCommands } from './deploy.ts';
 import { deadCommand } from './dead.ts';
 import { devCommand } from './dev.ts';
 import { gatewayCommand } from './gateway.ts';
+import { initCommand } from './init.ts';
 import { inspectCommand } from './inspect.ts';
 import { invokeCommand } from './invoke.ts';
 import { logsCommand } from './logs.ts';
@@ -37,6 +38,7 @@ First steps:
   // Inherited by the commands, so that every wrong usage ends here and not in the library's exit.
   program.exitOverride();
   for (const add of [
+    initCommand,
     devCommand,
     workerCommand,
     gatewayCommand,

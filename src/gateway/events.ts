@@ -41,7 +41,11 @@ export function eventRoutes(app: FastifyInstance, context: GatewayContext): void
       followers += 1;
       reply.hijack();
       const { raw } = reply;
-      raw.writeHead(200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store' });
+      raw.writeHead(200, {
+        ...(reply.getHeaders() as Record<string, string>),
+        'Content-Type': 'text/event-stream',
+        'Cache-Control': 'no-store',
+      });
       raw.write(': follows\n\n');
       let subscription: Subscription | undefined;
       const heartbeat = setInterval(() => raw.write(': \n\n'), HEARTBEAT_MS);

@@ -59,6 +59,13 @@ export class Canaries {
     });
   }
 
+  /** What runs and waits, of both. */
+  loadOf(stable: FunctionRunner): { running: number; queued: number } {
+    const canary = this.#byStable.get(stable)?.runner;
+    const { running, queued } = stable;
+    return { running: running + (canary?.running ?? 0), queued: queued + (canary?.queued ?? 0) };
+  }
+
   reportOf(stable: FunctionRunner): CanaryReport | undefined {
     const canary = this.#byStable.get(stable);
     if (canary === undefined) return undefined;

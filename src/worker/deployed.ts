@@ -57,6 +57,9 @@ export class Deployed {
   #running = new Map<string, LoadedFunction>();
   /** What did not load of the last manifest: function and reason. */
   #failures: string[] = [];
+  /** An offer that failed is made again at the next look. */
+  #unoffered = false;
+  #said = '';
   #applying: Promise<void> = Promise.resolve();
   #looking: NodeJS.Timeout | undefined;
   #judging: NodeJS.Timeout | undefined;
@@ -117,9 +120,8 @@ export class Deployed {
     return [...first, ...second.filter(({ name }) => !names.has(name))];
   }
 
-  /** Deployed ones that its own folder has, too, and that run from there. */
-  #shadowed(): string[] {
-    if (!this.#of.preferLocal) return [];
+  /** Deployed ones that its own folder has, too. */
+  #both(): string[] {
     return this.#local.map(({ name }) => name).filter((name) => this.#manifest.functions.has(name));
   }
 
@@ -150,9 +152,7 @@ export class Deployed {
   async #lookAgain(): Promise<void> {
     if (!this.#of.bus.up) return;
     try {
-      await this.#inOrder(async () => {
-        if (await this.#look()) await this.#offer();
-      });
+      await this.#inOrder(async () => this.#follow());
     } catch (error) {
       this.#log.debug({ err: error }, 'what is deployed cannot be read');
     }
@@ -213,14 +213,22 @@ export class Deployed {
     return loaded;
   }
 
+  async #follow(): Promise<void> {
+    const changed = await this.#look();
+    if (changed || this.#unoffered) await this.#offer();
+  }
+
   async #offer(): Promise<void> {
     if (this.#closed) return;
-    const functions = this.functions();
-    await this.#of.worker.offer(functions);
-    const shadowed = this.#shadowed();
-    if (shadowed.length > 0) {
-      this.#log.warn(`deployed too, but run from this worker's own folder: ${shadowed.join(', ')}`);
-    }
+    this.#unoffered = true;
+    await this.#of.worker.offer(this.functions());
+    this.#unoffered = false;
+    const both = this.#both().join(', ');
+    if (both === this.#said) return;
+    this.#said = both;
+    const where = this.#of.preferLocal ? "from this worker's own folder" : 'as deployed';
+    if (both !== '')
+      this.#log.warn(`deployed, and in this worker's own folder; run ${where}: ${both}`);
   }
 
   #assertThere(): void {
@@ -252,9 +260,7 @@ export class Deployed {
     const question = readControl(switchSchema, data);
     if (question === undefined) return;
     void this.#answer(reply, async () => {
-      await this.#inOrder(async () => {
-        if (await this.#look()) await this.#offer();
-      });
+      await this.#inOrder(async () => this.#follow());
       if (this.#manifest.generation >= question.generation) return this.#failures;
       return ['it sees an older state of what is deployed'];
     });
@@ -270,7 +276,7 @@ export class Deployed {
       const why = failures.join('; ').slice(0, 2_000);
       say(
         failures.length === 0
-          ? { state: 'ready', local: this.#shadowed() }
+          ? { state: 'ready', local: this.#of.preferLocal ? this.#both() : [] }
           : { state: 'failed', why },
       );
     } catch (error) {

@@ -84,7 +84,8 @@ export class SelfReport {
   }
 
   #function(runner: FunctionRunner, held: boolean): FunctionReport {
-    const { loaded, running, queued, slots } = runner;
+    const { loaded, slots } = runner;
+    const { running, queued } = this.#of.canaries.loadOf(runner);
     const { name, version } = loaded;
     const { description, on, delivery, balance, cron } = loaded.definition;
     const stats = this.#of.stats.get(name) as FunctionStats;

@@ -48,7 +48,7 @@ const functions = [
     name: 'slow',
     handler: async (_, { signal }) =>
       new Promise((resolve) => {
-        const timer = setTimeout(() => resolve('slow'), 700);
+        const timer = setTimeout(() => resolve('slow'), 1_500);
         signal.addEventListener('abort', () => clearTimeout(timer));
       }),
   }),

@@ -100,6 +100,14 @@ const MAY_IMPORT: Record<string, Record<string, Rule> | 'all'> = {
     core: any,
     worker: ({ typeOnly }, target) => typeOnly && target === 'worker/supervision.ts',
   },
+  // A test's own system: what dev starts, and a client.
+  testing: {
+    core: any,
+    broker: any,
+    client: any,
+    bus: any,
+    dev: (_, target) => target === 'dev/worker-process.ts',
+  },
   cli: 'all',
   '': 'all',
 };
@@ -156,11 +164,11 @@ describe('src', () => {
     expect(files.filter((file) => codeOf(file).includes('console.'))).toEqual([]);
   });
 
-  it('reads the environment only in the client, the broker and the command line', () => {
+  it('reads the environment only in the client, the broker, the command line and the testing kit', () => {
     const wrong = files.filter(
       (file) =>
         file !== 'client/client.ts' &&
-        !['broker', 'cli'].includes(roomOf(file)) &&
+        !['broker', 'cli', 'testing'].includes(roomOf(file)) &&
         /\bprocess\s*\.\s*env\b/.test(codeOf(file)),
     );
     expect(wrong).toEqual([]);

@@ -1,0 +1,2 @@
+/** `millrace/testing`: a broker and workers of a test's own, as they are in production, and what a test asks of them. */
+export { startTestMill, TestMill, type RecordedEvent, type TestMillOptions } from './test-mill.ts';
