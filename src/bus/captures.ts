@@ -15,27 +15,39 @@ const STREAM_CACHE_MS = 30_000;
 /** Subjects, and likewise streams, that are remembered. */
 const CACHE_ENTRIES = 1_024;
 const LOOKUP_TIMEOUT_MS = 2_000;
+const NS_PER_MS = 1_000_000;
 
 const namesSchema = z.object({
   streams: z.array(z.string()).nullish(),
   error: z.object({ description: z.string().optional() }).optional(),
 });
-const infoSchema = z.object({ config: z.object({ no_ack: z.boolean().optional() }) });
+const infoSchema = z.object({
+  config: z.object({ no_ack: z.boolean().optional(), duplicate_window: z.number().optional() }),
+});
+
+/** What becomes of an event on a subject. */
+export interface Capture {
+  /** False where no stream stores it, or one that never acknowledges (`no_ack`). */
+  acknowledged: boolean;
+  /** That acknowledges it; undefined for none. */
+  stream: string | undefined;
+  /** For how long the stream remembers the event's id; 0 where that is not known. */
+  rememberedMs: number;
+}
+
+const UNCAPTURED: Capture = { acknowledged: false, stream: undefined, rememberedMs: 0 };
 
 export class Captures {
   readonly #bus: Bus;
-  readonly #bySubject = new Answers(CAPTURE_CACHE_MS);
-  readonly #byStream = new Answers(STREAM_CACHE_MS);
+  readonly #bySubject = new Answers<Capture>(CAPTURE_CACHE_MS);
+  readonly #byStream = new Answers<Capture>(STREAM_CACHE_MS);
 
   constructor(bus: Bus) {
     this.#bus = bus;
   }
 
-  /**
-   * False where no stream stores the subject, or one that never acknowledges (`no_ack`).
-   * Throws UNAVAILABLE or TIMEOUT where JetStream does not say: an event must not pass for stored by mistake.
-   */
-  acknowledged(subject: string): Promise<boolean> {
+  /** Throws UNAVAILABLE or TIMEOUT where JetStream does not say: an event must not pass for stored by mistake. */
+  of(subject: string): Promise<Capture> {
     return this.#bySubject.get(subject, () => this.#lookUp(subject));
   }
 
@@ -49,12 +61,14 @@ export class Captures {
     this.#bySubject.clear();
   }
 
-  async #lookUp(subject: string): Promise<boolean> {
+  async #lookUp(subject: string): Promise<Capture> {
     const streams = await this.#streamsOf(subject);
-    const answers = streams.map((name) =>
-      this.#byStream.get(name, () => this.#acknowledges(name)).catch(() => true),
+    const captures = await Promise.all(
+      streams.map(async (name) =>
+        this.#byStream.get(name, () => this.#look(name)).catch(() => unknownCapture(name)),
+      ),
     );
-    return (await Promise.all(answers)).includes(true);
+    return captures.find(({ acknowledged }) => acknowledged) ?? UNCAPTURED;
   }
 
   async #streamsOf(subject: string): Promise<readonly string[]> {
@@ -74,17 +88,16 @@ export class Captures {
     return names.streams ?? [];
   }
 
-  /**
-   * A stream that cannot be asked counts as one that acknowledges: then an event fails for want of its acknowledgement,
-   * and does not pass for stored. Throws where the connection is down.
-   */
-  async #acknowledges(stream: string): Promise<boolean> {
+  /** Throws where the connection is down. */
+  async #look(stream: string): Promise<Capture> {
     try {
       const info = readControl(infoSchema, await this.#ask(`${STREAM_INFO}${stream}`, ''));
-      return info?.config.no_ack !== true;
+      const { no_ack = false, duplicate_window = 0 } = info?.config ?? {};
+      if (no_ack) return UNCAPTURED;
+      return { acknowledged: true, stream, rememberedMs: duplicate_window / NS_PER_MS };
     } catch (error) {
       // Remembered, since it may be for want of permission: asking costs the whole wait then.
-      if ((error as MillraceError).code === 'TIMEOUT') return true;
+      if ((error as MillraceError).code === 'TIMEOUT') return unknownCapture(stream);
       throw error;
     }
   }
@@ -94,16 +107,24 @@ export class Captures {
   }
 }
 
+/**
+ * A stream that cannot be asked counts as one that acknowledges: then an event fails for want of its acknowledgement,
+ * and does not pass for stored.
+ */
+function unknownCapture(stream: string): Capture {
+  return { acknowledged: true, stream, rememberedMs: 0 };
+}
+
 /** Answers by key, each believed for `cacheMs`; at most CACHE_ENTRIES of them. */
-class Answers {
+class Answers<Value> {
   readonly #cacheMs: number;
-  readonly #known = new Map<string, { until: number; answer: Promise<boolean> }>();
+  readonly #known = new Map<string, { until: number; answer: Promise<Value> }>();
 
   constructor(cacheMs: number) {
     this.#cacheMs = cacheMs;
   }
 
-  get(key: string, ask: () => Promise<boolean>): Promise<boolean> {
+  get(key: string, ask: () => Promise<Value>): Promise<Value> {
     const now = performance.now();
     const known = this.#known.get(key);
     if (known !== undefined && known.until > now) return known.answer;

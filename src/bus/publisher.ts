@@ -24,9 +24,11 @@ import { Captures } from './captures.ts';
 import { subjectsOf } from '../core/subjects.ts';
 import type { Bus } from './connection.ts';
 import { checkHeaders, checkId } from './invoke.ts';
+import { JetStreamApi } from './jetstream-api.ts';
 import { LaterStream } from './later-stream.ts';
 import { isScheduled, scheduled } from './later.ts';
 import { readControl } from './messages.ts';
+import { Stored } from './stored.ts';
 import { isNoResponders } from './status.ts';
 
 export interface PublishOptions extends When {
@@ -53,6 +55,9 @@ export interface PreparedEvent {
   headers: MsgHdrs;
 }
 
+/** Of the time for which a stream remembers ids: clocks differ, and what is sent takes its time. */
+const SURELY_REMEMBERED = 0.5;
+
 interface Unacknowledged extends PreparedEvent {
   deadlineMs: number;
   resolve: (receipt: PublishReceipt) => void;
@@ -67,6 +72,7 @@ export class Publisher {
   readonly #inbox: string;
   readonly #subscriptions: readonly Subscription[];
   readonly #later: LaterStream;
+  readonly #stored: Stored;
   readonly #stopListening: () => void;
   #nextToken = 1;
   #flushing: Promise<void> | undefined;
@@ -79,6 +85,7 @@ export class Publisher {
     this.#settings = settings;
     this.#captures = new Captures(bus);
     this.#later = new LaterStream(bus, settings);
+    this.#stored = new Stored(bus, new JetStreamApi(bus));
     // Of its own: another publisher on this connection counts its events, too.
     this.#inbox = `${bus.inbox}.a.${nuid.next()}`;
     this.#subscriptions = [
@@ -124,10 +131,29 @@ export class Publisher {
       await this.#later.ensure();
       return this.#store(event);
     }
-    if (await this.#captures.acknowledged(event.subject)) return this.#store(event);
+    const { acknowledged } = await this.#captures.of(event.subject);
+    if (acknowledged) return this.#store(event);
     this.#bus.publish(event.subject, event.payload, { headers: event.headers });
     await this.#flushed();
     return { id: event.id };
+  }
+
+  /**
+   * As `send`, for an event that may have been sent before, at `sinceMs` at the earliest (since 1970): where its stream may have
+   * forgotten the id by now, it is asked whether it has the event.
+   */
+  async sendAgain(event: PreparedEvent, sinceMs: number): Promise<PublishReceipt> {
+    // One that is to come later is published once all the same: worker/later.ts.
+    if (!isScheduled(event, this.#settings.namespace)) {
+      const { id, subject } = event;
+      const { acknowledged, stream, rememberedMs } = await this.#captures.of(subject);
+      const forgotten = Date.now() - sinceMs >= rememberedMs * SURELY_REMEMBERED;
+      if (acknowledged && stream !== undefined && forgotten) {
+        const sequence = await this.#stored.find(stream, event, sinceMs);
+        if (sequence !== undefined) return { id, stream, sequence, duplicate: true };
+      }
+    }
+    return this.send(event);
   }
 
   close(): void {

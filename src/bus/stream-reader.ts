@@ -7,7 +7,7 @@
  * is not taken: the leader is asked.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { nuid } from 'nats';
+import { nuid, type MsgHdrs } from 'nats';
 import { z } from 'zod';
 import { MillraceError, messageOf } from '../core/errors.ts';
 import type { Bus } from './connection.ts';
@@ -33,9 +33,16 @@ const consumerSchema = apiSchema.extend({
   num_pending: z.number().optional(),
 });
 
-type OnMessage = (sequence: number, bytes: Uint8Array) => void;
+type OnMessage = (sequence: number, bytes: Uint8Array, headers: MsgHdrs | undefined) => void;
 
-interface Range {
+export interface ReadOptions {
+  /** Nothing that was stored before; something later must be there. */
+  since?: Date;
+  /** Without payloads. */
+  headersOnly?: boolean;
+}
+
+interface Range extends ReadOptions {
   stream: string;
   subject: string;
   /** What is to be read next. */
@@ -68,8 +75,9 @@ export class StreamReader {
     from: number,
     to: number,
     onMessage: OnMessage,
+    options: ReadOptions = {},
   ): Promise<void> {
-    const range: Range = { stream, subject, next: from, to, onMessage };
+    const range: Range = { stream, subject, next: from, to, onMessage, ...options };
     let stalledSinceMs = performance.now();
     let why = 'no message came';
     while (range.next <= to) {
@@ -94,20 +102,24 @@ export class StreamReader {
   }
 
   /** The leader's word for it. */
-  async #isEmpty({ stream, subject, next, to }: Range): Promise<boolean> {
+  async #isEmpty({ stream, subject, next, to, since }: Range): Promise<boolean> {
+    // Nothing has been read, and something is there.
+    if (since !== undefined) return false;
     const found = await this.#api.next(stream, subject, next);
     return found === undefined || found.sequence > to;
   }
 
   async #readOn(range: Range): Promise<PullEnd> {
-    const { stream, subject, next } = range;
+    const { stream, subject, next, since, headersOnly = false } = range;
     const { name, num_pending, error } = await this.#api.ask(
       `CONSUMER.CREATE.${stream}`,
       {
         stream_name: stream,
         config: {
-          deliver_policy: 'by_start_sequence',
-          opt_start_seq: next,
+          ...(since === undefined
+            ? { deliver_policy: 'by_start_sequence', opt_start_seq: next }
+            : { deliver_policy: 'by_start_time', opt_start_time: since.toISOString() }),
+          headers_only: headersOnly,
           ack_policy: 'none',
           filter_subject: subject,
           mem_storage: true,
@@ -163,13 +175,14 @@ export class StreamReader {
         asked -= 1;
         if (place.sequence <= range.to) {
           try {
-            range.onMessage(place.sequence, message.data);
+            range.onMessage(place.sequence, message.data, message.headers);
           } catch (failure) {
             end({ failure });
             return;
           }
         }
         range.next = place.sequence + 1;
+        delete range.since;
         if (range.next > range.to) end('done');
         else if (place.pending === 0) end('empty');
         else if (asked <= this.#window / 2) ask();

@@ -360,8 +360,9 @@ export class Hosting {
       now: () => performance.now(),
       toPartition,
       toCoordinator,
-      publish: (tx, emits) => {
-        void publishEmits(publisher, emits, () => owner().state === 'ended').then((published) => {
+      publish: (tx, emits, again) => {
+        const over = (): boolean => owner().state === 'ended';
+        void publishEmits(publisher, emits, again, over).then((published) => {
           if (published) owner().published(tx);
         });
       },

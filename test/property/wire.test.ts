@@ -120,7 +120,15 @@ const record: fc.Arbitrary<LogRecord> = fc.oneof(
     writes: versioned,
   }),
   fc.record({ kind: kind('decide'), tx, coordinator: text, writers, writes: versioned, emits }),
-  fc.record({ kind: fc.constantFrom('commit' as const, 'abort' as const, 'end' as const), tx }),
+  fc.record({
+    kind: fc.constantFrom(
+      'commit' as const,
+      'abort' as const,
+      'end' as const,
+      'published' as const,
+    ),
+    tx,
+  }),
   fc.record({
     kind: kind('expire'),
     tx: fc.constant(''),

@@ -77,7 +77,7 @@ export class Decisions {
     if (decision === undefined) return;
     decision.sinceMs = nowMs;
     this.remind(tx, decision, ports, nowMs);
-    if (decision.emits.length > 0) ports.publish(tx, decision.emits);
+    if (decision.emits.length > 0) ports.publish(tx, decision.emits, this.replayed.has(tx));
   }
 
   announceAll(ports: PartitionPorts, nowMs: number): void {
@@ -94,10 +94,18 @@ export class Decisions {
   }
 
   published(tx: string): void {
-    const decision = this.map.get(tx);
+    const decision = this.emptied(tx);
     if (decision === undefined) return;
-    decision.emits = [];
     this.forgetIfDone(tx, decision);
+    // Until its end, which may be long in coming, the next owner would publish all of it again.
+    if (this.map.has(tx)) this.queue.enqueue({ kind: 'published', tx });
+  }
+
+  /** Nothing of it is to be published any more. */
+  emptied(tx: string): Decision | undefined {
+    const decision = this.map.get(tx);
+    if (decision !== undefined) decision.emits = [];
+    return decision;
   }
 
   tick(ports: PartitionPorts, nowMs: number): void {

@@ -227,6 +227,8 @@ export type LogRecord =
   | { kind: 'commit'; tx: string }
   | { kind: 'abort'; tx: string }
   | { kind: 'end'; tx: string }
+  /** All that it has emitted is stored; its end has to wait for others. */
+  | { kind: 'published'; tx: string }
   /** Items whose time is over: removed unless they have been written again since. */
   | { kind: 'expire'; tx: ''; items: readonly (readonly [key: string, version: number])[] }
   /** The number of partitions changes (SPEC.md). In a snapshot with what has been done of that: targets, targets, sources. */

@@ -169,6 +169,7 @@ export class Partition {
     } else if (record.kind === 'commit' && session !== undefined) this.#commitSession(session);
     else if (record.kind === 'abort' && session !== undefined) this.#undo(session);
     else if (record.kind === 'end') this.decisions.forget(record.tx);
+    else if (record.kind === 'published') this.decisions.emptied(record.tx);
     else if (record.kind === 'expire') this.items.remove(record.items);
     else this.moves.replay(record);
     this.#changed = [];

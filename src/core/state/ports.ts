@@ -6,8 +6,11 @@ import type { CoordinatorMessage, PartitionMessage } from './messages.ts';
 export interface PartitionPorts {
   toPartition(partition: number, message: PartitionMessage): void;
   toCoordinator(workerId: string, message: CoordinatorMessage): void;
-  /** Publishes what a committed transaction has emitted, and calls `published` when all of it is stored. */
-  publish(tx: string, emits: readonly Uint8Array[]): void;
+  /**
+   * Publishes what a committed transaction has emitted, and calls `published` when all of it is stored. `again`: a former owner
+   * may have done so.
+   */
+  publish(tx: string, emits: readonly Uint8Array[], again: boolean): void;
 }
 
 /** With what does not change with who listens. */

@@ -31,6 +31,7 @@ const RECORD_KINDS = {
   leaving: 8,
   moved: 9,
   arriving: 10,
+  published: 11,
 } as const;
 
 function recordFields(record: LogRecord): Fields {
@@ -84,6 +85,8 @@ function recordOf(fields: Fields): LogRecord {
       return { kind: 'abort', tx };
     case RECORD_KINDS.end:
       return { kind: 'end', tx };
+    case RECORD_KINDS.published:
+      return { kind: 'published', tx };
     case RECORD_KINDS.expire:
       return { kind: 'expire', tx: '', items: rest[0] as [string, number][] };
     case RECORD_KINDS.layout: {
