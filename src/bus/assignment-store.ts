@@ -6,7 +6,7 @@ import type { Layout } from '../core/state/layout.ts';
 import type { Bus } from './connection.ts';
 import { readControl, writeControl } from './messages.ts';
 
-const KEY = 'assignment';
+export const ASSIGNMENT = 'assignment';
 
 const count = z.number().int().nonnegative();
 const assignmentSchema = z.object({
@@ -26,6 +26,13 @@ export interface Assignment extends AssignmentTable {
 
 type Bucket = Awaited<ReturnType<Bus['keyValue']>>;
 
+export function assignmentBucket(namespace: string): string {
+  return `${namespace}-assignment`;
+}
+
+/** A key beside the table that is there while a backup is restored: until it is gone no worker may serve anything. */
+export const RESTORING = 'restoring';
+
 export class AssignmentStore {
   readonly #bucket: Bucket;
 
@@ -33,14 +40,16 @@ export class AssignmentStore {
     this.#bucket = bucket;
   }
 
-  /** Creates what is not there yet. Throws UNAVAILABLE where JetStream does not serve. */
+  /** Creates what is not there yet. Throws UNAVAILABLE where JetStream does not serve, RESTORE_UNFINISHED. */
   static async open(bus: Bus, settings: Settings): Promise<AssignmentStore> {
     try {
-      const bucket = await bus.keyValue(`${settings.namespace}-assignment`, settings.replicas);
+      const bucket = await bus.keyValue(assignmentBucket(settings.namespace), settings.replicas);
       const store = new AssignmentStore(bucket);
-      if ((await bucket.get(KEY)) === null) await store.#create(settings.partitions);
+      if ((await bucket.get(RESTORING))?.operation === 'PUT') throw restoreUnfinished();
+      if ((await bucket.get(ASSIGNMENT)) === null) await store.#create(settings.partitions);
       return store;
     } catch (cause) {
+      if (cause instanceof MillraceError) throw cause;
       throw new MillraceError(
         'UNAVAILABLE',
         `The assignment of partitions cannot be read: ${messageOf(cause)}.`,
@@ -50,7 +59,7 @@ export class AssignmentStore {
   }
 
   async read(): Promise<Assignment> {
-    const entry = await this.#bucket.get(KEY);
+    const entry = await this.#bucket.get(ASSIGNMENT);
     const table = entry === null ? undefined : readControl(assignmentSchema, entry.value);
     if (entry === null || table === undefined) {
       throw new MillraceError('UNAVAILABLE', 'The assignment of partitions cannot be read.');
@@ -63,7 +72,7 @@ export class AssignmentStore {
   /** False when somebody else has changed it since `revision`. */
   async change({ owners, layout }: AssignmentTable, revision: number): Promise<boolean> {
     try {
-      await this.#bucket.update(KEY, writeControl({ owners, layout }), revision);
+      await this.#bucket.update(ASSIGNMENT, encodeAssignment({ owners, layout }), revision);
       return true;
     } catch {
       return false;
@@ -73,6 +82,18 @@ export class AssignmentStore {
   async #create(partitions: number): Promise<void> {
     const owners = Array.from({ length: partitions }, () => null);
     // Another worker may be first: its table counts.
-    await this.#bucket.create(KEY, writeControl({ owners })).catch(() => {});
+    await this.#bucket.create(ASSIGNMENT, writeControl({ owners })).catch(() => {});
   }
+}
+
+/** For a restore: nobody else changes it meanwhile. */
+export function encodeAssignment({ owners, layout }: AssignmentTable): Uint8Array {
+  return writeControl({ owners, layout });
+}
+
+function restoreUnfinished(): MillraceError {
+  return new MillraceError(
+    'RESTORE_UNFINISHED',
+    'A backup is being restored here, or its restore was broken off: let it end, or run it again.',
+  );
 }

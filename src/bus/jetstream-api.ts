@@ -28,6 +28,10 @@ const messageSchema = apiSchema.extend({
     .optional(),
 });
 
+const subjectsSchema = apiSchema.extend({
+  state: z.object({ subjects: z.record(z.string(), z.number()).nullish() }).optional(),
+});
+
 export interface StoredMessage {
   sequence: number;
   subject: string;
@@ -86,6 +90,14 @@ export class JetStreamApi {
   /** The message with this sequence, undefined where there is none. Throws as `ask` does. */
   at(stream: string, sequence: number): Promise<StoredMessage | undefined> {
     return this.#message(stream, { seq: sequence });
+  }
+
+  /** Those that have messages and match. Throws as `ask` does. */
+  async subjects(stream: string, filter: string): Promise<string[]> {
+    const request = { subjects_filter: filter };
+    const { state, error } = await this.ask(`STREAM.INFO.${stream}`, request, subjectsSchema);
+    if (state === undefined) throw refusedBy(stream, error);
+    return Object.keys(state.subjects ?? {});
   }
 
   /** Removes one message; false where it is not there. Throws as `ask` does. */

@@ -18,8 +18,13 @@ import type { Bus } from './connection.ts';
 import { ensureLogStreams, logStreamNames, type LogStreamNames } from './ensure-streams.ts';
 import { JetStreamApi, type StoredMessage } from './jetstream-api.ts';
 import { LogWriter, type LogCounts } from './log-writer.ts';
+import type { Retention } from './retention.ts';
 import { SnapshotStore } from './snapshot-store.ts';
 import { StreamReader } from './stream-reader.ts';
+
+const JOURNAL = 'journal-';
+/** Its subject, beside journals and claims. */
+const MARK = 'mark';
 
 /** All journals, claims and snapshots, over one connection. */
 export class LogStreams {
@@ -28,8 +33,10 @@ export class LogStreams {
   readonly #writer: LogWriter;
   readonly #subjects: Subjects;
   readonly #names: LogStreamNames;
+  readonly #retention: Retention | undefined;
 
-  private constructor(bus: Bus, settings: Settings) {
+  private constructor(bus: Bus, settings: Settings, retention: Retention | undefined) {
+    this.#retention = retention;
     this.#api = new JetStreamApi(bus);
     this.#reader = new StreamReader(bus, this.#api);
     this.#writer = new LogWriter(bus, settings, this.#api);
@@ -37,10 +44,10 @@ export class LogStreams {
     this.#names = logStreamNames(settings);
   }
 
-  /** Creates or checks the streams. Throws as `ensureLogStreams` does. */
-  static async open(bus: Bus, settings: Settings): Promise<LogStreams> {
+  /** Creates or checks the streams. `retention` says when something may be removed. Throws as `ensureLogStreams` does. */
+  static async open(bus: Bus, settings: Settings, retention?: Retention): Promise<LogStreams> {
     await ensureLogStreams(bus, settings);
-    return new LogStreams(bus, settings);
+    return new LogStreams(bus, settings, retention);
   }
 
   get counts(): Readonly<LogCounts> {
@@ -48,7 +55,7 @@ export class LogStreams {
   }
 
   journal(id: string): SubjectLog {
-    return this.#log(`journal-${id}`);
+    return this.#log(`${JOURNAL}${id}`);
   }
 
   claims(partition: number): SubjectLog {
@@ -57,12 +64,46 @@ export class LogStreams {
 
   snapshots(partition: number): SnapshotStore {
     const subject = this.#subjects.snapshot(String(partition));
-    return new SnapshotStore(this.#names.snapshots, subject, this.#api, this.#reader, this.#writer);
+    return new SnapshotStore(
+      this.#names.snapshots,
+      subject,
+      this.#api,
+      this.#reader,
+      this.#writer,
+      this.#retention,
+    );
+  }
+
+  /**
+   * A message of its own behind all that has been appended, and its sequence. Stored, not asked for: of several servers one that
+   * was stopped answers with the past. Throws AppendError.
+   */
+  async mark(): Promise<number> {
+    const subject = this.#subjects.log(MARK);
+    const sequence = await this.#writer.store(this.#names.log, subject, new Uint8Array());
+    await this.#log(MARK).trim(sequence);
+    return sequence;
+  }
+
+  /** The ids of all journals that have something. Throws UNAVAILABLE or TIMEOUT. */
+  async journals(): Promise<string[]> {
+    const prefix = this.#subjects.log(JOURNAL);
+    const subjects = await this.#api.subjects(this.#names.log, this.#subjects.log('*'));
+    return subjects
+      .filter((subject) => subject.startsWith(prefix))
+      .map((subject) => subject.slice(prefix.length));
   }
 
   #log(name: string): SubjectLog {
     const subject = this.#subjects.log(name);
-    return new SubjectLog(this.#names.log, subject, this.#api, this.#reader, this.#writer);
+    return new SubjectLog(
+      this.#names.log,
+      subject,
+      this.#api,
+      this.#reader,
+      this.#writer,
+      this.#retention,
+    );
   }
 
   /** What is under way ends as unknown. */
@@ -78,6 +119,7 @@ export class SubjectLog implements LogPort {
   readonly #api: JetStreamApi;
   readonly #reader: StreamReader;
   readonly #writer: LogWriter;
+  readonly #retention: Retention | undefined;
   /** The highest sequence that was seen on the subject. */
   #seen = 0;
 
@@ -87,7 +129,9 @@ export class SubjectLog implements LogPort {
     api: JetStreamApi,
     reader: StreamReader,
     writer: LogWriter,
+    retention?: Retention,
   ) {
+    this.#retention = retention;
     this.#stream = stream;
     this.#subject = subject;
     this.#api = api;
@@ -137,8 +181,13 @@ export class SubjectLog implements LogPort {
     return this.#reader.read(this.#stream, this.#subject, from, to, onAppend);
   }
 
-  /** Removes what lies before `before`, never the last append. Throws UNAVAILABLE or TIMEOUT. */
+  /** Removes what lies before `before`, never the last append; not while a backup is taken. Throws UNAVAILABLE or TIMEOUT. */
   async trim(before: number): Promise<void> {
+    const trim = (): Promise<void> => this.#trim(before);
+    await (this.#retention === undefined ? trim() : this.#retention.whenFree(trim));
+  }
+
+  async #trim(before: number): Promise<void> {
     // The last one is the fence: without it a former owner could write again. One that is no longer the last is as good.
     const last = await this.last();
     if (last === undefined) return;

@@ -12,6 +12,7 @@ import type { SnapshotPointer } from '../core/state/claim.ts';
 import type { SnapshotPort } from '../core/state/log-port.ts';
 import type { JetStreamApi } from './jetstream-api.ts';
 import type { LogWriter } from './log-writer.ts';
+import type { Retention } from './retention.ts';
 import type { StreamReader } from './stream-reader.ts';
 
 const VERSION = 1;
@@ -28,6 +29,7 @@ export class SnapshotStore implements SnapshotPort {
   readonly #api: JetStreamApi;
   readonly #reader: StreamReader;
   readonly #writer: LogWriter;
+  readonly #retention: Retention | undefined;
 
   constructor(
     stream: string,
@@ -35,7 +37,9 @@ export class SnapshotStore implements SnapshotPort {
     api: JetStreamApi,
     reader: StreamReader,
     writer: LogWriter,
+    retention?: Retention,
   ) {
+    this.#retention = retention;
     this.#stream = stream;
     this.#subject = subject;
     this.#api = api;
@@ -103,9 +107,10 @@ export class SnapshotStore implements SnapshotPort {
     if (count !== chunks) throw corrupt(`it has ${count} parts instead of ${chunks}`);
   }
 
-  /** Removes the snapshots that begin before `sequence`. Throws UNAVAILABLE or TIMEOUT. */
-  removeBefore(sequence: number): Promise<void> {
-    return this.#api.purge(this.#stream, this.#subject, sequence);
+  /** Removes the snapshots that begin before `sequence`; not while a backup is taken. Throws UNAVAILABLE or TIMEOUT. */
+  async removeBefore(sequence: number): Promise<void> {
+    const remove = (): Promise<void> => this.#api.purge(this.#stream, this.#subject, sequence);
+    await (this.#retention === undefined ? remove() : this.#retention.whenFree(remove));
   }
 }
 

@@ -3,7 +3,7 @@
  * by the time since when it can be there. For what is rare: headers of all events of that time are read. Those who look on
  * the same subject at the same time share one reading.
  */
-import type { MsgHdrs } from 'nats';
+import type { Msg } from 'nats';
 import type { Bus } from './connection.ts';
 import type { JetStreamApi } from './jetstream-api.ts';
 import type { PreparedEvent } from './publisher.ts';
@@ -75,7 +75,7 @@ export class Stored {
     const found = new Map<string, number>();
     const last = await this.#api.last(stream, subject);
     if (last === undefined || new Date(last.time) < since) return found;
-    const note = (sequence: number, _bytes: Uint8Array, headers?: MsgHdrs): void => {
+    const note = (sequence: number, _bytes: Uint8Array, { headers }: Msg): void => {
       const id = headers?.get(ID_HEADER) ?? '';
       if (wanted.has(id)) found.set(id, sequence);
     };

@@ -7,7 +7,7 @@
  * is not taken: the leader is asked.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { nuid, type MsgHdrs } from 'nats';
+import { nuid, type Msg } from 'nats';
 import { z } from 'zod';
 import { MillraceError, messageOf } from '../core/errors.ts';
 import type { Bus } from './connection.ts';
@@ -33,7 +33,7 @@ const consumerSchema = apiSchema.extend({
   num_pending: z.number().optional(),
 });
 
-type OnMessage = (sequence: number, bytes: Uint8Array, headers: MsgHdrs | undefined) => void;
+type OnMessage = (sequence: number, bytes: Uint8Array, message: Msg) => void;
 
 export interface ReadOptions {
   /** Nothing that was stored before; something later must be there. */
@@ -175,7 +175,7 @@ export class StreamReader {
         asked -= 1;
         if (place.sequence <= range.to) {
           try {
-            range.onMessage(place.sequence, message.data, message.headers);
+            range.onMessage(place.sequence, message.data, message);
           } catch (failure) {
             end({ failure });
             return;

@@ -11,6 +11,7 @@ import {
   withLogLevel,
   type ConnectionFlags,
 } from './options.ts';
+import { restore } from './backup.ts';
 import { DEFAULT_HTTP_PORT } from './gateway.ts';
 import { withoutPassword } from '../core/server-url.ts';
 import { print, printError } from './output.ts';
@@ -26,6 +27,7 @@ interface DevFlags extends ConnectionFlags {
   httpPort: number;
   gateway: boolean;
   logLevel: string;
+  restore?: string;
 }
 
 export function devCommand(program: Command): void {
@@ -47,6 +49,7 @@ status 130.`,
     )
     .option('--no-gateway', 'serve nothing over HTTP')
     .option('--workers <n>', 'how many worker processes', wholeNumber(1, 64), 2)
+    .option('--restore <file>', 'first bring back what millrace backup has written', notEmpty)
     .action(async (flags: DevFlags) => {
       // Wrong settings are told here, before anything has been started.
       await connectOptions(flags);
@@ -58,6 +61,7 @@ status 130.`,
         storeDirectory: resolve(flags.store),
         functionsDirectory: resolve(flags.functions),
         workers: flags.workers,
+        beforeWorkers: restoring(flags),
         workerArguments: workerArguments(flags),
         gatewayArguments: flags.gateway ? gatewayArguments(flags) : undefined,
         environment: process.env,
@@ -79,6 +83,15 @@ status 130.`,
       await dev.stop();
       print('stopped');
     });
+}
+
+function restoring(flags: DevFlags): ((server: string) => Promise<void>) | undefined {
+  const { restore: file } = flags;
+  if (file === undefined) return undefined;
+  return async (server) => {
+    const { at } = await restore(file, flags, server);
+    print(`restored the state of ${at}`);
+  };
 }
 
 function gatewayArguments(flags: DevFlags): string[] {

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** `millrace`: exit status 0, 1 for a failure, 2 for wrong usage; errors are one line on standard error. */
 import { Command, CommanderError } from 'commander';
+import { backupCommands } from './backup.ts';
 import { benchCommand } from './bench.ts';
 import { deployCommands } from './deploy.ts';
 import { deadCommand } from './dead.ts';
@@ -49,6 +50,7 @@ First steps:
     deployCommands,
     partitionsCommand,
     logsCommand,
+    backupCommands,
     benchCommand,
   ]) {
     add(program);

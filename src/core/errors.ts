@@ -13,6 +13,7 @@ export const ERROR_REGISTRY = {
   NOT_FOUND: { status: 404, retryable: false },
   TRANSACTION_CONFLICT: { status: 409, retryable: true },
   DEPLOY_CONFLICT: { status: 409, retryable: false },
+  NOT_EMPTY: { status: 409, retryable: false },
   PAYLOAD_TOO_LARGE: { status: 413, retryable: false },
   RATE_LIMITED: { status: 429, retryable: true },
   CANCELLED: { status: 499, retryable: false },
@@ -30,6 +31,8 @@ export const ERROR_REGISTRY = {
   BROKER_STORE_UNWRITABLE: { status: 0, retryable: false },
   BROKER_FAILED: { status: 0, retryable: true },
   STREAM_UNUSABLE: { status: 0, retryable: false },
+  BACKUP_UNREADABLE: { status: 0, retryable: false },
+  RESTORE_UNFINISHED: { status: 0, retryable: false },
   USAGE: { status: 0, retryable: false },
 } as const satisfies Record<string, { status: number; retryable: boolean }>;
 

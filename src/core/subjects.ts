@@ -27,6 +27,8 @@ export interface Subjects {
   readonly statePartitions: string;
   /** Asks the owner of a partition to let go of it. */
   stateRelease(workerId: string): string;
+  /** Asks all workers to remove nothing for a while: bus/retention.ts. */
+  readonly stateRetain: string;
   /** What functions on other workers do in a transaction of this worker's. */
   stateJoin(workerId: string): string;
   /** Asks a worker about the keys of a partition that it owns. */
@@ -89,6 +91,7 @@ export function subjectsOf(namespace: string): Subjects {
     stateAssignment: `${namespace}.state.assignment`,
     statePartitions: `${namespace}.state.partitions`,
     stateRelease: (workerId) => `${namespace}.state.release.${workerId}`,
+    stateRetain: `${namespace}.state.retain`,
     stateJoin: (workerId) => `${namespace}.state.join.${workerId}`,
     stateAsk: (workerId) => `${namespace}.state.ask.${workerId}`,
     stateReport: (workerId) => `${namespace}.state.report.${workerId}`,

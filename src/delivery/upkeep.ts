@@ -34,8 +34,11 @@ export class Upkeep {
   begin(): void {
     const sweepMs = this.#options.settings.answerKeepMs / SWEEPS;
     // What fails is tried again the next time.
-    this.#trimming ??= setInterval(() => void this.#trim().catch(() => {}), TRIM_MS);
-    this.#sweeping ??= setInterval(() => void this.#sweep().catch(() => {}), sweepMs);
+    const { retention } = this.#options.service;
+    const unlessHeld = (remove: () => Promise<void>): void =>
+      void retention.unlessHeld(remove).catch(() => {});
+    this.#trimming ??= setInterval(() => unlessHeld(() => this.#trim()), TRIM_MS);
+    this.#sweeping ??= setInterval(() => unlessHeld(() => this.#sweep()), sweepMs);
   }
 
   close(): void {

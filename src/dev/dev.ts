@@ -21,6 +21,8 @@ export interface DevOptions {
   storeDirectory: string;
   functionsDirectory: string;
   workers: number;
+  /** What is to be done when the broker runs and nothing else does. */
+  beforeWorkers?: ((server: string) => Promise<void>) | undefined;
   /** Beside `worker`. */
   workerArguments: readonly string[];
   /** Beside `gateway`; undefined for none. */
@@ -71,6 +73,7 @@ export class Dev {
       url = await this.#startBroker(binary);
       say(`nats-server ${binary.version} runs, data in ${this.#options.storeDirectory}`);
     }
+    await this.#options.beforeWorkers?.(url);
     // Before anything is loaded, so that no edit is missed.
     await this.#watch.add([this.#options.functionsDirectory]);
     // One alone first: if the functions do not load, that is said once.

@@ -4,6 +4,7 @@ import { AssignmentStore } from '../bus/assignment-store.ts';
 import type { Bus } from '../bus/connection.ts';
 import { LogStreams } from '../bus/log-streams.ts';
 import type { Publisher } from '../bus/publisher.ts';
+import { Retention } from '../bus/retention.ts';
 import type { Settings } from '../core/settings.ts';
 import { itemKey } from '../core/state/keys.ts';
 import { Places } from '../core/state/layout.ts';
@@ -29,6 +30,7 @@ export class StateService {
   readonly cluster: Cluster;
   readonly places: Places;
   readonly store: AssignmentStore;
+  readonly retention: Retention;
   readonly #settings: Settings;
   readonly #peers: Peers;
   readonly #joins: JoinServer;
@@ -37,11 +39,13 @@ export class StateService {
   private constructor(
     { bus, settings, log, workerId, publisher }: StateOptions,
     streams: LogStreams,
+    retention: Retention,
     store: AssignmentStore,
     assignment: Awaited<ReturnType<AssignmentStore['read']>>,
   ) {
     this.#settings = settings;
     this.#streams = streams;
+    this.retention = retention;
     this.places = new Places(assignment.layout, ringOf);
     this.store = store;
     const { places } = this;
@@ -110,13 +114,22 @@ export class StateService {
     );
   }
 
-  /** Creates streams and table where they are missing. Throws UNAVAILABLE where JetStream does not serve, USAGE where the broker's messages are too small. */
+  /**
+   * Creates streams and table where they are missing. Throws UNAVAILABLE where JetStream does not serve, USAGE where the broker's
+   * messages are too small, RESTORE_UNFINISHED.
+   */
   static async open(options: StateOptions): Promise<StateService> {
-    const { bus, settings } = options;
+    const { bus, settings, workerId } = options;
     assertFits(bus.maxMessageBytes, settings);
-    const streams = await LogStreams.open(bus, settings);
     const store = await AssignmentStore.open(bus, settings);
-    return new StateService(options, streams, store, await store.read());
+    const retention = new Retention(bus, settings, workerId);
+    try {
+      const streams = await LogStreams.open(bus, settings, retention);
+      return new StateService(options, streams, retention, store, await store.read());
+    } catch (error) {
+      retention.close();
+      throw error;
+    }
   }
 
   /** Takes its share of the partitions from now on. */
@@ -138,6 +151,7 @@ export class StateService {
     this.transactions.close();
     this.cluster.close();
     this.#peers.close();
+    this.retention.close();
     this.#streams.close();
   }
 

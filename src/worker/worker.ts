@@ -285,7 +285,9 @@ export class Worker {
       service.start();
     } catch (error) {
       // Neither says whether there is JetStream.
-      if ((error as MillraceError).code === 'USAGE' || !bus.up || bus.epoch !== epoch) {
+      const { code } = error as MillraceError;
+      const refused = code === 'USAGE' || code === 'RESTORE_UNFINISHED';
+      if (refused || !bus.up || bus.epoch !== epoch) {
         this.#opened = undefined;
         throw error;
       }

@@ -14,6 +14,7 @@ export interface Mutant {
 
 const PARTITION = 'src/core/state/partition.ts';
 const OWNER = 'src/core/state/owner.ts';
+const REPLAY = 'src/core/state/replay.ts';
 const JOURNAL = 'src/core/state/journal.ts';
 const SESSIONS = 'src/core/state/sessions.ts';
 const DECISIONS = 'src/core/state/decisions.ts';
@@ -100,7 +101,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     bug: 'a gap in the log is not noticed',
-    file: OWNER,
+    file: REPLAY,
     from: 'missing ||= append.index !== position.index + 1;',
     to: 'missing ||= append.index < 0;',
   },

@@ -93,6 +93,13 @@ const MAY_IMPORT: Record<string, Record<string, Rule> | 'all'> = {
       target === 'client/client.ts' &&
       names.every((name) => name === 'openBus' || name.startsWith('type ')),
   },
+  backup: {
+    core: any,
+    bus: any,
+    // How an emitted event is written, and where keys lie.
+    state: (_, target) => target === 'state/outbox.ts' || target === 'state/rings.ts',
+    delivery: (_, target) => target === 'delivery/cursors.ts',
+  },
   gateway: { core: any, bus: any, function: typesOnly, client: any, telemetry: any },
   broker: { core: any },
   dev: {

@@ -4,7 +4,6 @@
  *
  * loading → serving → (closing →) ended. Whatever is unclear ends the ownership: another takeover starts from the log.
  */
-import { decodeAppend } from './append.ts';
 import {
   decodeClaim,
   encodeClaim,
@@ -19,10 +18,8 @@ import type { PartitionMessage } from './messages.ts';
 import { Partition } from './partition.ts';
 import type { Layout } from './layout.ts';
 import type { PartitionLimits, PartitionWorld } from './ports.ts';
-import { readSnapshot, writeSnapshot } from './snapshot.ts';
-import { decodeRecords } from './records.ts';
-
-type ClosedSegment = Segment & { to: Position };
+import { Replay, type ClosedSegment } from './replay.ts';
+import { writeSnapshot } from './snapshot.ts';
 
 export interface OwnerPorts extends PartitionWorld {
   /** What the table says; heard late, perhaps. */
@@ -71,15 +68,9 @@ export class PartitionOwner {
   readonly #journal: Journal;
   readonly #ports: OwnerPorts;
   readonly #limits: OwnerLimits;
+  readonly #replay: Replay;
   #claim: Claim | undefined;
   #claimSequence = 0;
-  /** What the machine has read up to. */
-  #read: { epoch: number; position: Position } | undefined;
-  /**
-   * The claim's sequence under which a segment of an emptied journal was taken for empty. That it is holds only if this claim is
-   * still the last one: one before may have named what was in it.
-   */
-  #skippedUnder: number | undefined;
   #snapshotting: Promise<void> | undefined;
   /** Of the journal, when the last snapshot began. */
   #journalBytes = 0;
@@ -92,6 +83,7 @@ export class PartitionOwner {
     this.#ports = ports;
     this.#limits = limits;
     this.machine = new Partition(id, ports, limits);
+    this.#replay = new Replay(this.machine, ports);
   }
 
   /** Of the journal's last append that is acknowledged. */
@@ -233,13 +225,7 @@ export class PartitionOwner {
     for (const segment of claim.segments) {
       segments.push({ ...segment, to: segment.to ?? (await this.#endOf(segment, sealing)) });
     }
-    const doubtful = this.#skippedUnder !== undefined && this.#skippedUnder !== last.sequence;
-    let at = doubtful ? -1 : segments.findIndex((segment) => this.#hasReadInto(segment));
-    if (at < 0) {
-      at = 0;
-      await this.#restart(claim);
-    }
-    for (const segment of segments.slice(at)) await this.#readSegment(segment, last.sequence);
+    await this.#replay.read(claim, last.sequence, segments);
     this.#claim = claim;
     this.#claimSequence = last.sequence;
     this.epoch = claim.epoch;
@@ -257,62 +243,6 @@ export class PartitionOwner {
     if (sealing) return this.#ports.seal(journal);
     const { position } = await lastOf(this.#ports.journal(journal));
     return position.index < segment.from.index ? segment.from : position;
-  }
-
-  #hasReadInto({ epoch, from, to }: ClosedSegment): boolean {
-    if (this.#read?.epoch !== epoch) return false;
-    const { index } = this.#read.position;
-    return index >= from.index && index <= to.index;
-  }
-
-  async #restart({ snapshot }: Claim): Promise<void> {
-    this.machine.clear();
-    this.machine.queue.loggedBytes = 0;
-    this.#read = undefined;
-    this.#skippedUnder = undefined;
-    if (snapshot === undefined) return;
-    await this.#ports.snapshots.read(snapshot, (chunk) => readSnapshot(this.machine, chunk));
-  }
-
-  async #readSegment(
-    { journal, epoch, from, to }: ClosedSegment,
-    claimSequence: number,
-  ): Promise<void> {
-    let position = this.#read?.epoch === epoch ? this.#read.position : from;
-    let missing = false;
-    const { id, queue } = this.machine;
-    const read = (sequence: number, bytes: Uint8Array): void => {
-      const append = decodeAppend(bytes);
-      if (append === undefined) throw new Error('an append cannot be read: the log is corrupt');
-      missing ||= append.index !== position.index + 1;
-      if (missing) return;
-      for (const section of append.sections) {
-        if (section.partition !== id) continue;
-        if (section.epoch !== epoch) throw new Error('an append is of another epoch');
-        for (const record of decodeRecords(section.records)) this.machine.replay(record);
-        queue.loggedBytes += section.records.length;
-      }
-      position = { index: append.index, sequence };
-      this.#read = { epoch, position };
-    };
-    if (position.index < to.index) {
-      await this.#ports.journal(journal).read(position.sequence + 1, to.sequence, read);
-    }
-    if (position.index < to.index) {
-      // Its worker may have trimmed it meanwhile; otherwise the log is corrupt, and stays so.
-      const untouched = position.index === from.index;
-      if (!untouched || !(await this.#isEmptied(journal))) {
-        throw new Error('an append of the log is missing');
-      }
-      this.#skippedUnder = claimSequence;
-      position = to;
-    }
-    this.#read = { epoch, position };
-  }
-
-  /** Then what no claim named at that time had nothing of this partition, and never will. */
-  async #isEmptied(journal: string): Promise<boolean> {
-    return (await lastOf(this.#ports.journal(journal))).kind === 'emptied';
   }
 
   async #writeClaim(claim: Omit<Claim, 'nonce'>): Promise<void> {
@@ -368,7 +298,8 @@ export class PartitionOwner {
       return;
     }
     this.#ports.forsaken(before.filter((id) => id !== journal));
-    await this.#ports.snapshots.removeBefore(snapshot.firstSequence).catch(() => {});
+    // Not waited for: it may have to wait for a backup.
+    void this.#ports.snapshots.removeBefore(snapshot.firstSequence).catch(() => {});
   }
 
   #leaveIfIdle(): void {
