@@ -31,8 +31,8 @@ export interface RestoreOptions {
   bus: Bus;
   settings: Settings;
   file: string;
-  /** A sentence now and then. */
-  readonly onProgress?: (what: string) => void;
+  /** A sentence before each step, which waits for it. */
+  readonly onProgress?: (what: string) => void | Promise<void>;
 }
 
 type Frames = AsyncGenerator<Exclude<Frame, { kind: 'end' }>>;
@@ -63,7 +63,7 @@ export async function checkBackup(file: string): Promise<BackupContent> {
  */
 export async function restoreBackup(options: RestoreOptions): Promise<BackupContent> {
   const { bus, settings, file } = options;
-  options.onProgress?.(`looking through ${file}`);
+  await options.onProgress?.(`looking through ${file}`);
   const content = await checkBackup(file);
   if (content.namespace !== settings.namespace) {
     throw new MillraceError(
@@ -185,7 +185,7 @@ class Restore {
   async #stream(frame: StreamFrame, frames: Frames): Promise<void> {
     const { bus, settings } = this.#options;
     const { config, state } = frame;
-    this.#say(`the stream ${config.name}, ${state.messages} messages`);
+    await this.#say(`the stream ${config.name}, ${state.messages} messages`);
     // What follows has to be able to remove some.
     const open = { ...config, num_replicas: settings.replicas, deny_delete: false };
     const description: StreamDescription = { config: open, state };
@@ -225,7 +225,7 @@ class Restore {
     { id, epoch }: Extract<Frame, { kind: 'partition' }>,
     frames: Frames,
   ): Promise<void> {
-    this.#say(`partition ${id}`);
+    await this.#say(`partition ${id}`);
     const snapshot = await log.snapshots(id).write(this.#contents(frames, 'part'));
     // A segment of which nothing is to be read: all is in the snapshot.
     const place = { index: 0, sequence: 0 };
@@ -238,7 +238,7 @@ class Restore {
     await log.claims(id).append(claim, 0);
   }
 
-  #say(what: string): void {
-    this.#options.onProgress?.(what);
+  async #say(what: string): Promise<void> {
+    await this.#options.onProgress?.(what);
   }
 }

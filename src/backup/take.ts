@@ -29,8 +29,8 @@ export interface BackupOptions {
   settings: Settings;
   /** Must not be there yet. */
   file: string;
-  /** A sentence now and then. */
-  readonly onProgress?: (what: string) => void;
+  /** A sentence before each step, which waits for it. */
+  readonly onProgress?: (what: string) => void | Promise<void>;
 }
 
 export interface BackupReport extends BackupContent {
@@ -73,7 +73,7 @@ export async function takeBackup(options: BackupOptions): Promise<BackupReport> 
       await file.drop();
       if (!(error instanceof Removed)) throw error;
       if (attempt >= MAX_ATTEMPTS) throw new MillraceError('UNAVAILABLE', error.message);
-      options.onProgress?.(`${error.message} It begins again.`);
+      await options.onProgress?.(`${error.message} It begins again.`);
     } finally {
       retainer?.close();
     }
@@ -116,7 +116,7 @@ class Take {
       await this.#write({ kind: 'emitted', ids: [...ids] });
       for (const [id, partition] of partitions.entries()) {
         if (partition !== undefined) await this.#replay(log, id, partition, cut);
-        this.#say(`${id + 1} of ${count} partitions, ${this.#keys} keys`);
+        await this.#say(`${id + 1} of ${count} partitions, ${this.#keys} keys`);
       }
       const [keys, deployedFiles] = [this.#keys, this.#deployedFiles];
       return { at, namespace, partitions: count, keys, events: this.#events, deployedFiles };
@@ -148,7 +148,7 @@ class Take {
   async #copy(before: StreamDescription, cursors: readonly CursorEntry[]): Promise<void> {
     const { bus } = this.#options;
     const { name } = before.config;
-    this.#say(`the stream ${name}, ${before.state.messages} messages`);
+    await this.#say(`the stream ${name}, ${before.state.messages} messages`);
     const { config, state } = before;
     await this.#write({ kind: 'stream', config, state, end: state.last_seq });
     await copyStream(bus, this.#api, name, (content) => this.#write({ kind: 'chunk', content }));
@@ -211,7 +211,7 @@ class Take {
     return this.#file.write(frame as Exclude<Frame, { kind: 'end' }>);
   }
 
-  #say(what: string): void {
-    this.#options.onProgress?.(what);
+  async #say(what: string): Promise<void> {
+    await this.#options.onProgress?.(what);
   }
 }

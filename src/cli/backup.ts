@@ -16,7 +16,7 @@ type RestoreFlags = BackupFlags & { check?: boolean };
 
 /** What is under way is said no more often. */
 const SAY_EVERY_MS = 500;
-const BYTES_PER_MB = 1_000_000;
+const UNITS = ['bytes', 'kB', 'MB', 'GB', 'TB'];
 
 export function backupCommands(program: Command): void {
   withJson(withConnection(program.command('backup')))
@@ -85,5 +85,6 @@ function described({ at, partitions, keys, events, deployedFiles }: BackupConten
 }
 
 function size({ bytes }: BackupReport): string {
-  return `${(bytes / BYTES_PER_MB).toFixed(1)} MB`;
+  const step = Math.min(UNITS.length - 1, Math.floor(Math.log10(Math.max(1, bytes)) / 3));
+  return `${(bytes / 1_000 ** step).toFixed(step > 1 ? 1 : 0)} ${UNITS[step]}`;
 }

@@ -34,10 +34,15 @@ export class Cluster {
     this.#functions = fileURLToPath(new URL(`../fixtures/${functions}`, import.meta.url));
   }
 
-  /** `functions`: a folder in test/fixtures. */
-  static async start(workers: number, functions: string): Promise<Cluster> {
+  /** `functions`: a folder in test/fixtures. `prepare`: what is done at its broker before workers start. */
+  static async start(
+    workers: number,
+    functions: string,
+    prepare?: (url: string) => Promise<void>,
+  ): Promise<Cluster> {
     const cluster = new Cluster(await startTestBroker(), functions);
     try {
+      await prepare?.(cluster.url);
       await Promise.all(Array.from({ length: workers }, async () => cluster.addWorker()));
     } catch (error) {
       await cluster.stop();

@@ -1,0 +1,225 @@
+/**
+ * Backups that are taken while everything is at work and workers are killed, each restored on another broker: what is there is
+ * one moment, and goes on from it. CHAOS_SECONDS and CHAOS_SEED as in chaos.test.ts.
+ */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { connect, MillraceError, type Mill } from 'millrace';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { checkHistory, type Operation } from '../support/serializability.ts';
+import { Command } from '../support/cli.ts';
+import { Random } from '../support/random.ts';
+import { until } from '../support/wait.ts';
+import { Cluster } from './cluster.ts';
+import { killWorkers } from './faults.ts';
+import { Workload, type Noted } from './workload.ts';
+
+const SECONDS = Number(process.env['CHAOS_SECONDS'] ?? 8);
+const SEED = Number(process.env['CHAOS_SEED'] ?? 1);
+const BACKUPS = 2;
+const KEYS = Array.from({ length: 8 }, (_, index) => `key-${index}`);
+const PAUSE_MS = 40;
+const SETTLE_MS = 100_000;
+const ANSWERS_ASKED_AGAIN = 20;
+/** Operations before the first backup. */
+const MIN_ENDED = 30;
+
+interface Taken {
+  file: string;
+  startMs: number;
+  endMs: number;
+}
+
+let folder: string;
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'millrace-backup-'));
+});
+
+afterEach(async () => {
+  await rm(folder, { recursive: true, force: true });
+});
+
+async function millrace(...line: string[]): Promise<void> {
+  const { status, stderr } = await new Command(line).finished;
+  if (status !== 0) throw new Error(stderr);
+}
+
+/** Takes them one after the other while `forMs` go by, whatever happens to the workers. */
+async function takeBackups(cluster: Cluster, random: Random, forMs: number): Promise<Taken[]> {
+  const taken: Taken[] = [];
+  for (let backup = 0; backup < BACKUPS; backup += 1) {
+    await delay(random.between(0, forMs / BACKUPS));
+    const file = join(folder, `${backup}.backup`);
+    const startMs = performance.now();
+    await millrace('backup', file, '--server', cluster.url);
+    taken.push({ file, startMs, endMs: performance.now() });
+  }
+  return taken;
+}
+
+/** On a broker of its own, with workers of its own. */
+async function restored<Result>(
+  { file }: Taken,
+  functions: string,
+  look: (mill: Mill) => Promise<Result>,
+): Promise<Result> {
+  const cluster = await Cluster.start(2, functions, (url) =>
+    millrace('restore', file, '--server', url),
+  );
+  const mill = await connect({ servers: cluster.url });
+  try {
+    await cluster.settled(mill);
+    const result = await look(mill);
+    expect(cluster.broken).toEqual([]);
+    return result;
+  } catch (error) {
+    throw new Error(`${String(error)}\n${cluster.logs().join('\n').slice(-3_000)}`, {
+      cause: error,
+    });
+  } finally {
+    await mill.close();
+    await cluster.stop();
+  }
+}
+
+/** Repeated until it is answered. */
+async function surely<Result>(attempt: () => Promise<Result>): Promise<Result> {
+  for (;;) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (!(error instanceof MillraceError)) throw error;
+      await delay(100);
+    }
+  }
+}
+
+/** The history as it looks to one who lives in the backup: what was not over when it was begun may have happened or not. */
+function upTo(history: readonly Noted[], { startMs, endMs }: Taken): Operation[] {
+  return history
+    .filter((operation) => operation.startMs < endMs)
+    .map((operation) =>
+      operation.endMs < startMs
+        ? operation
+        : { ...operation, status: 'unknown', reads: [], endMs: Number.POSITIVE_INFINITY },
+    );
+}
+
+describe('what is restored', { timeout: SECONDS * 1_000 + 240_000 }, () => {
+  it('has each transaction wholly or not at all, all that had ended before, and its answers', async () => {
+    const random = new Random(SEED);
+    const cluster = await Cluster.start(3, 'chaos');
+    const mill = await connect({ servers: cluster.url });
+    await cluster.settled(mill);
+    const workload = new Workload(mill, new Random(random.below(2 ** 32)), `${SEED}`, 0.1);
+    let taken: Taken[];
+    try {
+      const ended = (): number => workload.history.filter(({ status }) => status === 'ok').length;
+      await until('some have ended', () => ended() > 2 * MIN_ENDED, SETTLE_MS);
+      [taken] = await Promise.all([
+        takeBackups(cluster, random, SECONDS * 1_000),
+        killWorkers(cluster, random, SECONDS * 1_000),
+      ]);
+    } finally {
+      await workload.stop();
+      await mill.close();
+      await cluster.stop();
+    }
+    expect(workload.problems).toEqual([]);
+    expect(cluster.broken).toEqual([]);
+    for (const backup of taken) {
+      await restored(backup, 'chaos', async (there) => {
+        const { keys, accounts, history } = workload;
+        const read = (await there.invoke('read-all', { lists: keys, accounts })) as {
+          lists: number[][];
+          total: number;
+        };
+        const lists = new Map(keys.map((key, index) => [key, read.lists[index] ?? []]));
+        const seen = upTo(history, backup);
+        expect(checkHistory(seen, lists)).toEqual([]);
+        expect(read.total).toBe(0);
+        const over = seen.filter(({ status }) => status === 'ok') as Noted[];
+        expect(over.length).toBeGreaterThan(MIN_ENDED);
+        for (const { request, reads } of over.slice(-ANSWERS_ASKED_AGAIN)) {
+          const again = await there.invoke('append', request, { id: `${SEED}-${request.id}` });
+          expect(again).toEqual(reads.map(({ list }) => list));
+        }
+      });
+    }
+  });
+
+  it('handles what waited, each once and in order, and has caused nothing twice', async () => {
+    const random = new Random(SEED);
+    const cluster = await Cluster.start(3, 'chaos-events');
+    const mill = await connect({ servers: cluster.url });
+    /** When the event with this number was acknowledged, by key. */
+    const acknowledged = new Map(KEYS.map((key) => [key, [] as number[]]));
+    let over = false;
+    await cluster.settled(mill);
+    const publishing = Promise.all(
+      KEYS.map(async (key) => {
+        for (let value = 0; !over; value += 1) {
+          const at = new Date(Date.now() + (value % 5) * 300);
+          const event = { key: `later-${key}`, value };
+          await surely(async () =>
+            mill.publish('caused.later', event, { id: `later-${key}-${value}`, at }),
+          );
+          await surely(async () =>
+            mill.publish('ordered.it', { key, value }, { id: `${key}-${value}` }),
+          );
+          acknowledged.get(key)?.push(performance.now());
+          await delay(PAUSE_MS);
+        }
+      }),
+    );
+    let taken: Taken[];
+    try {
+      [taken] = await Promise.all([
+        takeBackups(cluster, random, SECONDS * 1_000),
+        killWorkers(cluster, random, SECONDS * 1_000),
+      ]);
+    } finally {
+      over = true;
+      await publishing;
+      await mill.close();
+      await cluster.stop();
+    }
+    for (const backup of taken) {
+      await restored(backup, 'chaos-events', async (there) => {
+        const settled = async (): Promise<boolean> => {
+          const waiting = await surely(async () => there.inspect.functions());
+          return waiting.every(({ pending }) => pending === 0);
+        };
+        await until('nothing waits', settled, SETTLE_MS);
+        // What comes twice, and what comes later.
+        await delay(2_000);
+        await until('nothing waits any more', settled, SETTLE_MS);
+        const read = await surely(
+          async () =>
+            (await there.invoke('read', { keys: KEYS })) as {
+              key: string;
+              list: number[];
+              counts: number[];
+            }[],
+        );
+        for (const { key, list, counts } of read) {
+          const before = acknowledged.get(key)?.filter((ms) => ms < backup.startMs).length ?? 0;
+          expect(list, key).toEqual(list.map((_, index) => index));
+          expect(list.length, key).toBeGreaterThanOrEqual(before);
+          // By twos: what it caused, and what came later beside it.
+          expect(
+            counts.filter((_, index) => index % 2 === 0 && counts[index] !== 1),
+            key,
+          ).toEqual([]);
+          expect(new Set(counts.slice(0, 2 * before)), key).toEqual(new Set(before > 0 ? [1] : []));
+          expect(Math.max(0, ...counts), key).toBeLessThanOrEqual(1);
+        }
+        const functions = await surely(async () => there.inspect.functions());
+        expect(functions.map(({ deadLetters }) => deadLetters)).toEqual([0, 0, 0]);
+      });
+    }
+  });
+});
