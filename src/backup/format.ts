@@ -37,7 +37,11 @@ const frameSchema = z.discriminatedUnion('kind', [
   /** A stream, followed by its chunks. `end`: its last sequence when the state was what it is here. */
   z.object({
     kind: z.literal('stream'),
-    config: z.looseObject({ name: z.string() }),
+    config: z.looseObject({
+      name: z.string(),
+      duplicate_window: z.number().optional(),
+      metadata: z.record(z.string(), z.string()).optional(),
+    }),
     state: z.looseObject({
       messages: whole,
       bytes: whole,

@@ -4,6 +4,7 @@
  * has been made, so a restore that was broken off can be run again.
  */
 import { randomBytes } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import {
   ASSIGNMENT,
@@ -22,6 +23,7 @@ import { quote } from '../core/names.ts';
 import type { Settings } from '../core/settings.ts';
 import { encodeClaim } from '../core/state/claim.ts';
 import { isEmitted } from './emitted.ts';
+import { RESTORED_METADATA } from '../bus/captures.ts';
 import { readFrames, unreadable, type BackupContent, type Frame, type Head } from './format.ts';
 
 export type { BackupContent } from './format.ts';
@@ -37,6 +39,10 @@ export interface RestoreOptions {
 
 type Frames = AsyncGenerator<Exclude<Frame, { kind: 'end' }>>;
 type StreamFrame = Extract<Frame, { kind: 'stream' }>;
+
+/** The shortest that JetStream takes. */
+const SHORTEST_WINDOW_MS = 100;
+const NS_PER_MS = 1_000_000;
 
 const noteSchema = z.object({ streams: z.array(z.string()) });
 
@@ -101,7 +107,7 @@ async function makeRoom(
     if (note !== undefined) {
       // The note goes last.
       for (const stream of note.streams.filter((each) => each !== table && there.includes(each))) {
-        await api.ask(`STREAM.DELETE.${stream}`, {}, apiSchema);
+        await changeStream(api, 'DELETE', stream, {});
       }
       return;
     }
@@ -130,6 +136,8 @@ class Restore {
 
   async run(): Promise<void> {
     const { bus, settings, file } = this.#options;
+    // A stream remembers what was stored so shortly before.
+    await delay(SHORTEST_WINDOW_MS);
     const frames = readFrames(file);
     const log = await LogStreams.open(bus, settings);
     let head: Head | undefined;
@@ -186,8 +194,15 @@ class Restore {
     const { bus, settings } = this.#options;
     const { config, state } = frame;
     await this.#say(`the stream ${config.name}, ${state.messages} messages`);
-    // What follows has to be able to remove some.
-    const open = { ...config, num_replicas: settings.replicas, deny_delete: false };
+    // What follows removes some: what is gone must not be remembered by its id, or it could never come again (K3).
+    const open = {
+      ...config,
+      num_replicas: settings.replicas,
+      deny_delete: false,
+      ...(config.duplicate_window === undefined
+        ? {}
+        : { duplicate_window: SHORTEST_WINDOW_MS * NS_PER_MS }),
+    };
     const description: StreamDescription = { config: open, state };
     await restoreStream(bus, this.#api, description, this.#contents(frames, 'chunk'));
     this.#streams.push(frame);
@@ -214,9 +229,12 @@ class Restore {
         );
       }
       for (const sequence of wrong) await this.#api.remove(name, sequence);
-      if (config['deny_delete'] !== true) continue;
-      const closed = { ...config, num_replicas: settings.replicas };
-      await this.#api.ask(`STREAM.UPDATE.${name}`, closed, apiSchema);
+      const metadata = { ...config.metadata, [RESTORED_METADATA]: new Date().toISOString() };
+      await changeStream(this.#api, 'UPDATE', name, {
+        ...config,
+        num_replicas: settings.replicas,
+        metadata,
+      });
     }
   }
 
@@ -241,4 +259,16 @@ class Restore {
   async #say(what: string): Promise<void> {
     await this.#options.onProgress?.(what);
   }
+}
+
+async function changeStream(
+  api: JetStreamApi,
+  what: 'UPDATE' | 'DELETE',
+  stream: string,
+  config: object,
+): Promise<void> {
+  const { error } = await api.ask(`STREAM.${what}.${stream}`, config, apiSchema);
+  if (error === undefined) return;
+  const why = error.description ?? 'the broker does not say why';
+  throw new MillraceError('UNAVAILABLE', `The stream ${stream} could not be changed: ${why}.`);
 }

@@ -22,8 +22,15 @@ const namesSchema = z.object({
   error: z.object({ description: z.string().optional() }).optional(),
 });
 const infoSchema = z.object({
-  config: z.object({ no_ack: z.boolean().optional(), duplicate_window: z.number().optional() }),
+  config: z.object({
+    no_ack: z.boolean().optional(),
+    duplicate_window: z.number().optional(),
+    metadata: z.record(z.string(), z.string()).optional(),
+  }),
 });
+
+/** In a stream's metadata, when it was restored from a backup (ISO 8601): it remembers no ids from before. */
+export const RESTORED_METADATA = 'millrace-restored';
 
 /** What becomes of an event on a subject. */
 export interface Capture {
@@ -33,9 +40,16 @@ export interface Capture {
   stream: string | undefined;
   /** For how long the stream remembers the event's id; 0 where that is not known. */
   rememberedMs: number;
+  /** Since when (since 1970). */
+  remembersSinceMs: number;
 }
 
-const UNCAPTURED: Capture = { acknowledged: false, stream: undefined, rememberedMs: 0 };
+const UNCAPTURED: Capture = {
+  acknowledged: false,
+  stream: undefined,
+  rememberedMs: 0,
+  remembersSinceMs: 0,
+};
 
 export class Captures {
   readonly #bus: Bus;
@@ -92,9 +106,14 @@ export class Captures {
   async #look(stream: string): Promise<Capture> {
     try {
       const info = readControl(infoSchema, await this.#ask(`${STREAM_INFO}${stream}`, ''));
-      const { no_ack = false, duplicate_window = 0 } = info?.config ?? {};
+      const { no_ack = false, duplicate_window = 0, metadata = {} } = info?.config ?? {};
       if (no_ack) return UNCAPTURED;
-      return { acknowledged: true, stream, rememberedMs: duplicate_window / NS_PER_MS };
+      return {
+        acknowledged: true,
+        stream,
+        rememberedMs: duplicate_window / NS_PER_MS,
+        remembersSinceMs: Date.parse(metadata[RESTORED_METADATA] ?? '') || 0,
+      };
     } catch (error) {
       // Remembered, since it may be for want of permission: asking costs the whole wait then.
       if ((error as MillraceError).code === 'TIMEOUT') return unknownCapture(stream);
@@ -112,7 +131,7 @@ export class Captures {
  * and does not pass for stored.
  */
 function unknownCapture(stream: string): Capture {
-  return { acknowledged: true, stream, rememberedMs: 0 };
+  return { acknowledged: true, stream, rememberedMs: 0, remembersSinceMs: 0 };
 }
 
 /** Answers by key, each believed for `cacheMs`; at most CACHE_ENTRIES of them. */

@@ -57,6 +57,8 @@ export interface PreparedEvent {
 
 /** Of the time for which a stream remembers ids: clocks differ, and what is sent takes its time. */
 const SURELY_REMEMBERED = 0.5;
+/** By so much less the clocks of workers, and of who has restored a stream, may differ. */
+const CLOCK_MARGIN_MS = 60_000;
 
 interface Unacknowledged extends PreparedEvent {
   deadlineMs: number;
@@ -146,9 +148,11 @@ export class Publisher {
     // One that is to come later is published once all the same: worker/later.ts.
     if (!isScheduled(event, this.#settings.namespace)) {
       const { id, subject } = event;
-      const { acknowledged, stream, rememberedMs } = await this.#captures.of(subject);
-      const forgotten = Date.now() - sinceMs >= rememberedMs * SURELY_REMEMBERED;
-      if (acknowledged && stream !== undefined && forgotten) {
+      const { stream, rememberedMs, remembersSinceMs } = await this.#captures.of(subject);
+      const forgotten =
+        Date.now() - sinceMs >= rememberedMs * SURELY_REMEMBERED ||
+        sinceMs <= remembersSinceMs + CLOCK_MARGIN_MS;
+      if (stream !== undefined && forgotten) {
         const sequence = await this.#stored.find(stream, event, sinceMs);
         if (sequence !== undefined) return { id, stream, sequence, duplicate: true };
       }

@@ -39,7 +39,8 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
-  await rm(folder, { recursive: true, force: true });
+  if (process.env.KEEP === undefined) await rm(folder, { recursive: true, force: true });
+  else console.error("KEPT", folder);
 });
 
 async function millrace(...line: string[]): Promise<void> {
