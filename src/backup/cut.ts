@@ -1,18 +1,21 @@
 /**
  * The moment that a backup is of: a sequence S of the log's stream (docs/backup.md, K1). All journals and claims lie in that one
- * stream, so what lies up to S is what all partitions would find if all workers died there and then.
+ * stream, so what lies up to S is what all partitions would find if all workers died there and then. All is read up to a message
+ * that is known to be there: so nothing can be left out, whichever server answers.
  */
-import { decodeClaim, type Claim, type Position } from '../core/state/claim.ts';
-import { lastOf } from '../core/state/journal.ts';
-import { decodeAppend } from '../core/state/append.ts';
-import { MillraceError } from '../core/errors.ts';
-import type { Layout } from '../core/state/layout.ts';
 import type { AssignmentStore } from '../bus/assignment-store.ts';
-import type { LogStreams } from '../bus/log-streams.ts';
+import { claimsName, journalName, type LogStreams } from '../bus/log-streams.ts';
+import { MillraceError } from '../core/errors.ts';
+import { decodeAppend, type Append } from '../core/state/append.ts';
+import { decodeClaim, type Claim, type Position } from '../core/state/claim.ts';
+import type { Layout } from '../core/state/layout.ts';
+import type { ClosedSegment } from '../core/state/replay.ts';
 
 export interface PartitionCut {
   claim: Claim;
   claimSequence: number;
+  /** All that the claim names, up to S. */
+  segments: readonly ClosedSegment[];
 }
 
 export interface Cut {
@@ -23,92 +26,91 @@ export interface Cut {
   layout: Layout;
   /** By partition; undefined for one that nobody has ever owned. */
   partitions: readonly (PartitionCut | undefined)[];
-  /** Of journals that are written to: their last places up to S. */
-  ends: ReadonlyMap<string, Position>;
 }
 
-/** Partitions change hands, or their number changes, while one looks. */
-const MAX_ATTEMPTS = 20;
+type ClaimAt = Pick<PartitionCut, 'claim' | 'claimSequence'>;
 
-/** Throws UNAVAILABLE where partitions change hands all the time, or something cannot be read. */
-export async function cutLog(streams: LogStreams, store: AssignmentStore): Promise<Cut> {
-  for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt += 1) {
-    const before = await store.read();
-    const partitions = await readClaims(streams, before.owners.length);
-    const positions = await openJournals(streams, partitions);
-    const at = new Date().toISOString();
-    const sequence = await streams.mark();
-    // An owner that has changed by now may have done so before S: then its log is not where the claims say.
-    const after = await store.read();
-    const now = await readClaims(streams, after.owners.length);
-    if (!isSame(before.layout, after.layout) || !areSameOwners(partitions, now)) continue;
-    const ends = new Map<string, Position>();
-    for (const [journal, from] of positions) {
-      ends.set(journal, await endOf(streams, journal, from, sequence));
-    }
-    return { at, sequence, layout: after.layout, partitions, ends };
-  }
-  throw new MillraceError(
-    'UNAVAILABLE',
-    'Partitions change hands all the time: try again when the workers have settled.',
-  );
+/** Undefined where the number of partitions changed just then: another S will do. Throws UNAVAILABLE where something cannot be read. */
+export async function cutLog(
+  streams: LogStreams,
+  store: AssignmentStore,
+): Promise<Cut | undefined> {
+  const before = await store.read();
+  const at = new Date().toISOString();
+  const sequence = await streams.mark();
+  const { layout, owners } = await store.read();
+  const { generation, from, to } = before.layout;
+  if (layout.generation !== generation || layout.from !== from || layout.to !== to)
+    return undefined;
+  const claims = await readClaims(streams, sequence, owners.length);
+  const ends = await readEnds(streams, sequence, claims);
+  const partitions = claims.map((claim) => claim && withSegments(claim, ends));
+  return { at, sequence, layout, partitions };
 }
 
+/** The last ones up to S. */
 async function readClaims(
   streams: LogStreams,
+  mark: number,
   partitions: number,
-): Promise<(PartitionCut | undefined)[]> {
-  return Promise.all(
-    Array.from({ length: partitions }, async (_, partition) => {
-      const last = await streams.claims(partition).last();
-      if (last === undefined) return undefined;
-      const claim = decodeClaim(last.bytes);
-      if (claim !== undefined) return { claim, claimSequence: last.sequence };
-      throw new MillraceError('UNAVAILABLE', `The claim of partition ${partition} is corrupt.`);
-    }),
-  );
-}
-
-/** Where the journals are that somebody writes to, as far as the claims know. */
-async function openJournals(
-  streams: LogStreams,
-  partitions: readonly (PartitionCut | undefined)[],
-): Promise<Map<string, Position>> {
-  const open = new Map<string, Position>();
-  for (const partition of partitions) {
-    const last = partition?.claim.segments.at(-1);
-    if (last === undefined || last.to !== undefined || open.has(last.journal)) continue;
-    open.set(last.journal, (await lastOf(streams.journal(last.journal))).position);
-  }
-  return open;
-}
-
-async function endOf(
-  streams: LogStreams,
-  journal: string,
-  from: Position,
-  sequence: number,
-): Promise<Position> {
-  let end = from;
-  await streams.journal(journal).read(from.sequence + 1, sequence, (at, bytes) => {
-    const append = decodeAppend(bytes);
-    if (append === undefined) throw new MillraceError('UNAVAILABLE', 'The log is corrupt.');
-    end = { index: append.index, sequence: at };
+): Promise<(ClaimAt | undefined)[]> {
+  const last = new Map<string, { sequence: number; bytes: Uint8Array }>();
+  const names = Array.from({ length: partitions }, (_, partition) => claimsName(partition));
+  await streams.readTo(mark, 1, {
+    names,
+    onAppend: (name, sequence, bytes) => last.set(name, { sequence, bytes }),
   });
-  return end;
+  return names.map((name) => {
+    const found = last.get(name);
+    if (found === undefined) return undefined;
+    const claim = decodeClaim(found.bytes);
+    if (claim === undefined) throw corrupt(name);
+    return { claim, claimSequence: found.sequence };
+  });
 }
 
-function isSame(one: Layout, other: Layout): boolean {
-  return one.generation === other.generation && one.from === other.from && one.to === other.to;
+/** Of the journals that are written to: their last places up to S. */
+async function readEnds(
+  streams: LogStreams,
+  mark: number,
+  claims: readonly (ClaimAt | undefined)[],
+): Promise<Map<string, Position>> {
+  const ends = new Map<string, Position>();
+  for (const claim of claims) {
+    const last = claim?.claim.segments.at(-1);
+    if (last === undefined || last.to !== undefined) continue;
+    const known = ends.get(last.journal);
+    if (known === undefined || known.index < last.from.index) ends.set(last.journal, last.from);
+  }
+  for (const [journal, from] of ends) {
+    const onAppend = (name: string, sequence: number, bytes: Uint8Array): void => {
+      const { index } = appendOf(name, bytes);
+      ends.set(journal, { index, sequence });
+    };
+    await streams.readTo(mark, from.sequence + 1, { names: [journalName(journal)], onAppend });
+  }
+  return ends;
 }
 
-/** An owner may have written another claim of its own, after a snapshot: the one before says as much, as long as nothing is removed. */
-function areSameOwners(
-  before: readonly (PartitionCut | undefined)[],
-  after: readonly (PartitionCut | undefined)[],
-): boolean {
-  return (
-    before.length === after.length &&
-    before.every((partition, id) => partition?.claim.epoch === after[id]?.claim.epoch)
-  );
+function withSegments(
+  { claim, claimSequence }: ClaimAt,
+  ends: ReadonlyMap<string, Position>,
+): PartitionCut {
+  const segments = claim.segments.map((segment) => ({
+    ...segment,
+    to: segment.to ?? ends.get(segment.journal) ?? segment.from,
+  }));
+  return { claim, claimSequence, segments };
+}
+
+/** Throws UNAVAILABLE where it cannot be read. */
+export function appendOf(name: string, bytes: Uint8Array): Append {
+  const append = decodeAppend(bytes);
+  if (append === undefined) throw corrupt(name);
+  return append;
+}
+
+function corrupt(name: string): MillraceError {
+  const message = `The log is corrupt: something in ${name} cannot be read.`;
+  return new MillraceError('UNAVAILABLE', message, { retryable: false });
 }

@@ -3,44 +3,58 @@
  * after the moment it is of.
  */
 import type { Msg } from 'nats';
-import type { LogStreams } from '../bus/log-streams.ts';
-import { MillraceError } from '../core/errors.ts';
-import { decodeAppend } from '../core/state/append.ts';
+import { journalName, type LogStreams } from '../bus/log-streams.ts';
 import { decodeRecords } from '../core/state/records.ts';
 import { subjectsOf } from '../core/subjects.ts';
 import { decodeEmit } from '../state/outbox.ts';
+import { appendOf } from './cut.ts';
+import { Removed } from './removed.ts';
 
 const ID_HEADER = 'Nats-Msg-Id';
+const JOURNALS = journalName('');
 
-/** What an emitted event is known by in a stream. Transactions whose decisions lie behind `from`, up to `to`. */
+/** What an emitted event is known by in its stream. */
+function keyOf(subject: string, id: string): string {
+  return `${subject} ${id}`;
+}
+
+/** Of transactions whose decisions lie behind `from`, up to the mark `to`. Throws Removed where the log has a gap. */
 export async function emittedBetween(
   streams: LogStreams,
   from: number,
   to: number,
 ): Promise<Set<string>> {
-  const ids = new Set<string>();
-  for (const journal of await streams.journals()) {
-    await streams.journal(journal).read(from + 1, to, (_sequence, bytes) => {
-      const append = decodeAppend(bytes);
-      if (append === undefined) throw new MillraceError('UNAVAILABLE', 'The log is corrupt.');
-      for (const { records } of append.sections) {
-        for (const record of decodeRecords(records)) {
-          if (record.kind !== 'decide') continue;
-          for (const emit of record.emits) ids.add(decodeEmit(emit).headers.get(ID_HEADER));
+  const keys = new Set<string>();
+  const indexes = new Map<string, number>();
+  await streams.readTo(to, from + 1, {
+    names: ['*'],
+    onAppend: (name, _sequence, bytes) => {
+      if (!name.startsWith(JOURNALS)) return;
+      const { index, sections } = appendOf(name, bytes);
+      if (index !== (indexes.get(name) ?? index - 1) + 1) {
+        throw new Removed('Something of the log was removed while it was read.');
+      }
+      indexes.set(name, index);
+      for (const record of sections.flatMap(({ records }) => decodeRecords(records))) {
+        if (record.kind !== 'decide') continue;
+        for (const emit of record.emits) {
+          const { subject, headers } = decodeEmit(emit);
+          keys.add(keyOf(subject, headers.get(ID_HEADER)));
         }
       }
-    });
-  }
-  return ids;
+    },
+  });
+  return keys;
 }
 
 /** Whether the message is one of them. One that was to come later may have come meanwhile: then its id is in its subject alone. */
 export function isEmitted(
   { headers, subject }: Pick<Msg, 'headers' | 'subject'>,
-  ids: ReadonlySet<string>,
+  keys: ReadonlySet<string>,
   namespace: string,
 ): boolean {
-  const due = subjectsOf(namespace).due('');
-  const id = subject.startsWith(due) ? subject.slice(due.length) : headers?.get(ID_HEADER);
-  return id !== undefined && ids.has(id);
+  const { due, later } = subjectsOf(namespace);
+  if (!subject.startsWith(due(''))) return keys.has(keyOf(subject, headers?.get(ID_HEADER) ?? ''));
+  const token = subject.slice(due('').length);
+  return keys.has(keyOf(later(token), token));
 }

@@ -10,6 +10,7 @@ import { createGunzip } from 'node:zlib';
 import { Packr } from 'msgpackr';
 import { z } from 'zod';
 import { MillraceError, messageOf } from '../core/errors.ts';
+import { MAX_PARTITIONS } from '../core/key-ring.ts';
 
 export const FORMAT = 1;
 /** The largest is a deployed function with its source maps. */
@@ -17,6 +18,7 @@ const MAX_FRAME_BYTES = 64 * 1024 * 1024;
 const LENGTH_BYTES = 4;
 
 const whole = z.number().int().nonnegative();
+const partitions = whole.min(1).max(MAX_PARTITIONS);
 const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array);
 
 const frameSchema = z.discriminatedUnion('kind', [
@@ -27,8 +29,8 @@ const frameSchema = z.discriminatedUnion('kind', [
     /** ISO 8601: the moment that the state is of, by the clock of who has taken it. */
     at: z.string(),
     /** As in the table of owners, which never gets shorter. */
-    partitions: whole.min(1),
-    layout: z.object({ generation: whole, from: whole.min(1), to: whole.min(1) }),
+    partitions,
+    layout: z.object({ generation: whole, from: partitions, to: partitions }),
   }),
   /** A key of a KV bucket. */
   z.object({ kind: z.literal('entry'), bucket: z.string(), key: z.string(), value: bytes }),
@@ -39,6 +41,10 @@ const frameSchema = z.discriminatedUnion('kind', [
     kind: z.literal('stream'),
     config: z.looseObject({
       name: z.string(),
+      subjects: z.array(z.string()).optional(),
+      deny_delete: z.boolean().optional(),
+      sealed: z.boolean().optional(),
+      placement: z.unknown().optional(),
       duplicate_window: z.number().optional(),
       metadata: z.record(z.string(), z.string()).optional(),
     }),
@@ -51,15 +57,32 @@ const frameSchema = z.discriminatedUnion('kind', [
     end: whole,
   }),
   z.object({ kind: z.literal('chunk'), content: bytes }),
-  /** Ids of events whose transactions committed after that moment: they are not to be in the streams. */
+  /**
+   * A message that came into the stream before while it was copied, in the place of another one that went: the copy may have neither
+   * (docs/backup.md, K4).
+   */
+  z.object({
+    kind: z.literal('moved'),
+    sequence: whole,
+    subject: z.string(),
+    headers: z.array(z.tuple([z.string(), z.string()])),
+    content: bytes,
+  }),
+  /** Subjects and ids of events whose transactions committed after that moment: they are not to be in the streams. */
   z.object({ kind: z.literal('emitted'), ids: z.array(z.string()) }),
   /** A partition, followed by the parts of its snapshot. */
-  z.object({ kind: z.literal('partition'), id: whole, epoch: whole, keys: whole }),
+  z.object({
+    kind: z.literal('partition'),
+    id: whole.max(MAX_PARTITIONS - 1),
+    epoch: whole,
+    keys: whole,
+  }),
   z.object({ kind: z.literal('part'), content: bytes }),
   z.object({ kind: z.literal('end'), frames: whole, sha256: z.string() }),
 ]);
 export type Frame = z.infer<typeof frameSchema>;
 export type Head = Extract<Frame, { kind: 'head' }>;
+export type StreamFrame = Extract<Frame, { kind: 'stream' }>;
 
 /** What a backup has. */
 export interface BackupContent {
@@ -72,6 +95,9 @@ export interface BackupContent {
   events: Readonly<Record<string, number>>;
   deployedFiles: number;
 }
+
+/** Of any version. */
+const headSchema = z.looseObject({ kind: z.literal('head'), format: whole });
 
 const packr = new Packr({ useRecords: false, moreTypes: false, variableMapSize: true });
 
@@ -90,6 +116,7 @@ export class FrameEncoder {
 
   #encode(frame: Frame): Buffer {
     const body = packr.pack(frame);
+    if (body.length > MAX_FRAME_BYTES) throw new Error(`a frame has ${body.length} bytes`);
     const framed = Buffer.allocUnsafe(LENGTH_BYTES + body.length);
     framed.writeUInt32BE(body.length);
     framed.set(body, LENGTH_BYTES);
@@ -126,25 +153,34 @@ async function* framesOf(file: string): AsyncGenerator<Buffer> {
   const unpacked = createGunzip();
   // Its errors are the reader's, who reads to the end or gives up.
   pipeline(createReadStream(file), unpacked, () => {});
-  let rest: Buffer = Buffer.alloc(0);
+  let pieces: Buffer[] = [];
+  let bytes = 0;
+  /** What has to be there before it is worth looking. */
+  let wanted = LENGTH_BYTES;
   try {
     for await (const piece of unpacked as AsyncIterable<Buffer>) {
-      rest = rest.length === 0 ? piece : Buffer.concat([rest, piece]);
+      pieces.push(piece);
+      bytes += piece.length;
+      if (bytes < wanted) continue;
+      const all = Buffer.concat(pieces, bytes);
       let at = 0;
-      while (rest.length - at >= LENGTH_BYTES) {
-        const length = rest.readUInt32BE(at);
-        if (length > MAX_FRAME_BYTES) throw unreadable(file, 'it is damaged');
-        const end = at + LENGTH_BYTES + length;
-        if (rest.length < end) break;
-        yield rest.subarray(at, end);
-        at = end;
+      wanted = LENGTH_BYTES;
+      while (bytes - at >= wanted) {
+        const length = all.readUInt32BE(at);
+        if (length > MAX_FRAME_BYTES) throw unreadable(file, 'it is no backup, or damaged');
+        wanted = LENGTH_BYTES + length;
+        if (bytes - at < wanted) break;
+        yield all.subarray(at, at + wanted);
+        at += wanted;
+        wanted = LENGTH_BYTES;
       }
-      rest = rest.subarray(at);
+      pieces = [all.subarray(at)];
+      bytes -= at;
     }
   } catch (error) {
     throw error instanceof MillraceError ? error : unreadable(file, whyUnpacked(error));
   }
-  if (rest.length > 0) throw unreadable(file, 'it is cut short');
+  if (bytes > 0) throw unreadable(file, 'it is cut short');
 }
 
 function decodeFrame(file: string, body: Uint8Array): Frame {
@@ -154,8 +190,8 @@ function decodeFrame(file: string, body: Uint8Array): Frame {
   } catch {
     throw unreadable(file, 'it is damaged');
   }
-  const { format } = fields as { format?: unknown };
-  if (typeof format === 'number' && format > FORMAT) {
+  const format = headSchema.safeParse(fields).data?.format ?? FORMAT;
+  if (format > FORMAT) {
     throw unreadable(file, 'a newer version of millrace has written it');
   }
   const { data } = frameSchema.safeParse(fields);

@@ -7,12 +7,12 @@ import { retainedSchema } from '../bus/retention.ts';
 import { MillraceError } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
+import { Removed } from './removed.ts';
 
 const KEEP_MS = 15_000;
 const RENEW_MS = 2_000;
 /** A removal that is under way when it is asked for may take so long. */
 const AGREE_MS = 10_000;
-const POLL_MS = 20;
 
 export class Retainer {
   readonly #bus: Bus;
@@ -20,10 +20,13 @@ export class Retainer {
   readonly #subjects: Subjects;
   readonly #inbox: string;
   readonly #answers: Subscription;
-  /** Workers that have answered at all, and those that keep everything. */
+  /** Workers that have answered at all, the last time, and those that keep everything. */
   readonly #there = new Set<string>();
   readonly #agreed = new Set<string>();
   #renewing: NodeJS.Timeout | undefined;
+  #renewedAtMs = performance.now();
+  /** Between two requests that reached the broker. */
+  #longestGapMs = 0;
 
   private constructor(bus: Bus, settings: Settings) {
     this.#bus = bus;
@@ -52,6 +55,13 @@ export class Retainer {
     }
   }
 
+  /** Throws Removed where workers may have removed something because they were not asked in time. */
+  assertKept(): void {
+    this.#longestGapMs = Math.max(this.#longestGapMs, performance.now() - this.#renewedAtMs);
+    if (this.#longestGapMs < KEEP_MS) return;
+    throw new Removed('NATS was away for so long that workers may have removed something.');
+  }
+
   /** They may go on removing, when their time is over. */
   close(): void {
     clearInterval(this.#renewing);
@@ -59,21 +69,21 @@ export class Retainer {
   }
 
   async #begin(): Promise<void> {
-    const begunAtMs = performance.now();
-    this.#bus.publish(this.#subjects.hello, new Uint8Array(), { reply: `${this.#inbox}.hello` });
+    const untilMs = performance.now() + AGREE_MS;
     this.#renew();
     this.#renewing = setInterval(() => this.#renew(), RENEW_MS);
-    await delay(this.#settings.discoveryWaitMs);
     for (;;) {
+      // Asked again each time: one that has died does not answer any more.
+      this.#there.clear();
+      this.#bus.publish(this.#subjects.hello, new Uint8Array(), { reply: `${this.#inbox}.hello` });
+      await delay(this.#settings.discoveryWaitMs);
       const silent = [...this.#there].filter((id) => !this.#agreed.has(id));
       if (silent.length === 0) return;
-      if (performance.now() - begunAtMs > AGREE_MS) {
-        throw new MillraceError(
-          'UNAVAILABLE',
-          `These workers do not say that they keep what a backup reads: ${silent.join(', ')}.`,
-        );
-      }
-      await delay(POLL_MS);
+      if (performance.now() < untilMs) continue;
+      throw new MillraceError(
+        'UNAVAILABLE',
+        `These workers do not say that they keep what a backup reads: ${silent.join(', ')}.`,
+      );
     }
   }
 
@@ -81,5 +91,7 @@ export class Retainer {
     if (!this.#bus.up) return;
     const reply = `${this.#inbox}.keep`;
     this.#bus.publish(this.#subjects.stateRetain, writeControl({ keepMs: KEEP_MS }), { reply });
+    this.#longestGapMs = Math.max(this.#longestGapMs, performance.now() - this.#renewedAtMs);
+    this.#renewedAtMs = performance.now();
   }
 }

@@ -2,32 +2,47 @@
 import { assignmentBucket } from '../bus/assignment-store.ts';
 import type { Bus } from '../bus/connection.ts';
 import { logStreamNames } from '../bus/ensure-streams.ts';
-import { describeStream } from '../bus/stream-backup.ts';
 import type { JetStreamApi } from '../bus/jetstream-api.ts';
 import { laterStream } from '../bus/later-stream.ts';
+import { describeStream, type StreamDescription } from '../bus/stream-backup.ts';
 import type { Settings } from '../core/settings.ts';
+import { CRON_SOURCE } from '../delivery/cron-tail.ts';
+import { readCursor } from '../delivery/cursors.ts';
 import type { Frame } from './format.ts';
 
 export interface Stores {
   /** Read through, partition by partition, and written anew. */
   logs: readonly string[];
-  /** Copied as they are; beside them those of the user's streams that functions read. */
+  /** Copied as they are, the one with the events first; beside them those of the user's streams that functions read. */
   streams: readonly string[];
   /** Of JetStream's key-value buckets, copied key by key. */
   buckets: readonly string[];
+  /** Of these, the one with the functions' cursors. */
+  cursors: string;
   /** The table of owners: made anew. */
   assignment: string;
   /** Of its object stores. */
   objects: readonly string[];
 }
 
+/** What there is beside the logs. */
+export interface Around {
+  entries: Extract<Frame, { kind: 'entry' }>[];
+  /** As they were before anything was read of them. */
+  streams: StreamDescription[];
+  /** The same where nothing has come into being, and nothing was deployed. */
+  print: string;
+}
+
 export function storesOf(settings: Settings): Stores {
   const { namespace } = settings;
   const { log, snapshots } = logStreamNames(settings);
+  const cursors = `${namespace}-deliveries`;
   return {
     logs: [log, snapshots],
     streams: [`${namespace}-events`, `${namespace}-dead`, laterStream(namespace)],
-    buckets: [`${namespace}-deliveries`, `${namespace}-deployments`, `${namespace}-events-wanted`],
+    buckets: [cursors, `${namespace}-deployments`, `${namespace}-events-wanted`],
+    cursors,
     assignment: assignmentBucket(namespace),
     objects: [`${namespace}-deploys`],
   };
@@ -38,32 +53,62 @@ export function streamNamesOf(stores: Stores): string[] {
   return [
     ...stores.logs,
     ...stores.streams,
-    ...[...stores.buckets, stores.assignment].map((bucket) => `KV_${bucket}`),
-    ...stores.objects.map((bucket) => `OBJ_${bucket}`),
+    ...[...stores.buckets, stores.assignment].map(streamOfBucket),
+    ...stores.objects.map(streamOfObjects),
   ];
 }
 
-/** Nothing is made that is not there. */
-export async function* readBuckets(
+export function streamOfBucket(bucket: string): string {
+  return `KV_${bucket}`;
+}
+
+export function streamOfObjects(bucket: string): string {
+  return `OBJ_${bucket}`;
+}
+
+/** Nothing is made that is not there. Throws UNAVAILABLE or TIMEOUT. */
+export async function lookAround(
   bus: Bus,
   api: JetStreamApi,
-  { buckets, objects }: Stores,
+  stores: Stores,
   replicas: number,
-): AsyncGenerator<Extract<Frame, { kind: 'entry' | 'object' }>> {
-  for (const bucket of buckets) {
-    if ((await describeStream(api, `KV_${bucket}`)) === undefined) continue;
-    const store = await bus.keyValue(bucket, replicas);
+): Promise<Around> {
+  const entries: Around['entries'] = [];
+  const print: unknown[] = [];
+  const names = new Set(stores.streams);
+  for (const bucket of stores.buckets) {
+    const description = await describeStream(api, streamOfBucket(bucket));
+    if (description === undefined) continue;
+    // Cursors go on all the time; which ones there are is what counts.
+    print.push(bucket, bucket === stores.cursors ? 0 : description.state.last_seq);
+    const store = await bus.keyValue(bucket, description.config.num_replicas ?? replicas);
     const keys: string[] = [];
     for await (const key of await store.keys()) keys.push(key);
-    for (const key of keys) {
+    for (const key of keys.sort()) {
       const entry = await store.get(key);
       if (entry?.operation !== 'PUT') continue;
-      yield { kind: 'entry', bucket, key, value: entry.value };
+      entries.push({ kind: 'entry', bucket, key, value: entry.value });
+      const cursor = bucket === stores.cursors ? readCursor(entry.value) : undefined;
+      if (cursor === undefined) continue;
+      print.push(key);
+      if (cursor.stream !== CRON_SOURCE) names.add(cursor.stream);
     }
   }
+  const described = await Promise.all([...names].map(async (name) => describeStream(api, name)));
+  const streams = described.filter((each) => each !== undefined);
+  print.push(...streams.map(({ config }) => config.name));
+  return { entries, streams, print: JSON.stringify(print) };
+}
+
+export async function* readObjects(
+  bus: Bus,
+  api: JetStreamApi,
+  { objects }: Stores,
+): AsyncGenerator<Extract<Frame, { kind: 'object' }>> {
   for (const bucket of objects) {
-    if ((await describeStream(api, `OBJ_${bucket}`)) === undefined) continue;
-    const store = await bus.objectStore(bucket, replicas);
+    const description = await describeStream(api, streamOfObjects(bucket));
+    if (description === undefined) continue;
+    const store = await bus.objectStore(bucket, description.config.num_replicas ?? 1);
     for (const { name, deleted } of await store.list()) {
       const content = deleted ? null : await store.getBlob(name);
       if (content !== null) yield { kind: 'object', bucket, name, content };

@@ -1,28 +1,31 @@
 /** Takes a backup while everything goes on: docs/backup.md says what is in it, in which order it is read, and why that is one moment (K1 to K5). */
+import type { Msg } from 'nats';
 import { AssignmentStore } from '../bus/assignment-store.ts';
 import type { Bus } from '../bus/connection.ts';
 import { JetStreamApi } from '../bus/jetstream-api.ts';
 import { LogStreams } from '../bus/log-streams.ts';
+import { StreamReader } from '../bus/stream-reader.ts';
 import {
   copyStream,
   describeStream,
   removedFrom,
   type StreamDescription,
 } from '../bus/stream-backup.ts';
-import { MillraceError } from '../core/errors.ts';
+import { MillraceError, messageOf } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 import { Partition } from '../core/state/partition.ts';
 import { SILENT } from '../core/state/ports.ts';
-import { Replay } from '../core/state/replay.ts';
+import { LogGap, Replay } from '../core/state/replay.ts';
 import { writeSnapshot } from '../core/state/snapshot.ts';
-import { Cursors, lowestOf, type CursorEntry } from '../delivery/cursors.ts';
+import { subjectsOf } from '../core/subjects.ts';
 import { ringOf } from '../state/rings.ts';
 import { cutLog, type Cut, type PartitionCut } from './cut.ts';
 import { emittedBetween } from './emitted.ts';
 import { BackupFile } from './file.ts';
 import { FORMAT, type BackupContent, type Frame } from './format.ts';
+import { Removed } from './removed.ts';
 import { Retainer } from './retainer.ts';
-import { readBuckets, storesOf, type Stores } from './stores.ts';
+import { lookAround, readObjects, storesOf, type Around, type Stores } from './stores.ts';
 
 export interface BackupOptions {
   bus: Bus;
@@ -41,14 +44,16 @@ export interface BackupReport extends BackupContent {
 
 /** Something was removed while it was read. */
 const MAX_ATTEMPTS = 3;
+/** Something came into being, or the number of partitions changed, while one looked for a moment. */
+const MAX_CUTS = 20;
+/** So many ids at once: a frame has its bounds. */
+const IDS_OF_A_FRAME = 10_000;
 /** Of partitions that are not served here nothing moves. */
 const NO_MOVES = { moveChunkBytes: 0 };
 
-class Removed extends Error {}
-
 /**
  * Resolves when the file is whole. Throws NOT_FOUND where there is no state, USAGE where the file cannot be written, UNAVAILABLE
- * where JetStream or a worker does not answer, or things were removed all the time.
+ * where JetStream or a worker does not answer, the log is corrupt, or things were removed all the time.
  */
 export async function takeBackup(options: BackupOptions): Promise<BackupReport> {
   const { bus, settings } = options;
@@ -67,6 +72,7 @@ export async function takeBackup(options: BackupOptions): Promise<BackupReport> 
     try {
       retainer = await Retainer.begin(bus, settings);
       const report = await new Take(options, api, stores, file).run();
+      retainer.assertKept();
       await file.end();
       return { ...report, file: options.file, bytes: file.bytes };
     } catch (error) {
@@ -97,107 +103,129 @@ class Take {
     this.#file = file;
   }
 
-  async run(): Promise<Omit<BackupReport, 'file' | 'bytes'>> {
+  async run(): Promise<BackupContent> {
     const { bus, settings } = this.#options;
     const log = await LogStreams.open(bus, settings);
     try {
-      // Cursors first: what they call settled is committed (K2).
-      const entries: Frame[] = [];
-      const cursors = await this.#readBuckets(entries);
-      const streams = await this.#describe(cursors);
-      const cut = await cutLog(log, await AssignmentStore.open(bus, settings));
-      const { at, layout, partitions } = cut;
+      const store = await AssignmentStore.open(bus, settings);
+      const { around, cut } = await this.#cut(log, store);
+      const { at, layout } = cut;
       const { namespace } = settings;
-      const count = partitions.length;
-      await this.#write({ kind: 'head', format: FORMAT, namespace, at, partitions: count, layout });
-      for (const entry of entries) await this.#write(entry);
-      for (const stream of streams) await this.#copy(stream, cursors);
-      const ids = await emittedBetween(log, cut.sequence, await log.mark());
-      await this.#write({ kind: 'emitted', ids: [...ids] });
-      for (const [id, partition] of partitions.entries()) {
-        if (partition !== undefined) await this.#replay(log, id, partition, cut);
-        await this.#say(`${id + 1} of ${count} partitions, ${this.#keys} keys`);
+      const partitions = cut.partitions.length;
+      await this.#write({ kind: 'head', format: FORMAT, namespace, at, partitions, layout });
+      for (const entry of around.entries) await this.#write(entry);
+      for await (const object of readObjects(bus, this.#api, this.#stores)) {
+        await this.#write(object);
+        this.#deployedFiles += 1;
       }
+      for (const stream of around.streams) await this.#copy(stream);
+      await this.#emitted(await emittedBetween(log, cut.sequence, await log.mark()));
+      for (const [id, partition] of cut.partitions.entries()) {
+        if (partition !== undefined) await this.#replay(log, id, partition, cut);
+        await this.#say(`${id + 1} of ${partitions} partitions, ${this.#keys} keys`);
+      }
+      await log.trimMarks();
       const [keys, deployedFiles] = [this.#keys, this.#deployedFiles];
-      return { at, namespace, partitions: count, keys, events: this.#events, deployedFiles };
+      return { at, namespace, partitions, keys, events: this.#events, deployedFiles };
     } finally {
       log.close();
     }
   }
 
-  async #readBuckets(entries: Frame[]): Promise<CursorEntry[]> {
+  /** Cursors before S: what they call settled is committed (K2). Nothing may come into being in between. */
+  async #cut(log: LogStreams, store: AssignmentStore): Promise<{ around: Around; cut: Cut }> {
     const { bus, settings } = this.#options;
-    for await (const frame of readBuckets(bus, this.#api, this.#stores, settings.replicas)) {
-      entries.push(frame);
-      if (frame.kind === 'object') this.#deployedFiles += 1;
+    for (let attempt = 1; attempt <= MAX_CUTS; attempt += 1) {
+      const around = await lookAround(bus, this.#api, this.#stores, settings.replicas);
+      const cut = await cutLog(log, store);
+      const after = await lookAround(bus, this.#api, this.#stores, settings.replicas);
+      if (cut !== undefined && around.print === after.print) return { around, cut };
     }
-    if ((await describeStream(this.#api, `KV_${this.#stores.buckets[0]}`)) === undefined) return [];
-    return (await Cursors.open(bus, settings)).all();
-  }
-
-  /** The platform's own, and those of the user's that functions read. */
-  async #describe(cursors: readonly CursorEntry[]): Promise<StreamDescription[]> {
-    const names = new Set([...this.#stores.streams, ...cursors.map(({ stream }) => stream)]);
-    const described = await Promise.all(
-      [...names].map(async (name) => describeStream(this.#api, name)),
+    throw new MillraceError(
+      'UNAVAILABLE',
+      'Functions, streams or the number of partitions change all the time: try again later.',
     );
-    return described.filter((each) => each !== undefined);
   }
 
   /** K4: what was there before is in the copy, unless it was removed meanwhile. */
-  async #copy(before: StreamDescription, cursors: readonly CursorEntry[]): Promise<void> {
+  async #copy(before: StreamDescription): Promise<void> {
     const { bus } = this.#options;
-    const { name } = before.config;
-    await this.#say(`the stream ${name}, ${before.state.messages} messages`);
     const { config, state } = before;
+    const { name } = config;
+    await this.#say(`the stream ${name}, ${state.messages} messages`);
     await this.#write({ kind: 'stream', config, state, end: state.last_seq });
     await copyStream(bus, this.#api, name, (content) => this.#write({ kind: 'chunk', content }));
     this.#events[name] = state.messages;
+    await this.#moved(before);
     const after = await describeStream(this.#api, name);
-    if (after !== undefined && this.#isWhole(before, after, cursors)) return;
-    throw new Removed(`Events of the stream ${name} were removed while it was copied.`);
+    // Of a user's streams goes what he wants to go; letters are dropped by people, what is due is moved by the broker itself.
+    const keepsAll = name === this.#stores.streams[0];
+    const same = after !== undefined && removedFrom(before) === removedFrom(after);
+    if (keepsAll && !same) {
+      throw new Removed(`Events of the stream ${name} were removed while it was copied.`);
+    }
   }
 
-  /** A user's stream may forget its oldest by itself: those that all have settled are not needed. */
-  #isWhole(
-    before: StreamDescription,
-    after: StreamDescription,
-    cursors: readonly CursorEntry[],
-  ): boolean {
-    if (removedFrom(before) === removedFrom(after)) return true;
-    const { name } = before.config;
-    const [own] = this.#stores.streams;
-    if (name === own) return false;
-    // Letters are dropped by people, and what is due is moved by the broker itself.
-    if (this.#stores.streams.includes(name)) return true;
-    const needed = cursors.filter(({ stream }) => stream === name).map((each) => lowestOf(each));
-    return after.state.first_seq <= Math.min(...needed);
+  /** What is due, and letters that are to be handled again: each takes the place of another message, which goes. */
+  async #moved({ config: { name }, state }: StreamDescription): Promise<void> {
+    const { bus, settings } = this.#options;
+    const [, dead, later] = this.#stores.streams;
+    const { due, replay } = subjectsOf(settings.namespace);
+    const subject = new Map([
+      [later, due('*')],
+      [dead, replay('*')],
+    ]).get(name);
+    if (subject === undefined) return;
+    const last = (await describeStream(this.#api, name))?.state.last_seq ?? 0;
+    const moved: Msg[] = [];
+    const sequences: number[] = [];
+    const reader = new StreamReader(bus, this.#api);
+    await reader.read(name, subject, state.last_seq + 1, last, (sequence, _bytes, message) => {
+      moved.push(message);
+      sequences.push(sequence);
+    });
+    for (const [at, message] of moved.entries()) {
+      const headers = [...(message.headers ?? [])].map(([key, values]): [string, string] => [
+        key,
+        values.at(-1) ?? '',
+      ]);
+      const { subject: on, data: content } = message;
+      const sequence = sequences[at] ?? 0;
+      await this.#write({ kind: 'moved', sequence, subject: on, headers, content });
+    }
+  }
+
+  async #emitted(keys: ReadonlySet<string>): Promise<void> {
+    const ids = [...keys];
+    for (let at = 0; at < ids.length; at += IDS_OF_A_FRAME) {
+      await this.#write({ kind: 'emitted', ids: ids.slice(at, at + IDS_OF_A_FRAME) });
+    }
   }
 
   async #replay(
     log: LogStreams,
     id: number,
-    { claim, claimSequence }: PartitionCut,
-    { ends }: Cut,
+    { claim, claimSequence, segments }: PartitionCut,
+    { layout }: Cut,
   ): Promise<void> {
     const { settings } = this.#options;
     const limits = { ...settings, ...NO_MOVES };
     const machine = new Partition(id, { ...SILENT, rings: ringOf }, limits);
-    const segments = claim.segments.map((segment) => {
-      const end = ends.get(segment.journal) ?? segment.from;
-      return {
-        ...segment,
-        to: segment.to ?? (end.index < segment.from.index ? segment.from : end),
-      };
-    });
-    const ports = {
+    const replay = new Replay(machine, {
       snapshots: log.snapshots(id),
-      journal: (journal: string) => log.journal(journal),
-    };
+      journal: (journal) => log.journal(journal),
+    });
     try {
-      await new Replay(machine, ports).read(claim, claimSequence, segments);
+      await replay.read(claim, claimSequence, segments);
     } catch (error) {
-      throw new Removed(`Partition ${id} could not be read: ${(error as Error).message}.`);
+      const why = `Partition ${id} could not be read: ${messageOf(error)}.`;
+      if (error instanceof LogGap || error instanceof MillraceError) throw new Removed(why);
+      throw new MillraceError('UNAVAILABLE', why, { cause: error, retryable: false });
+    }
+    const last = replay.skipped ? await log.claims(id).last() : undefined;
+    const { generation = 0 } = machine.moves.layout ?? {};
+    if ((last !== undefined && last.sequence !== claimSequence) || generation > layout.generation) {
+      throw new Removed(`Partition ${id} was changed while it was read.`);
     }
     const keys = machine.items.size;
     await this.#write({ kind: 'partition', id, epoch: claim.epoch, keys });
@@ -207,8 +235,8 @@ class Take {
     this.#keys += keys;
   }
 
-  #write(frame: Frame): Promise<void> {
-    return this.#file.write(frame as Exclude<Frame, { kind: 'end' }>);
+  #write(frame: Exclude<Frame, { kind: 'end' }>): Promise<void> {
+    return this.#file.write(frame);
   }
 
   async #say(what: string): Promise<void> {

@@ -9,6 +9,8 @@ import { readControl, writeControl } from './messages.ts';
 export const ASSIGNMENT = 'assignment';
 
 const count = z.number().int().nonnegative();
+/** backup/restore-note.ts */
+const restoringSchema = z.object({ restoring: z.string() });
 const assignmentSchema = z.object({
   owners: z.array(z.string().nullable()).min(1),
   layout: z.object({ generation: count, from: count.min(1), to: count.min(1) }).optional(),
@@ -30,9 +32,6 @@ export function assignmentBucket(namespace: string): string {
   return `${namespace}-assignment`;
 }
 
-/** A key beside the table that is there while a backup is restored: until it is gone no worker may serve anything. */
-export const RESTORING = 'restoring';
-
 export class AssignmentStore {
   readonly #bucket: Bucket;
 
@@ -45,8 +44,9 @@ export class AssignmentStore {
     try {
       const bucket = await bus.keyValue(assignmentBucket(settings.namespace), settings.replicas);
       const store = new AssignmentStore(bucket);
-      if ((await bucket.get(RESTORING))?.operation === 'PUT') throw restoreUnfinished();
-      if ((await bucket.get(ASSIGNMENT)) === null) await store.#create(settings.partitions);
+      const entry = await bucket.get(ASSIGNMENT);
+      if (entry === null) await store.#create(settings.partitions);
+      else if (isRestoring(entry.value)) throw restoreUnfinished();
       return store;
     } catch (cause) {
       if (cause instanceof MillraceError) throw cause;
@@ -61,6 +61,7 @@ export class AssignmentStore {
   async read(): Promise<Assignment> {
     const entry = await this.#bucket.get(ASSIGNMENT);
     const table = entry === null ? undefined : readControl(assignmentSchema, entry.value);
+    if (entry !== null && isRestoring(entry.value)) throw restoreUnfinished();
     if (entry === null || table === undefined) {
       throw new MillraceError('UNAVAILABLE', 'The assignment of partitions cannot be read.');
     }
@@ -84,6 +85,10 @@ export class AssignmentStore {
     // Another worker may be first: its table counts.
     await this.#bucket.create(ASSIGNMENT, writeControl({ owners })).catch(() => {});
   }
+}
+
+function isRestoring(value: Uint8Array): boolean {
+  return readControl(restoringSchema, value) !== undefined;
 }
 
 /** For a restore: nobody else changes it meanwhile. */

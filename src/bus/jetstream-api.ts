@@ -9,7 +9,7 @@ const API_TIMEOUT_MS = 5_000;
 /** JetStream's error code for a subject, or a range of it, without a message. */
 const NO_MESSAGE = 10037;
 const NO_SUCH_SEQUENCE = 10043;
-const NO_STREAM = 10059;
+export const NO_STREAM = 10059;
 
 export const apiErrorSchema = z.object({
   err_code: z.number().optional(),
@@ -28,6 +28,7 @@ const messageSchema = apiSchema.extend({
     .optional(),
 });
 
+const namesSchema = apiSchema.extend({ streams: z.array(z.string()).nullish() });
 const subjectsSchema = apiSchema.extend({
   state: z.object({ subjects: z.record(z.string(), z.number()).nullish() }).optional(),
 });
@@ -92,6 +93,14 @@ export class JetStreamApi {
     return this.#message(stream, { seq: sequence });
   }
 
+  /** Which streams capture something of it. Throws as `ask` does. */
+  async streamsOf(subject: string): Promise<readonly string[]> {
+    const { streams, error } = await this.ask('STREAM.NAMES', { subject }, namesSchema);
+    if (error === undefined) return streams ?? [];
+    const why = error.description ?? `error ${error.err_code}`;
+    throw new MillraceError('UNAVAILABLE', `JetStream cannot say who stores ${subject}: ${why}.`);
+  }
+
   /** Those that have messages and match. Throws as `ask` does. */
   async subjects(stream: string, filter: string): Promise<string[]> {
     const request = { subjects_filter: filter };
@@ -134,7 +143,7 @@ export class JetStreamApi {
   }
 }
 
-function refusedBy(
+export function refusedBy(
   stream: string,
   error: z.infer<typeof apiErrorSchema> | undefined,
 ): MillraceError {

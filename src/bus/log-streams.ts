@@ -26,6 +26,20 @@ const JOURNAL = 'journal-';
 /** Its subject, beside journals and claims. */
 const MARK = 'mark';
 
+export function journalName(id: string): string {
+  return `${JOURNAL}${id}`;
+}
+
+export function claimsName(partition: number): string {
+  return `claims-${partition}`;
+}
+
+export interface LogParts {
+  /** As `journalName` and `claimsName` have it. */
+  names: readonly string[];
+  readonly onAppend: (name: string, sequence: number, bytes: Uint8Array) => void;
+}
+
 /** All journals, claims and snapshots, over one connection. */
 export class LogStreams {
   readonly #api: JetStreamApi;
@@ -55,11 +69,11 @@ export class LogStreams {
   }
 
   journal(id: string): SubjectLog {
-    return this.#log(`${JOURNAL}${id}`);
+    return this.#log(journalName(id));
   }
 
   claims(partition: number): SubjectLog {
-    return this.#log(`claims-${partition}`);
+    return this.#log(claimsName(partition));
   }
 
   snapshots(partition: number): SnapshotStore {
@@ -78,20 +92,32 @@ export class LogStreams {
    * A message of its own behind all that has been appended, and its sequence. Stored, not asked for: of several servers one that
    * was stopped answers with the past. Throws AppendError.
    */
-  async mark(): Promise<number> {
-    const subject = this.#subjects.log(MARK);
-    const sequence = await this.#writer.store(this.#names.log, subject, new Uint8Array());
-    await this.#log(MARK).trim(sequence);
-    return sequence;
+  mark(): Promise<number> {
+    return this.#writer.store(this.#names.log, this.#subjects.log(MARK), new Uint8Array());
   }
 
-  /** The ids of all journals that have something. Throws UNAVAILABLE or TIMEOUT. */
-  async journals(): Promise<string[]> {
-    const prefix = this.#subjects.log(JOURNAL);
-    const subjects = await this.#api.subjects(this.#names.log, this.#subjects.log('*'));
-    return subjects
-      .filter((subject) => subject.startsWith(prefix))
-      .map((subject) => subject.slice(prefix.length));
+  /** All but the last of them. Throws UNAVAILABLE or TIMEOUT. */
+  trimMarks(): Promise<void> {
+    return this.#log(MARK).trim(Number.MAX_SAFE_INTEGER);
+  }
+
+  /** Everything from `from` to `mark`, one of those. Complete, or it rejects as StreamReader.read does. */
+  readTo(mark: number, from: number, what: LogParts): Promise<void> {
+    // `*` is the mark, too.
+    const wanted = what.names.includes('*') ? ['*'] : [...what.names, MARK];
+    const subjects = wanted.map((name) => this.#subjects.log(name));
+    const prefix = this.#subjects.log('');
+    return this.#reader.read(
+      this.#names.log,
+      subjects,
+      from,
+      mark,
+      (sequence, bytes, { subject }) => {
+        const name = subject.slice(prefix.length);
+        if (name !== MARK) what.onAppend(name, sequence, bytes);
+      },
+      { reach: true },
+    );
   }
 
   #log(name: string): SubjectLog {
@@ -183,8 +209,8 @@ export class SubjectLog implements LogPort {
 
   /** Removes what lies before `before`, never the last append; not while a backup is taken. Throws UNAVAILABLE or TIMEOUT. */
   async trim(before: number): Promise<void> {
-    const trim = (): Promise<void> => this.#trim(before);
-    await (this.#retention === undefined ? trim() : this.#retention.whenFree(trim));
+    const trim = (sequence: number): Promise<void> => this.#trim(sequence);
+    await (this.#retention?.whenFree(this.#subject, before, trim) ?? trim(before));
   }
 
   async #trim(before: number): Promise<void> {

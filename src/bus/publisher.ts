@@ -20,7 +20,7 @@ import {
 import { dueMsOf, type When } from '../core/later.ts';
 import { assertNotReserved, assertPublishSubject } from '../core/names.ts';
 import type { Settings } from '../core/settings.ts';
-import { Captures } from './captures.ts';
+import { Captures, type Capture } from './captures.ts';
 import { subjectsOf } from '../core/subjects.ts';
 import type { Bus } from './connection.ts';
 import { checkHeaders, checkId } from './invoke.ts';
@@ -55,10 +55,10 @@ export interface PreparedEvent {
   headers: MsgHdrs;
 }
 
-/** Of the time for which a stream remembers ids: clocks differ, and what is sent takes its time. */
-const SURELY_REMEMBERED = 0.5;
-/** By so much less the clocks of workers, and of who has restored a stream, may differ. */
+/** The clocks of two workers, or of a worker and of who has restored a stream, differ by less. */
 const CLOCK_MARGIN_MS = 60_000;
+/** So soon after its transaction nobody else can have taken its outbox over. */
+const SURELY_FIRST_MS = 1_000;
 
 interface Unacknowledged extends PreparedEvent {
   deadlineMs: number;
@@ -142,17 +142,15 @@ export class Publisher {
 
   /**
    * As `send`, for an event that may have been sent before, at `sinceMs` at the earliest (since 1970): where its stream may have
-   * forgotten the id by now, it is asked whether it has the event.
+   * forgotten the id by now, it is asked whether it has the event. `again`: it was somebody else who may have sent it.
    */
-  async sendAgain(event: PreparedEvent, sinceMs: number): Promise<PublishReceipt> {
+  async sendOnce(event: PreparedEvent, sinceMs: number, again = true): Promise<PublishReceipt> {
     // One that is to come later is published once all the same: worker/later.ts.
     if (!isScheduled(event, this.#settings.namespace)) {
       const { id, subject } = event;
-      const { stream, rememberedMs, remembersSinceMs } = await this.#captures.of(subject);
-      const forgotten =
-        Date.now() - sinceMs >= rememberedMs * SURELY_REMEMBERED ||
-        sinceMs <= remembersSinceMs + CLOCK_MARGIN_MS;
-      if (stream !== undefined && forgotten) {
+      const capture = await this.#captures.of(subject);
+      if (capture.stream !== undefined && mayBeForgotten(capture, sinceMs, again)) {
+        const { stream } = capture;
         const sequence = await this.#stored.find(stream, event, sinceMs);
         if (sequence !== undefined) return { id, stream, sequence, duplicate: true };
       }
@@ -256,6 +254,21 @@ export class Publisher {
     });
     return this.#flushing;
   }
+}
+
+/** By its own clock a worker knows when it has emitted; others' may be wrong. */
+function mayBeForgotten(
+  { rememberedMs, remembersSinceMs }: Capture,
+  sinceMs: number,
+  again: boolean,
+): boolean {
+  const ageMs = Date.now() - sinceMs;
+  const half = rememberedMs / 2;
+  if (!again) return ageMs >= Math.max(half, SURELY_FIRST_MS);
+  return (
+    ageMs >= rememberedMs - Math.max(half, CLOCK_MARGIN_MS) ||
+    sinceMs <= remembersSinceMs + CLOCK_MARGIN_MS
+  );
 }
 
 function notConfirmed(): MillraceError {

@@ -17,11 +17,18 @@ const MAX_KEEP_MS = 60_000;
 const retainSchema = z.object({ keepMs: z.number().int().min(1).max(MAX_KEEP_MS) });
 export const retainedSchema = z.object({ worker: z.string() });
 
+interface Waiting {
+  before: number;
+  remove: (before: number) => Promise<void>;
+  asked: { resolve: () => void; reject: (error: Error) => void }[];
+}
+
 export class Retention {
   readonly #requests: Subscription;
   #heldUntilMs = Number.NEGATIVE_INFINITY;
   readonly #removing = new Set<Promise<unknown>>();
-  #waiting: { resolve: () => void; reject: (error: Error) => void }[] = [];
+  /** By what is to be removed of: the last bound counts, it never goes back. */
+  readonly #waiting = new Map<string, Waiting>();
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
 
@@ -52,24 +59,43 @@ export class Retention {
     return true;
   }
 
-  /** Removes when nothing is to be kept any more. Rejects likewise, and with UNAVAILABLE when it is closed before. */
-  async whenFree(remove: () => Promise<void>): Promise<void> {
-    while (!(await this.unlessHeld(remove))) await this.#free();
+  /**
+   * Removes what lies before `before` when nothing is to be kept any more; of several that wait for the same one only the last.
+   * Rejects with UNAVAILABLE when it is closed before.
+   */
+  async whenFree(
+    what: string,
+    before: number,
+    remove: (before: number) => Promise<void>,
+  ): Promise<void> {
+    if (await this.unlessHeld(() => remove(before))) return;
+    if (this.#closed) throw stopped();
+    const waiting = this.#waiting.get(what);
+    await new Promise<void>((resolve, reject) => {
+      const highest = Math.max(before, waiting?.before ?? 0);
+      const asked = [...(waiting?.asked ?? []), { resolve, reject }];
+      this.#waiting.set(what, { before: highest, remove, asked });
+    });
   }
 
   close(): void {
     this.#closed = true;
     this.#requests.unsubscribe();
     clearTimeout(this.#timer);
-    const error = new MillraceError('UNAVAILABLE', 'The worker stops.');
-    for (const { reject } of this.#waiting.splice(0)) reject(error);
+    for (const { asked } of this.#waiting.values())
+      for (const { reject } of asked) reject(stopped());
+    this.#waiting.clear();
   }
 
-  #free(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      if (this.#closed) reject(new MillraceError('UNAVAILABLE', 'The worker stops.'));
-      else this.#waiting.push({ resolve, reject });
-    });
+  /** One after the other: JetStream has others to answer, too. */
+  async #release(): Promise<void> {
+    for (const [what, { before, remove, asked }] of this.#waiting) {
+      this.#waiting.delete(what);
+      await this.whenFree(what, before, remove).then(
+        () => asked.forEach(({ resolve }) => resolve()),
+        (error: Error) => asked.forEach(({ reject }) => reject(error)),
+      );
+    }
   }
 
   #hold(keepMs: number): void {
@@ -82,7 +108,11 @@ export class Retention {
     return setTimeout(() => {
       this.#timer = this.held ? this.#wait() : undefined;
       if (this.#timer !== undefined) return;
-      for (const { resolve } of this.#waiting.splice(0)) resolve();
+      void this.#release();
     }, leftMs).unref();
   }
+}
+
+function stopped(): MillraceError {
+  return new MillraceError('UNAVAILABLE', 'The worker stops.');
 }

@@ -109,8 +109,9 @@ export class SnapshotStore implements SnapshotPort {
 
   /** Removes the snapshots that begin before `sequence`; not while a backup is taken. Throws UNAVAILABLE or TIMEOUT. */
   async removeBefore(sequence: number): Promise<void> {
-    const remove = (): Promise<void> => this.#api.purge(this.#stream, this.#subject, sequence);
-    await (this.#retention === undefined ? remove() : this.#retention.whenFree(remove));
+    const remove = (before: number): Promise<void> =>
+      this.#api.purge(this.#stream, this.#subject, before);
+    await (this.#retention?.whenFree(this.#subject, sequence, remove) ?? remove(sequence));
   }
 }
 

@@ -12,6 +12,10 @@ import { StreamReader } from './stream-reader.ts';
 const ID_HEADER = 'Nats-Msg-Id';
 /** The broker's clock, which says when it has stored something, may be behind by less. */
 const CLOCK_MARGIN_MS = 60_000;
+/** Subjects that are read at the same time: takeovers ask JetStream, too. */
+const MAX_READINGS = 16;
+/** Ends a reading. */
+const ALL_FOUND = new Error('all are found');
 
 interface Asked {
   id: string;
@@ -40,30 +44,37 @@ export class Stored {
   ): Promise<number | undefined> {
     return new Promise((resolve, reject) => {
       const key = `${stream} ${subject}`;
-      this.#asked.set(key, [...(this.#asked.get(key) ?? []), { id, sinceMs, resolve, reject }]);
-      if (!this.#reading.has(key)) void this.#read(key, stream, subject);
+      const asked = this.#asked.get(key) ?? [];
+      asked.push({ id, sinceMs, resolve, reject });
+      this.#asked.set(key, asked);
+      this.#readNext();
     });
   }
 
-  async #read(key: string, stream: string, subject: string): Promise<void> {
-    this.#reading.add(key);
-    for (let asked = this.#take(key); asked !== undefined; asked = this.#take(key)) {
-      const sinceMs = Math.min(...asked.map((each) => each.sinceMs)) - CLOCK_MARGIN_MS;
-      const wanted = new Set(asked.map(({ id }) => id));
-      try {
-        const found = await this.#find(stream, subject, new Date(sinceMs), wanted);
-        for (const { id, resolve } of asked) resolve(found.get(id));
-      } catch (error) {
-        for (const { reject } of asked) reject(error as Error);
-      }
+  /** A takeover may have a thousand events on as many subjects. */
+  #readNext(): void {
+    for (const [key, asked] of this.#asked) {
+      if (this.#reading.size >= MAX_READINGS) return;
+      if (this.#reading.has(key)) continue;
+      this.#asked.delete(key);
+      this.#reading.add(key);
+      void this.#answer(key, asked).then(() => {
+        this.#reading.delete(key);
+        this.#readNext();
+      });
     }
-    this.#reading.delete(key);
   }
 
-  #take(key: string): Asked[] | undefined {
-    const asked = this.#asked.get(key);
-    this.#asked.delete(key);
-    return asked;
+  async #answer(key: string, asked: readonly Asked[]): Promise<void> {
+    const [stream = '', subject = ''] = key.split(' ');
+    const sinceMs = Math.min(...asked.map((each) => each.sinceMs)) - CLOCK_MARGIN_MS;
+    const wanted = new Set(asked.map(({ id }) => id));
+    try {
+      const found = await this.#find(stream, subject, new Date(sinceMs), wanted);
+      for (const { id, resolve } of asked) resolve(found.get(id));
+    } catch (error) {
+      for (const { reject } of asked) reject(error as Error);
+    }
   }
 
   async #find(
@@ -78,8 +89,14 @@ export class Stored {
     const note = (sequence: number, _bytes: Uint8Array, { headers }: Msg): void => {
       const id = headers?.get(ID_HEADER) ?? '';
       if (wanted.has(id)) found.set(id, sequence);
+      if (found.size === wanted.size) throw ALL_FOUND;
     };
-    await this.#reader.read(stream, subject, 1, last.sequence, note, { since, headersOnly: true });
+    const options = { since, headersOnly: true };
+    await this.#reader
+      .read(stream, subject, 1, last.sequence, note, options)
+      .catch((error: unknown) => {
+        if (error !== ALL_FOUND) throw error;
+      });
     return found;
   }
 }

@@ -9,7 +9,7 @@ import { nuid, type Msg } from 'nats';
 import { z } from 'zod';
 import { MillraceError } from '../core/errors.ts';
 import type { Bus } from './connection.ts';
-import { apiSchema, type JetStreamApi } from './jetstream-api.ts';
+import { apiSchema, NO_STREAM, refusedBy, type JetStreamApi } from './jetstream-api.ts';
 
 const CHUNK_BYTES = 128 * 1024;
 /** Silence after which a copy is given up. */
@@ -27,7 +27,11 @@ const stateSchema = z.looseObject({
   last_seq: z.number(),
   num_deleted: z.number().optional(),
 });
-const configSchema = z.looseObject({ name: z.string() });
+const configSchema = z.looseObject({
+  name: z.string(),
+  subjects: z.array(z.string()).optional(),
+  num_replicas: z.number().optional(),
+});
 const describedSchema = z.object({ config: configSchema, state: stateSchema });
 const infoSchema = apiSchema.extend(describedSchema.partial().shape);
 const restoreSchema = apiSchema.extend({ deliver_subject: z.string().optional() });
@@ -35,13 +39,15 @@ const restoreSchema = apiSchema.extend({ deliver_subject: z.string().optional() 
 /** A stream's configuration and extent, as the broker says them. */
 export type StreamDescription = z.infer<typeof describedSchema>;
 
-/** Undefined where there is no such stream. Throws UNAVAILABLE or TIMEOUT. */
+/** Undefined where there is no such stream. Throws UNAVAILABLE, also where it does not serve just now, or TIMEOUT. */
 export async function describeStream(
   api: JetStreamApi,
   stream: string,
 ): Promise<StreamDescription | undefined> {
-  const { config, state } = await api.ask(`STREAM.INFO.${stream}`, {}, infoSchema);
-  return config === undefined || state === undefined ? undefined : { config, state };
+  const { config, state, error } = await api.ask(`STREAM.INFO.${stream}`, {}, infoSchema);
+  if (config !== undefined && state !== undefined) return { config, state };
+  if (error?.err_code === NO_STREAM) return undefined;
+  throw refusedBy(stream, error);
 }
 
 /** How many messages the stream has lost since it was made, whatever the reason. */
@@ -143,4 +149,17 @@ function notCopied(stream: string, why: string): MillraceError {
 
 function notRestored(stream: string, why = 'the broker does not say why'): MillraceError {
   return new MillraceError('UNAVAILABLE', `The stream ${stream} could not be restored: ${why}.`);
+}
+
+/** Throws UNAVAILABLE where the broker refuses, or TIMEOUT. */
+export async function changeStream(
+  api: JetStreamApi,
+  what: 'UPDATE' | 'DELETE',
+  stream: string,
+  config: object,
+): Promise<void> {
+  const { error } = await api.ask(`STREAM.${what}.${stream}`, config, apiSchema);
+  if (error === undefined) return;
+  const why = error.description ?? 'the broker does not say why';
+  throw new MillraceError('UNAVAILABLE', `The stream ${stream} could not be changed: ${why}.`);
 }

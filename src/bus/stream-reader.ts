@@ -40,11 +40,13 @@ export interface ReadOptions {
   since?: Date;
   /** Without payloads. */
   headersOnly?: boolean;
+  /** The message `to` is one of those that are read: only when it has come is all read, whatever a server that lags may say. */
+  reach?: boolean;
 }
 
 interface Range extends ReadOptions {
   stream: string;
-  subject: string;
+  subject: string | readonly string[];
   /** What is to be read next. */
   next: number;
   to: number;
@@ -71,7 +73,7 @@ export class StreamReader {
    */
   async read(
     stream: string,
-    subject: string,
+    subject: string | readonly string[],
     from: number,
     to: number,
     onMessage: OnMessage,
@@ -95,17 +97,18 @@ export class StreamReader {
         continue;
       }
       if (performance.now() - stalledSinceMs >= STALL_MS) {
-        throw new MillraceError('UNAVAILABLE', `${subject} could not be read: ${why}.`);
+        const what = typeof subject === 'string' ? subject : stream;
+        throw new MillraceError('UNAVAILABLE', `${what} could not be read: ${why}.`);
       }
       await delay(RETRY_MS);
     }
   }
 
   /** The leader's word for it. */
-  async #isEmpty({ stream, subject, next, to, since }: Range): Promise<boolean> {
-    // Nothing has been read, and something is there.
-    if (since !== undefined) return false;
-    const found = await this.#api.next(stream, subject, next);
+  async #isEmpty({ stream, subject, next, to, since, reach = false }: Range): Promise<boolean> {
+    if (reach || typeof subject !== 'string') return false;
+    // Of what is there, some is to be read: unless the last one has been removed meanwhile.
+    const found = await this.#api.next(stream, subject, since === undefined ? next : to);
     return found === undefined || found.sequence > to;
   }
 
@@ -121,7 +124,9 @@ export class StreamReader {
             : { deliver_policy: 'by_start_time', opt_start_time: since.toISOString() }),
           headers_only: headersOnly,
           ack_policy: 'none',
-          filter_subject: subject,
+          ...(typeof subject === 'string'
+            ? { filter_subject: subject }
+            : { filter_subjects: subject }),
           mem_storage: true,
           num_replicas: 1,
           inactive_threshold: CONSUMER_IDLE_NS,

@@ -1,5 +1,7 @@
 import type { Command } from 'commander';
-import { checkBackup, restoreBackup, type BackupContent } from '../backup/restore.ts';
+import { checkBackup } from '../backup/check.ts';
+import type { BackupContent } from '../backup/format.ts';
+import { restoreBackup } from '../backup/restore.ts';
 import { takeBackup, type BackupReport } from '../backup/take.ts';
 import { openBus } from '../client/client.ts';
 import {

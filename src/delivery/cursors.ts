@@ -129,6 +129,11 @@ async function answered<Answer>(asking: Promise<Answer>): Promise<Answer> {
   }
 }
 
+/** Undefined for what is none, such as rates. */
+export function readCursor(value: Uint8Array): CursorEntry | undefined {
+  return readControl(entrySchema, value);
+}
+
 /** What a dispatcher that begins makes of the cursor. `isThere`: the worker lives that dispatched before. */
 export function claimed(
   entry: CursorEntry,

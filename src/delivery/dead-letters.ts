@@ -42,7 +42,7 @@ export async function bury(
   let emits = [encodeEmit(message)];
   if ((emits[0]?.length ?? 0) + MARKER_ROOM_BYTES > settings.maxTransactionBytes) {
     // Before the event is settled: its id lets the stream take it once.
-    await publisher.send(message);
+    await publisher.sendOnce(message, Date.parse(letter.time));
     emits = [];
   }
   for (let waitMs = FIRST_RETRY_MS; !over(); waitMs = Math.min(MAX_RETRY_MS, waitMs * 2)) {

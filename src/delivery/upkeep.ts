@@ -16,6 +16,8 @@ export interface UpkeepOptions {
 }
 
 const TRIM_MS = 10_000;
+/** A new owner has published its outbox by then. */
+const OUTBOX_MS = 5_000;
 /** In the time for which markers are kept at least. */
 const SWEEPS = 2;
 
@@ -26,6 +28,8 @@ export class Upkeep {
   #trimming: NodeJS.Timeout | undefined;
   #sweeping: NodeJS.Timeout | undefined;
   #wanted = false;
+  /** When a partition had no owner, the last time that one looked. */
+  #unservedAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: UpkeepOptions) {
     this.#options = options;
@@ -57,9 +61,22 @@ export class Upkeep {
     if (removed > 0) log.debug({ removed }, 'markers were removed');
   }
 
+  /**
+   * Whether all partitions have had owners for a while. One that has none may have events in its outbox that have been published:
+   * its next owner looks for them in their stream.
+   */
+  #isServed(): boolean {
+    const { cluster, hosting } = this.#options.service;
+    const nowMs = performance.now();
+    for (let partition = 0; partition < hosting.partitions; partition += 1) {
+      if (cluster.ownerOf(partition) === undefined) this.#unservedAtMs = nowMs;
+    }
+    return nowMs - this.#unservedAtMs >= OUTBOX_MS;
+  }
+
   /** Events that all their functions have settled, by subject. */
   async #trim(): Promise<void> {
-    if (!this.#wanted) return;
+    if (!this.#wanted || !this.#isServed()) return;
     this.#wanted = false;
     const { settings, streams, cursors } = this.#options;
     const entries = await cursors.all();

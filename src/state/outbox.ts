@@ -45,19 +45,18 @@ export async function publishEmits(
   over: () => boolean,
 ): Promise<boolean> {
   const left = new Set(emits.map((emit) => decodeEmit(emit)));
-  let first = !again;
+  let others = again;
   for (let waitMs = FIRST_RETRY_MS; !over(); waitMs = Math.min(MAX_RETRY_MS, waitMs * 2)) {
     await Promise.all(
       [...left].map(async (event) => {
-        const sent = first ? publisher.send(event) : publisher.sendAgain(event, event.emittedAtMs);
-        await sent.then(
+        await publisher.sendOnce(event, event.emittedAtMs, others).then(
           () => left.delete(event),
           () => {},
         );
       }),
     );
     if (left.size === 0) return true;
-    first = false;
+    others = true;
     await delay(waitMs);
   }
   return false;

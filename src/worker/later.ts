@@ -74,7 +74,7 @@ export class LaterEvents {
     attempt.write(item, writePublished(dueMs, nowMs, this.#settings.answerKeepMs));
     // One that no transaction has room for: its stream knows its id if it comes again.
     if (event.payload.length > this.#settings.maxTransactionBytes / 2) {
-      await this.#publisher.send(event);
+      await this.#publisher.sendOnce(event, dueMs);
     } else run.addEvent(event);
   }
 

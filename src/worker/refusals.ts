@@ -43,3 +43,9 @@ export function noJetStream(functionName: string): MillraceError {
     `The function ${functionName} wants durable delivery, but the NATS server has no JetStream; set delivery: 'ephemeral'.`,
   );
 }
+
+/** What a worker does not start with at all, instead of without state. */
+export function keepsFromStarting(error: unknown): boolean {
+  const { code } = error as MillraceError;
+  return code === 'USAGE' || code === 'RESTORE_UNFINISHED';
+}

@@ -48,7 +48,7 @@ import { LoadMeter } from './load-meter.ts';
 import { RunLogs } from './logs/run-logs.ts';
 import { WorkerMetrics } from './metrics.ts';
 import { Replies } from './replies.ts';
-import { noJetStream } from './refusals.ts';
+import { keepsFromStarting, noJetStream } from './refusals.ts';
 import type { RunnerHost } from './runner-host.ts';
 import { FunctionRunner } from './runner.ts';
 import { FunctionStats } from './stats.ts';
@@ -285,9 +285,7 @@ export class Worker {
       service.start();
     } catch (error) {
       // Neither says whether there is JetStream.
-      const { code } = error as MillraceError;
-      const refused = code === 'USAGE' || code === 'RESTORE_UNFINISHED';
-      if (refused || !bus.up || bus.epoch !== epoch) {
+      if (keepsFromStarting(error) || !bus.up || bus.epoch !== epoch) {
         this.#opened = undefined;
         throw error;
       }

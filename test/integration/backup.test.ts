@@ -1,12 +1,13 @@
 /** A backup that is taken and restored: what is in it, what is refused, and that nothing happens twice for it. */
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { connect as connectNats } from 'nats';
 import { defineFunction } from 'millrace';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { checkBackup, restoreBackup } from '../../src/backup/restore.ts';
+import { checkBackup } from '../../src/backup/check.ts';
+import { restoreBackup } from '../../src/backup/restore.ts';
 import { takeBackup } from '../../src/backup/take.ts';
 import { connect, openBus, type Mill } from '../../src/client/client.ts';
 import { startTestBroker, type TestBroker } from '../support/broker.ts';
@@ -67,7 +68,26 @@ const remind = defineFunction({
     await ctx.state('reminded').set(data as string, true);
   },
 });
-const all = [deposit, audit, broken, remind];
+const nightly = defineFunction({ name: 'nightly', cron: '0 3 * * *', handler: () => {} });
+/** The id of what it emits is that of its event, as many do it. */
+const forward = defineFunction({
+  name: 'forward',
+  on: 'orders.placed',
+  async handler({ id }, ctx) {
+    await gate;
+    await ctx.emit('orders.billed', { order: id }, { id });
+  },
+});
+const billed = defineFunction({
+  name: 'billed',
+  on: 'orders.billed',
+  async handler({ data }, ctx) {
+    const bills = ctx.state<number>('bills');
+    const { order } = data as { order: string };
+    await bills.set(order, ((await bills.get(order)) ?? 0) + 1);
+  },
+});
+const all = [deposit, audit, broken, remind, nightly, forward, billed];
 
 async function backUp(broker: TestBroker, to = file): ReturnType<typeof takeBackup> {
   const { bus, settings } = await openBus({ servers: broker.url }, 'backup');
@@ -144,7 +164,10 @@ describe('a backup', () => {
       expect(await mill.dead.list()).toHaveLength(1);
       const functions = await mill.inspect.functions();
       expect(functions.map(({ name, pending }) => [name, pending])).toEqual(
-        ['audit', 'broken', 'deposit', 'remind'].map((name) => [name, 0]),
+        all
+          .map(({ name = '' }) => name)
+          .toSorted()
+          .map((name) => [name, 0]),
       );
     });
   });
@@ -154,6 +177,7 @@ describe('a backup', () => {
       let open = (): void => {};
       gate = new Promise((resolve) => (open = resolve));
       await mill.publish('bank.deposit', { to: 'ann', amount: 5 });
+      await mill.publish('orders.placed', {}, { id: 'order-7' });
       const { bus, settings } = await openBus({ servers: here.url }, 'backup');
       let steps = 0;
       const onProgress = async (): Promise<void> => {
@@ -162,6 +186,7 @@ describe('a backup', () => {
           gate = undefined;
           open();
           await until('it is audited', async () => valueOf(mill, 'audited', 'ann'));
+          await until('it is billed', async () => valueOf(mill, 'bills', 'order-7'));
         }
         steps += 1;
       };
@@ -172,11 +197,57 @@ describe('a backup', () => {
     await restore(there);
     await with_(there, async (mill) => {
       await until('it is audited', async () => valueOf(mill, 'audited', 'ann'));
+      await until('it is billed', async () => valueOf(mill, 'bills', 'order-7'));
       await until('nothing waits', async () =>
         (await mill.inspect.functions()).every(({ pending }) => pending === 0),
       );
       expect(await valueOf(mill, 'accounts', 'ann')).toBe(5);
       expect(await valueOf(mill, 'audited', 'ann')).toBe(5);
+      expect(await valueOf(mill, 'bills', 'order-7')).toBe(1);
+    });
+  });
+
+  it('that is broken off keeps workers from starting, and begins anew without touching what others have made', async () => {
+    const nats = await connectNats({ servers: there.url });
+    const manager = await nats.jetstreamManager();
+    await with_(here, async (mill) => {
+      await mill.publish('bank.deposit', { to: 'ann', amount: 5 });
+      await until('it is audited', async () => valueOf(mill, 'audited', 'ann'));
+      await backUp(here);
+    });
+    expect((await stat(file)).mode & 0o777).toBe(0o600);
+    const { bus, settings } = await openBus({ servers: there.url }, 'restore');
+    const onProgress = (what: string): void => {
+      if (what.startsWith('partition 3')) throw new Error('broken off');
+    };
+    await expect(restoreBackup({ bus, settings, file, onProgress })).rejects.toThrow('broken off');
+    await expect(startTestWorker(there.url, all)).rejects.toMatchObject({
+      code: 'RESTORE_UNFINISHED',
+    });
+    // Two at once: one of them finds out.
+    const two = await Promise.allSettled([
+      restoreBackup({ bus, settings, file }),
+      restoreBackup({ bus, settings, file }),
+    ]);
+    expect(two.filter(({ status }) => status === 'fulfilled').length).toBeLessThanOrEqual(1);
+    await bus.close();
+    const inventory = await manager.streams.names().next();
+    for (const stream of inventory) {
+      if (stream !== 'KV_millrace-assignment') await manager.streams.delete(stream);
+    }
+    await manager.streams.delete('KV_millrace-assignment');
+    await manager.streams.add({ name: 'OTHERS', subjects: ['bank.>'] });
+    await nats.jetstream().publish('bank.deposit', Buffer.from('{}'));
+    await expect(restore(there)).rejects.toMatchObject({
+      code: 'NOT_EMPTY',
+      details: { streams: ['OTHERS'] },
+    });
+    expect((await manager.streams.info('OTHERS')).state.messages).toBe(1);
+    await manager.streams.delete('OTHERS');
+    await nats.close();
+    await restore(there);
+    await with_(there, async (mill) => {
+      expect(await valueOf(mill, 'accounts', 'ann')).toBe(5);
     });
   });
 

@@ -98,7 +98,7 @@ const MAY_IMPORT: Record<string, Record<string, Rule> | 'all'> = {
     bus: any,
     // How an emitted event is written, and where keys lie.
     state: (_, target) => target === 'state/outbox.ts' || target === 'state/rings.ts',
-    delivery: (_, target) => target === 'delivery/cursors.ts',
+    delivery: (_, target) => ['delivery/cursors.ts', 'delivery/cron-tail.ts'].includes(target),
   },
   gateway: { core: any, bus: any, function: typesOnly, client: any, telemetry: any },
   broker: { core: any },

@@ -12,6 +12,11 @@ import { readSnapshot } from './snapshot.ts';
 
 export type ClosedSegment = Segment & { to: Position };
 
+/** Something that the claim names is not in the log (any more). */
+export class LogGap extends Error {
+  override readonly name = 'LogGap';
+}
+
 export interface ReplayPorts {
   snapshots: Pick<SnapshotPort, 'read'>;
   /** Any worker's journal, to be read. */
@@ -32,6 +37,11 @@ export class Replay {
   constructor(machine: Partition, ports: ReplayPorts) {
     this.#machine = machine;
     this.#ports = ports;
+  }
+
+  /** A segment was taken for empty, which holds under the last claim only. */
+  get skipped(): boolean {
+    return this.#skippedUnder !== undefined;
   }
 
   /** `segments`: the claim's, with their ends. Rejects where something of them is not there, or cannot be read. */
@@ -92,7 +102,7 @@ export class Replay {
       // Its worker may have trimmed it meanwhile; otherwise the log is corrupt, and stays so.
       const untouched = position.index === from.index;
       if (!untouched || !(await this.#isEmptied(journal))) {
-        throw new Error('an append of the log is missing');
+        throw new LogGap('an append of the log is missing');
       }
       this.#skippedUnder = claimSequence;
       position = to;
