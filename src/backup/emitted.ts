@@ -3,6 +3,7 @@
  * after the moment it is of.
  */
 import type { Msg } from 'nats';
+import { eventIdOf } from '../bus/event-id.ts';
 import { journalName, type LogStreams } from '../bus/log-streams.ts';
 import { decodeRecords } from '../core/state/records.ts';
 import { subjectsOf } from '../core/subjects.ts';
@@ -10,7 +11,6 @@ import { decodeEmit } from '../state/outbox.ts';
 import { appendOf } from './cut.ts';
 import { Removed } from './removed.ts';
 
-const ID_HEADER = 'Nats-Msg-Id';
 const JOURNALS = journalName('');
 
 /** What an emitted event is known by in its stream. */
@@ -39,7 +39,7 @@ export async function emittedBetween(
         if (record.kind !== 'decide') continue;
         for (const emit of record.emits) {
           const { subject, headers } = decodeEmit(emit);
-          keys.add(keyOf(subject, headers.get(ID_HEADER)));
+          keys.add(keyOf(subject, eventIdOf(headers)));
         }
       }
     },
@@ -54,7 +54,7 @@ export function isEmitted(
   namespace: string,
 ): boolean {
   const { due, later } = subjectsOf(namespace);
-  if (!subject.startsWith(due(''))) return keys.has(keyOf(subject, headers?.get(ID_HEADER) ?? ''));
+  if (!subject.startsWith(due(''))) return keys.has(keyOf(subject, eventIdOf(headers)));
   const token = subject.slice(due('').length);
   return keys.has(keyOf(later(token), token));
 }

@@ -2,19 +2,18 @@
  * How an event waits for its time: as a message that NATS itself publishes when it is due (ADR-51, `Nats-Schedule`), on another
  * subject of the same stream. There the workers find it, with all that the event is in one header and in its body.
  */
-import { createHash } from 'node:crypto';
 import { headers as newHeaders } from 'nats';
 import { z } from 'zod';
 import { MillraceError } from '../core/errors.ts';
 import { assertNotReserved, assertPublishSubject } from '../core/names.ts';
 import { CONTENT_TYPE_HEADER, ContentType, contentTypeHeader } from '../core/payload.ts';
 import { subjectsOf } from '../core/subjects.ts';
+import { MESSAGE_ID_HEADER, scopedId } from './event-id.ts';
 import { assertUsersHeader, checkId } from './invoke.ts';
 import type { PreparedEvent } from './publisher.ts';
 
 /** The event as it is to be published, without its payload. The broker takes its own headers off what it publishes. */
 const LATER_HEADER = 'Millrace-Later';
-const ID_HEADER = 'Nats-Msg-Id';
 
 const laterSchema = z.object({
   id: z.string(),
@@ -33,7 +32,7 @@ export function scheduled(event: PreparedEvent, dueMs: number, namespace: string
   const headers = newHeaders();
   headers.set('Nats-Schedule', `@at ${new Date(dueMs).toISOString()}`);
   headers.set('Nats-Schedule-Target', subjects.due(token));
-  headers.set(ID_HEADER, token);
+  headers.set(MESSAGE_ID_HEADER, token);
   headers.set(LATER_HEADER, encodeLater(event, dueMs));
   // Nobody on the way reads the payload: it arrives byte for byte.
   headers.set(CONTENT_TYPE_HEADER, contentTypeHeader(ContentType.bytes));
@@ -66,18 +65,18 @@ export function dueEvent(
     assertUsersHeader(name);
     headers.set(name, value);
   }
-  headers.set(ID_HEADER, id);
+  headers.set(MESSAGE_ID_HEADER, id);
   return { event: { id, subject, payload, headers }, dueMs };
 }
 
 /** Its place in subjects: an id may have any characters, and the same one on another subject is another event. */
 export function tokenOf({ id, subject }: Pick<PreparedEvent, 'id' | 'subject'>): string {
-  return createHash('sha256').update(`${subject} ${id}`).digest('base64url');
+  return scopedId({ id, subject });
 }
 
 function encodeLater({ id, subject, headers }: PreparedEvent, dueMs: number): string {
   const pairs = [...headers]
-    .filter(([name]) => name !== ID_HEADER)
+    .filter(([name]) => name !== MESSAGE_ID_HEADER)
     .map(([name, values]) => [name, values.at(-1) ?? '']);
   return JSON.stringify({ id, subject, dueMs, headers: Object.fromEntries(pairs) as object });
 }

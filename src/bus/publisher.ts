@@ -23,6 +23,7 @@ import type { Settings } from '../core/settings.ts';
 import { Captures, type Capture } from './captures.ts';
 import { subjectsOf } from '../core/subjects.ts';
 import type { Bus } from './connection.ts';
+import { EVENT_ID_HEADER, MESSAGE_ID_HEADER, scopedId } from './event-id.ts';
 import { checkHeaders, checkId } from './invoke.ts';
 import { JetStreamApi } from './jetstream-api.ts';
 import { LaterStream } from './later-stream.ts';
@@ -74,6 +75,7 @@ export class Publisher {
   readonly #inbox: string;
   readonly #subscriptions: readonly Subscription[];
   readonly #later: LaterStream;
+  readonly #api: JetStreamApi;
   readonly #stored: Stored;
   readonly #stopListening: () => void;
   #nextToken = 1;
@@ -87,7 +89,8 @@ export class Publisher {
     this.#settings = settings;
     this.#captures = new Captures(bus);
     this.#later = new LaterStream(bus, settings);
-    this.#stored = new Stored(bus, new JetStreamApi(bus));
+    this.#api = new JetStreamApi(bus);
+    this.#stored = new Stored(bus, this.#api);
     // Of its own: another publisher on this connection counts its events, too.
     this.#inbox = `${bus.inbox}.a.${nuid.next()}`;
     this.#subscriptions = [
@@ -212,7 +215,22 @@ export class Publisher {
       return;
     }
     const { stream, seq: sequence, duplicate = false } = ack;
-    event.resolve({ id: event.id, stream, sequence, duplicate });
+    const receipt = { id: event.id, stream, sequence, duplicate };
+    if (duplicate) this.#unlessOther(event, receipt).then(event.resolve, event.reject);
+    else event.resolve(receipt);
+  }
+
+  /** What the stream has under this id may be an event on another subject: this one is stored all the same. */
+  async #unlessOther(event: PreparedEvent, receipt: PublishReceipt): Promise<PublishReceipt> {
+    const { stream = '', sequence = 0 } = receipt;
+    if (event.headers.get(MESSAGE_ID_HEADER) !== event.id) return receipt;
+    const found = await this.#api.at(stream, sequence);
+    if (found === undefined || found.subject === event.subject) return receipt;
+    const headers = newHeaders();
+    for (const [name, values] of event.headers) headers.set(name, values.at(-1) ?? '');
+    headers.set(MESSAGE_ID_HEADER, scopedId(event));
+    headers.set(EVENT_ID_HEADER, event.id);
+    return this.#store({ ...event, headers });
   }
 
   #onSweep(): void {
@@ -296,7 +314,7 @@ function eventHeaders(
   checkHeaders(given);
   const headers = newHeaders();
   for (const [name, value] of Object.entries(given)) headers.set(name, value);
-  headers.set('Nats-Msg-Id', id);
+  headers.set(MESSAGE_ID_HEADER, id);
   if (encoded.type === ContentType.bytes) {
     headers.set(CONTENT_TYPE_HEADER, contentTypeHeader(encoded.type));
   }

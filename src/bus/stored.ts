@@ -5,11 +5,11 @@
  */
 import type { Msg } from 'nats';
 import type { Bus } from './connection.ts';
+import { eventIdOf } from './event-id.ts';
 import type { JetStreamApi } from './jetstream-api.ts';
 import type { PreparedEvent } from './publisher.ts';
 import { StreamReader } from './stream-reader.ts';
 
-const ID_HEADER = 'Nats-Msg-Id';
 /** The broker's clock, which says when it has stored something, may be behind by less. */
 const CLOCK_MARGIN_MS = 60_000;
 /** Subjects that are read at the same time: takeovers ask JetStream, too. */
@@ -87,7 +87,7 @@ export class Stored {
     const last = await this.#api.last(stream, subject);
     if (last === undefined || new Date(last.time) < since) return found;
     const note = (sequence: number, _bytes: Uint8Array, { headers }: Msg): void => {
-      const id = headers?.get(ID_HEADER) ?? '';
+      const id = eventIdOf(headers);
       if (wanted.has(id)) found.set(id, sequence);
       if (found.size === wanted.size) throw ALL_FOUND;
     };

@@ -1,5 +1,6 @@
 /** An event as it comes out of its stream: what it is, and its key. */
 import { setTimeout as delay } from 'node:timers/promises';
+import { EVENT_ID_HEADER, MESSAGE_ID_HEADER } from '../bus/event-id.ts';
 import { MAX_HEADERS_BYTES } from '../bus/frame.ts';
 import type { StreamEvent } from '../bus/stream-tail.ts';
 import { DEAD_HEADER, readDeadLetter, type DeadFailure } from '../core/delivery/dead-letter.ts';
@@ -34,7 +35,8 @@ export interface Incoming {
 export function incomingOf(stored: StreamEvent, stream: string, replayed: boolean): Incoming {
   const headers: Record<string, string> = {};
   for (const [name, values] of stored.headers ?? []) headers[name] = values.at(-1) ?? '';
-  const { [DEAD_HEADER]: dead, ...rest } = headers;
+  const { [DEAD_HEADER]: dead, [EVENT_ID_HEADER]: ownId, ...rest } = headers;
+  if (ownId !== undefined) rest[MESSAGE_ID_HEADER] = ownId;
   const letter = replayed && dead !== undefined ? readDeadLetter(dead) : undefined;
   if (letter !== undefined) {
     const { id, subject, time } = letter;
@@ -42,7 +44,7 @@ export function incomingOf(stored: StreamEvent, stream: string, replayed: boolea
     return { ...before, stored, heldAtMs: Date.now(), failures: [] };
   }
   return {
-    id: rest['Nats-Msg-Id'] ?? `${stream}-${stored.sequence}`,
+    id: rest[MESSAGE_ID_HEADER] ?? `${stream}-${stored.sequence}`,
     stored,
     subject: stored.subject,
     time: stored.time,

@@ -1,6 +1,7 @@
 /** The ways an invocation comes in: a frame of calls from our own client, or a plain NATS message. */
 import { headers as newHeaders, type Msg } from 'nats';
 import { inboxToken } from '../bus/call.ts';
+import { EVENT_ID_HEADER, MESSAGE_ID_HEADER } from '../bus/event-id.ts';
 import type { Bus } from '../bus/connection.ts';
 import { FRESH_HEADER, TRANSACTION_HEADER } from '../bus/invoke.ts';
 import {
@@ -107,9 +108,9 @@ export function receivePlain(message: Msg, bus: Bus, newId: () => string): Incom
     body: message.data,
     headers,
     fresh: headers[FRESH_HEADER] !== undefined,
-    eventId: headers['Nats-Msg-Id'] ?? newId(),
+    eventId: headers[EVENT_ID_HEADER] ?? headers[MESSAGE_ID_HEADER] ?? newId(),
     attempt: 1,
-    repeats: reply !== '' && headers['Nats-Msg-Id'] !== undefined ? 'id' : 'never',
+    repeats: reply !== '' && headers[MESSAGE_ID_HEADER] !== undefined ? 'id' : 'never',
     timeoutMs: undefined,
     answer: (encoded) => answerPlain(bus, reply, type, encoded),
     fail: (error) => failPlain(bus, reply, error),

@@ -247,7 +247,7 @@ describe('a backup', () => {
     await nats.close();
     await restore(there);
     await with_(there, async (mill) => {
-      expect(await valueOf(mill, 'accounts', 'ann')).toBe(5);
+      await until('it is there', async () => (await valueOf(mill, 'accounts', 'ann')) === 5);
     });
   });
 

@@ -42,7 +42,37 @@ const reporter = defineFunction({
   },
 });
 
+const billed: string[] = [];
+const orders = defineFunction({
+  name: 'orders',
+  on: 'orders.placed',
+  async handler({ id }, ctx) {
+    await ctx.state('orders').set(id, 'placed');
+    await ctx.emit('orders.billed', null, { id });
+  },
+});
+const bills = defineFunction({
+  name: 'bills',
+  on: 'orders.billed',
+  handler: ({ id }) => void billed.push(id),
+});
+
 describe('an event that a transaction has emitted', () => {
+  it('is not lost because it has the id of the event that caused it', async () => {
+    const worker = await startTestWorker(broker.url, [orders, bills]);
+    const first = await mill.publish('orders.placed', null, { id: 'order-7' });
+    await until('it is billed', () => billed.length > 0);
+    // Published again on the same subject both are the same event.
+    expect(await mill.publish('orders.placed', null, { id: 'order-7' })).toEqual({
+      ...first,
+      duplicate: true,
+    });
+    const again = await mill.publish('orders.billed', null, { id: 'order-7' });
+    expect(again.duplicate).toBe(true);
+    await worker.stop();
+    expect(billed).toEqual(['order-7']);
+  });
+
   it('is not published again by the next owner, though its stream has forgotten the id', async () => {
     const first = await startTestWorker(broker.url, [reporter]);
     const stored = nats.subscribe('reports.>', {
