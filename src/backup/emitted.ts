@@ -53,8 +53,8 @@ export function isEmitted(
   keys: ReadonlySet<string>,
   namespace: string,
 ): boolean {
-  const { due, later } = subjectsOf(namespace);
-  if (!subject.startsWith(due(''))) return keys.has(keyOf(subject, eventIdOf(headers)));
-  const token = subject.slice(due('').length);
-  return keys.has(keyOf(later(token), token));
+  const subjects = subjectsOf(namespace);
+  if (!subject.startsWith(subjects.due(''))) return keys.has(keyOf(subject, eventIdOf(headers)));
+  const token = subject.slice(subjects.due('').length);
+  return keys.has(keyOf(subjects.later(token), token));
 }

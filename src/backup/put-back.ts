@@ -160,8 +160,10 @@ export class PutBack {
   }
 
   /** As the stream is to be on these servers. */
-  #here({ placement: _, ...config }: StreamFrame['config']): StreamDescription['config'] {
-    return { ...config, num_replicas: this.#options.settings.replicas };
+  #here(config: StreamFrame['config']): StreamDescription['config'] {
+    const here = { ...config, num_replicas: this.#options.settings.replicas };
+    delete here.placement;
+    return here;
   }
 
   /** K3. Only what was stored after that moment can be one of them. */

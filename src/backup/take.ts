@@ -170,10 +170,10 @@ class Take {
   async #moved({ config: { name }, state }: StreamDescription): Promise<void> {
     const { bus, settings } = this.#options;
     const [, dead, later] = this.#stores.streams;
-    const { due, replay } = subjectsOf(settings.namespace);
+    const subjects = subjectsOf(settings.namespace);
     const subject = new Map([
-      [later, due('*')],
-      [dead, replay('*')],
+      [later, subjects.due('*')],
+      [dead, subjects.replay('*')],
     ]).get(name);
     if (subject === undefined) return;
     const last = (await describeStream(this.#api, name))?.state.last_seq ?? 0;

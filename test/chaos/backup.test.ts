@@ -16,9 +16,11 @@ import { Cluster } from './cluster.ts';
 import { killWorkers } from './faults.ts';
 import { Workload, type Noted } from './workload.ts';
 
-const SECONDS = Number(process.env['CHAOS_SECONDS'] ?? 8);
+const SECONDS = Number(process.env['CHAOS_SECONDS'] ?? 5);
 const SEED = Number(process.env['CHAOS_SEED'] ?? 1);
-const BACKUPS = 2;
+/** One every so often, and one at least. */
+const BACKUP_EVERY_SECONDS = 10;
+const BACKUPS = Math.ceil(SECONDS / BACKUP_EVERY_SECONDS);
 const KEYS = Array.from({ length: 8 }, (_, index) => `key-${index}`);
 const PAUSE_MS = 40;
 const SETTLE_MS = 100_000;
@@ -163,11 +165,11 @@ describe('what is restored', { timeout: SECONDS * 1_000 + 240_000 }, () => {
     const mill = await connect({ servers: cluster.url });
     /** When the event with this number was acknowledged, by key. */
     const acknowledged = new Map(KEYS.map((key) => [key, [] as number[]]));
-    let over = false;
+    const state = { over: false };
     await cluster.settled(mill);
     const publishing = Promise.all(
       KEYS.map(async (key) => {
-        for (let value = 0; !over; value += 1) {
+        for (let value = 0; !state.over; value += 1) {
           const at = new Date(Date.now() + (value % 5) * 300);
           const event = { key: `later-${key}`, value };
           await surely(async () =>
@@ -188,7 +190,7 @@ describe('what is restored', { timeout: SECONDS * 1_000 + 240_000 }, () => {
         killWorkers(cluster, random, SECONDS * 1_000),
       ]);
     } finally {
-      over = true;
+      state.over = true;
       await publishing;
       await mill.close();
       await cluster.stop();
