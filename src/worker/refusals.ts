@@ -43,3 +43,12 @@ export function noJetStream(functionName: string): MillraceError {
     `The function ${functionName} wants durable delivery, but the NATS server has no JetStream; set delivery: 'ephemeral'.`,
   );
 }
+
+export function notAFrame(): MillraceError {
+  const message = 'This is no frame of calls that is understood here.';
+  return new MillraceError('INVALID_INPUT', message);
+}
+
+export function noParts(): MillraceError {
+  return new MillraceError('NOT_SUPPORTED', 'A function with isolation cannot answer in parts.');
+}
