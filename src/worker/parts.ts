@@ -63,7 +63,7 @@ async function sent(
     const encoded = encodeResult(loaded.name, checked, type, settings);
     if (!invocation.settled && !invocation.gaveParts) {
       const { attempt, emits } = invocation;
-      // P2
+      // S2
       if (attempt?.wrote === true || emits.length > 0) await sender().opened();
       if (!invocation.settled) await commitBefore(invocation, options);
     }
@@ -75,7 +75,7 @@ async function sent(
   if (!invocation.settled) await sender().opened();
 }
 
-/** P1: what a part says has happened. */
+/** S1: what a part says has happened. */
 async function commitBefore(invocation: Invocation, { loaded, host }: PartsOptions): Promise<void> {
   complete(invocation, loaded, host);
   const { attempt, emits } = invocation;

@@ -280,7 +280,7 @@ export class FunctionRunner {
   /** In the same transaction as its effects: a repeated request gets this answer, whichever worker it reaches. */
   #keepAnswer(invocation: Invocation, { transaction }: Attempt, encoded: Encoded): void {
     const { repeats } = invocation.incoming;
-    // P2: its caller has heard of it, so that the call does not come again.
+    // S2: its caller has heard of it, so that the call does not come again.
     if (invocation.sender !== undefined) return;
     if (repeats === 'never' || (repeats === 'call' && !transaction.writes)) return;
     const answer = answerToKeep(invocation.incoming, encoded, this.#settings);
@@ -388,7 +388,7 @@ export class FunctionRunner {
   #interrupted(invocation: Invocation, failure: Failure): void {
     this.#endAttempt(invocation);
     const { maxTransactionAttempts } = this.#settings;
-    // P5: what it has sent cannot be taken back.
+    // S5: what it has sent cannot be taken back.
     const once = this.#stopped || (invocation.gaveParts && invocation.sender !== undefined);
     const waitMs = once ? undefined : waitBeforeRun(invocation, failure, maxTransactionAttempts);
     if (waitMs === undefined) {
