@@ -10,7 +10,7 @@ export type {
 } from './client/logs.ts';
 export type { LogLevel } from './bus/function-logs.ts';
 export type { TelemetryOptions } from './telemetry/open.ts';
-export type { InvokeOptions } from './bus/invoke.ts';
+export type { InvokeOptions, StreamCallOptions } from './bus/invoke.ts';
 export type { PublishOptions, PublishReceipt } from './bus/publisher.ts';
 export {
   CallError,
@@ -50,4 +50,4 @@ export type {
   FunctionDefinition,
   FunctionOptions,
 } from './function/definition.ts';
-export type { FunctionReference, InputOf, OutputOf } from './function/reference.ts';
+export type { FunctionReference, InputOf, OutputOf, PartOf } from './function/reference.ts';

@@ -78,6 +78,17 @@ export function answerLost(functionName: string, attempts: number): CallError {
   return outcomeUnknown(functionName, attempts, why);
 }
 
+/** Its worker died with it, or has given it up. */
+export function streamLost(functionName: string): CallError {
+  const message = `The answer of ${functionName} has broken off; whether the call took effect is unknown.`;
+  return new CallError(functionName, 'UNAVAILABLE', message, { details: { outcome: 'unknown' } });
+}
+
+export function unreadableAnswer(functionName: string, why: string, cause?: unknown): CallError {
+  const message = `The answer of ${functionName} is refused here: ${why}`;
+  return new CallError(functionName, 'FUNCTION_FAILED', message, { cause });
+}
+
 /** What the answer to "do you still run this call?" can say when it is no. */
 export function saysNotRunning({ code }: CallError): boolean {
   return code === 'TIMEOUT' || code === 'UNAVAILABLE' || code === 'UNKNOWN_FUNCTION';

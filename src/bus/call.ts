@@ -16,6 +16,8 @@ export interface CallRequest {
   timeoutMs: number;
   /** May the call run again when its worker dies? */
   retry: boolean;
+  /** May the answer come in parts? */
+  parts?: boolean;
   signal?: AbortSignal | undefined;
   /** The worker that had best run it; another one where that one doesn't have the function, or is not there. */
   near?: string | undefined;
@@ -26,6 +28,8 @@ export interface CallRequest {
 }
 
 export interface CallAnswer {
+  /** Of a frame: `ok`, or `parts`, where the caller takes them. */
+  status?: number;
   type: ContentType;
   body: EncodedBody;
 }
@@ -76,6 +80,7 @@ export function newCall(
     headers: request.headers,
     deadlineMs: performance.now() + request.timeoutMs,
     retry: request.retry,
+    parts: request.parts ?? false,
     read,
     resolve,
     reject,

@@ -23,16 +23,12 @@ import {
   answerLost,
   cancelled,
   clientClosed,
-  nobodyAvailable,
-  notConnected,
   notUnderstood,
   noWorker,
-  noWorkerHeard,
   saysNotHere,
   saysNotRunning,
   timedOut,
   tooManyInFlight,
-  unknownFunction,
   workerGone,
 } from './call-errors.ts';
 import {
@@ -54,10 +50,11 @@ import {
   ReplyStatus,
   type OutgoingCall,
 } from './frame.ts';
-import { HeldCalls } from './held-calls.ts';
+import { HeldCalls, whyHeld } from './held-calls.ts';
 import { Members } from './members.ts';
 import { SentCalls } from './sent-calls.ts';
 import { isNoResponders } from './status.ts';
+import { StreamedAnswers } from './streamed-answer.ts';
 
 /** The frame has one byte for it. */
 const MAX_ATTEMPT = 255;
@@ -70,6 +67,7 @@ export class Caller {
   readonly #subjects: Subjects;
   readonly members: Members;
   readonly balancer: Balancer;
+  readonly streams: StreamedAnswers;
   /** The worker with the state of a key, if that is known. */
   ownerOf: (key: string) => string | undefined = () => undefined;
   readonly #subscription: Subscription;
@@ -90,6 +88,7 @@ export class Caller {
     this.#bus = bus;
     this.#settings = settings;
     this.#subjects = subjectsOf(settings.namespace);
+    this.streams = new StreamedAnswers(bus, settings);
     this.#subscription = bus.subscribe(`${bus.inbox}.c.>`, (message) => this.#onMessage(message));
     this.members = new Members(bus, settings, {
       onAnnounced: (workerId) => this.#onAnnounced(workerId),
@@ -131,6 +130,7 @@ export class Caller {
   close(): void {
     this.#closed = true;
     for (const call of this.#unsettledCalls()) this.#fail(call, clientClosed(call.functionName));
+    this.streams.close();
     clearInterval(this.#sweep);
     this.#stopListening();
     this.members.close();
@@ -244,12 +244,15 @@ export class Caller {
     let heardFrom = '';
     for (const reply of replies) {
       const call = this.#sent.get(reply.callId);
-      if (call === undefined) continue;
+      if (call === undefined) {
+        if (reply.status === ReplyStatus.parts) this.streams.refuse(reply);
+        continue;
+      }
       if (call.workerId !== heardFrom) {
         heardFrom = call.workerId;
         this.#heardAtMs.set(heardFrom, performance.now());
       }
-      if (reply.status === ReplyStatus.ok) {
+      if (reply.status !== ReplyStatus.error) {
         this.#settle(call, call.saysFailed?.(reply) === true ? 'failed' : 'succeeded');
         deliver(call, reply);
       } else {
@@ -408,16 +411,9 @@ export class Caller {
     }
     for (const workerId of silent) if (workerId !== '') this.#probe(workerId);
     for (const call of this.#held.take(({ heldUntilMs }) => now >= heldUntilMs)) {
-      this.#fail(call, this.#whyHeld(call.functionName));
+      this.#fail(call, whyHeld(call.functionName, this.#bus.up, this.members));
     }
     if (this.#held.size > 0) this.members.hello();
-  }
-
-  #whyHeld(functionName: string): MillraceError {
-    if (!this.#bus.up) return notConnected(functionName);
-    if (this.members.wasOffered(functionName)) return nobodyAvailable(functionName);
-    const somebody = this.members.directory.size > 0;
-    return somebody ? unknownFunction(functionName) : noWorkerHeard(functionName);
   }
 
   #settle(call: Call, end: CallEnd): void {

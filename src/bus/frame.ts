@@ -21,6 +21,9 @@ const REPLY_OVERHEAD_BYTES = 10;
 const NOT_REPEATED = 0x80;
 /** Likewise: its headers are `UNTRACED_TEXT`, and left out. With traces on that is what nearly every call would carry. */
 const UNTRACED_FLAG = 0x40;
+/** Likewise: its caller takes an answer in parts. */
+const PARTS_FLAG = 0x20;
+const FLAGS = NOT_REPEATED | UNTRACED_FLAG | PARTS_FLAG;
 
 /** A call's header: its trace began at its caller and is not kept. */
 export const UNTRACED_HEADER = 'Millrace-Untraced';
@@ -32,7 +35,8 @@ export const FRAME_OVERHEAD_BYTES = 8 * 1024;
 export const MAX_ID_BYTES = 255;
 export const MAX_HEADERS_BYTES = 4 * 1024;
 
-export const ReplyStatus = { ok: 0, error: 1 } as const;
+/** `parts`: the body is the subject where the answer's parts are asked for, docs/streaming.md. */
+export const ReplyStatus = { ok: 0, error: 1, parts: 2 } as const;
 export type ReplyStatus = (typeof ReplyStatus)[keyof typeof ReplyStatus];
 
 export interface OutgoingCall {
@@ -41,6 +45,8 @@ export interface OutgoingCall {
   attempt: number;
   /** It comes again when its worker dies. */
   retry: boolean;
+  /** Its caller takes an answer in parts. */
+  parts?: boolean;
   /** From now on. With 0 the receiver starts nothing: an answer comes only from the same call that it runs already. */
   timeoutMs: number;
   /** '' where the receiver derives it from the caller and the call's number. */
@@ -55,6 +61,7 @@ export interface IncomingCall {
   type: ContentType;
   attempt: number;
   retry: boolean;
+  parts: boolean;
   timeoutMs: number;
   eventId: string;
   headers: string;
@@ -139,7 +146,10 @@ export function encodeCalls(
     frame[at] = names.indexOf(call.functionName);
     const untraced = call.headers === UNTRACED_TEXT;
     frame[at + 1] =
-      call.encoded.type | (call.retry ? 0 : NOT_REPEATED) | (untraced ? UNTRACED_FLAG : 0);
+      call.encoded.type |
+      (call.retry ? 0 : NOT_REPEATED) |
+      (untraced ? UNTRACED_FLAG : 0) |
+      (call.parts === true ? PARTS_FLAG : 0);
     frame[at + 2] = call.attempt;
     frame.writeUInt32BE(call.timeoutMs, at + 3);
     const idBytes = call.eventId === '' ? 0 : frame.write(call.eventId, at + 8, 'utf8');
@@ -190,7 +200,7 @@ export function decodeCalls(data: Uint8Array): IncomingCall[] | undefined {
   for (let index = 0; index < count && !reader.overrun; index += 1) {
     const functionName = names[reader.u8()];
     const typeAndFlags = reader.u8();
-    const type = contentTypeFrom(typeAndFlags & ~(NOT_REPEATED | UNTRACED_FLAG));
+    const type = contentTypeFrom(typeAndFlags & ~FLAGS);
     const attempt = reader.u8();
     const timeoutMs = reader.u32();
     const eventId = reader.utf8(reader.u8());
@@ -204,6 +214,7 @@ export function decodeCalls(data: Uint8Array): IncomingCall[] | undefined {
       type,
       attempt,
       retry: (typeAndFlags & NOT_REPEATED) === 0,
+      parts: (typeAndFlags & PARTS_FLAG) !== 0,
       timeoutMs,
       eventId,
       headers,

@@ -1,4 +1,7 @@
 /** Calls for which no worker is known, or no connection: they wait for one. */
+import type { MillraceError } from '../core/errors.ts';
+import { nobodyAvailable, notConnected, noWorkerHeard, unknownFunction } from './call-errors.ts';
+import type { Members } from './members.ts';
 import type { Call } from './call.ts';
 
 export class HeldCalls {
@@ -22,4 +25,11 @@ export class HeldCalls {
     this.#calls = open.filter((call) => !isWanted(call));
     return open.filter(isWanted);
   }
+}
+
+/** What a call is told that has found no worker in time. */
+export function whyHeld(functionName: string, up: boolean, members: Members): MillraceError {
+  if (!up) return notConnected(functionName);
+  if (members.wasOffered(functionName)) return nobodyAvailable(functionName);
+  return members.directory.size > 0 ? unknownFunction(functionName) : noWorkerHeard(functionName);
 }

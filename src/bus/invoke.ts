@@ -1,12 +1,12 @@
 /** `invoke` as users see it, for the client and for a handler's context: encode, call, decode. */
-import { CallError, MillraceError } from '../core/errors.ts';
+import { MillraceError, messageOf } from '../core/errors.ts';
 import { ContentType, decodePayload, encodePayload } from '../core/payload.ts';
 import type { Settings } from '../core/settings.ts';
 import { assertKey } from '../core/state/keys.ts';
-import { asCallError } from './call-errors.ts';
+import { asCallError, unreadableAnswer } from './call-errors.ts';
 import type { CallAnswer, CallRequest } from './call.ts';
 import type { Caller } from './caller.ts';
-import { MAX_HEADERS_BYTES, MAX_ID_BYTES, UNTRACED, UNTRACED_TEXT } from './frame.ts';
+import { MAX_HEADERS_BYTES, MAX_ID_BYTES, ReplyStatus, UNTRACED, UNTRACED_TEXT } from './frame.ts';
 
 export interface InvokeOptions {
   /** How long to wait for the answer, in milliseconds. Default: the setting `callTimeoutMs`. */
@@ -34,11 +34,16 @@ export interface InvokeOptions {
   retry?: boolean;
 }
 
+/** Of a call that takes its answer in parts. `id`: what is kept under one is a whole answer. */
+export type StreamCallOptions = Omit<InvokeOptions, 'id' | 'cache'>;
+
 export interface InternalOptions {
   /** The transaction that the called function takes part in. */
   transaction?: string;
   /** The platform's own, beside the caller's: what trace it belongs to. */
   trace?: Readonly<Record<string, string>>;
+  /** Its caller takes an answer in parts. */
+  parts?: boolean;
 }
 
 /** Of a call inside a transaction; see state/join.ts. */
@@ -60,7 +65,16 @@ export function invokeThrough(
   } catch (error) {
     return Promise.reject(asCallError(functionName, error));
   }
-  return caller.call(request, (answer) => decodeAnswer(functionName, answer, settings));
+  if (request.parts !== true) {
+    return caller.call(request, (answer) => decodeAnswer(functionName, answer, settings));
+  }
+  const deadlineMs = performance.now() + request.timeoutMs;
+  const { signal } = request;
+  return caller.call(request, (answer) =>
+    answer.status === ReplyStatus.parts
+      ? caller.streams.open(answer, { functionName, deadlineMs, signal })
+      : decodeAnswer(functionName, answer, settings),
+  );
 }
 
 /** Throws INVALID_INPUT, PAYLOAD_TOO_LARGE. */
@@ -71,6 +85,7 @@ export function callRequest(
   options: InvokeOptions & InternalOptions,
 ): CallRequest {
   const { timeoutMs = settings.callTimeoutMs, id = '', retry = true, signal, key } = options;
+  const { parts = false } = options;
   checkTimeout(timeoutMs);
   if (id !== '') checkId(id);
   if (key !== undefined) assertKey(key);
@@ -81,6 +96,7 @@ export function callRequest(
     headers: callHeaders(options),
     timeoutMs,
     retry,
+    parts,
     signal,
     key,
   };
@@ -115,12 +131,7 @@ export function decodeAnswer(
   try {
     return decodePayload(answer.type, answer.body, settings);
   } catch (cause) {
-    throw new CallError(
-      functionName,
-      'FUNCTION_FAILED',
-      `The answer of ${functionName} is refused here: ${(cause as MillraceError).message}`,
-      { cause },
-    );
+    throw unreadableAnswer(functionName, messageOf(cause), cause);
   }
 }
 

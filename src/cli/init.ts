@@ -33,8 +33,9 @@ export function initCommand(program: Command): void {
         ['"millrace": "^0.1.0"', `"millrace": ${JSON.stringify(ownVersion())}`],
       ]);
       await replace(join(folder, 'README.md'), [['# my-mill', `# ${name}`]]);
+      const isHere = folder === process.cwd();
       print(
-        `${name} is in ${directory}. Next:\n\n  cd ${directory}\n  npm install\n  npm start\n\nand in another terminal: npx millrace invoke greet '{"name":"Ada"}', or npm test.`,
+        `${name} is in ${isHere ? 'this folder' : directory}. Next:\n\n${isHere ? '' : `  cd ${directory}\n`}  npm install\n  npm start\n\nand in another terminal: npx millrace invoke greet '{"name":"Ada"}', or npm test.`,
       );
     });
 }

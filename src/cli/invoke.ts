@@ -12,11 +12,12 @@ import {
   type ConnectionFlags,
   type OutputFlags,
 } from './options.ts';
-import { printResult } from './output.ts';
+import { printPart, printResult } from './output.ts';
 
 interface InvokeFlags extends ConnectionFlags, OutputFlags {
   timeout?: number;
   id?: string;
+  stream?: boolean;
 }
 
 export function invokeCommand(program: Command): void {
@@ -29,17 +30,25 @@ export function invokeCommand(program: Command): void {
     .argument('[json]', 'its input; - reads standard input')
     .option('--timeout <ms>', 'how long to wait for the result', wholeNumber(1, 86_400_000))
     .option('--id <id>', 'the event’s id', notEmpty)
+    .option('--stream', 'print the parts of its answer as they come, a line of JSON each')
     .action(async (name: string, json: string | undefined, flags: InvokeFlags) => {
+      if (flags.stream === true && flags.id !== undefined) {
+        throw new MillraceError('USAGE', '--stream has no --id: what is kept under one is whole.');
+      }
       const data = await readData(json);
       await using mill = await connect(await connectOptions(flags));
-      const call = mill.invoke(name, data, {
-        ...(flags.timeout === undefined ? {} : { timeoutMs: flags.timeout }),
-        ...(flags.id === undefined ? {} : { id: flags.id }),
-      });
-      const result = await call.catch(async (error: unknown) => {
+      const timeout = flags.timeout === undefined ? {} : { timeoutMs: flags.timeout };
+      const run = async (): Promise<void> => {
+        if (flags.stream === true) {
+          for await (const part of mill.stream(name, data, timeout)) printPart(part);
+          return;
+        }
+        const id = flags.id === undefined ? {} : { id: flags.id };
+        printResult(await mill.invoke(name, data, { ...timeout, ...id }), flags.json === true);
+      };
+      await run().catch(async (error: unknown) => {
         throw await withSuggestion(mill, name, error);
       });
-      printResult(result, flags.json === true);
     });
 }
 

@@ -20,6 +20,13 @@ export function printResult(result: unknown, json: boolean): void {
   else process.stdout.write(result);
 }
 
+/** One of several: a line of JSON each. */
+export function printPart(part: unknown): void {
+  const shown =
+    part instanceof Uint8Array ? { base64: Buffer.from(part).toString('base64') } : part;
+  print(JSON.stringify(shown ?? null));
+}
+
 /** A table of left-aligned columns under their titles. */
 export function table(titles: readonly string[], rows: readonly (readonly unknown[])[]): string {
   const lines = [titles, ...rows].map((row) => row.map((cell) => readable(String(cell))));

@@ -3,9 +3,10 @@ import { asCallError } from '../bus/call-errors.ts';
 import { Caller } from '../bus/caller.ts';
 import { Bus } from '../bus/connection.ts';
 import { FRAME_OVERHEAD_BYTES } from '../bus/frame.ts';
-import type { InvokeOptions } from '../bus/invoke.ts';
+import type { InternalOptions, InvokeOptions, StreamCallOptions } from '../bus/invoke.ts';
 import { Placement } from '../bus/placement.ts';
 import { Publisher, type PublishOptions, type PublishReceipt } from '../bus/publisher.ts';
+import { StreamedAnswer } from '../bus/streamed-answer.ts';
 import { CachedCalls } from '../cache/calls.ts';
 import type { StrategyFactory } from '../core/balance/strategy.ts';
 import type { MillraceError } from '../core/errors.ts';
@@ -20,6 +21,7 @@ import {
   type FunctionReference,
   type InputOf,
   type OutputOf,
+  type PartOf,
 } from '../function/reference.ts';
 import { DeadLetters } from './dead.ts';
 import { inspectThrough, type Inspection } from './inspect.ts';
@@ -132,6 +134,41 @@ export class Mill implements AsyncDisposable {
     );
   }
 
+  /**
+   * Runs a function that answers in parts, an async generator for example, and gives them as they come; the result of any other one is
+   * its only part. Leaving the loop, or the `signal`, cancels the run. The loop throws a CallError where the run fails; only when it ends
+   * without one the run is committed: docs/streaming.md.
+   */
+  stream<F extends FunctionReference>(
+    target: F,
+    data: InputOf<F>,
+    options?: StreamCallOptions,
+  ): AsyncGenerator<PartOf<F>, void, void>;
+  stream(
+    target: string,
+    data?: unknown,
+    options?: StreamCallOptions,
+  ): AsyncGenerator<unknown, void, void>;
+  async *stream(
+    target: string | FunctionReference,
+    data?: unknown,
+    options?: StreamCallOptions,
+  ): AsyncGenerator<unknown, void, void> {
+    const answer = await this.invokeInParts(target, data, options);
+    if (answer instanceof StreamedAnswer) yield* answer;
+    else yield answer;
+  }
+
+  /** As `invoke`, but what is answered in parts is a StreamedAnswer: its `return` cancels at once, even while `next` waits. */
+  invokeInParts(
+    target: string | FunctionReference,
+    data: unknown,
+    options: StreamCallOptions = {},
+  ): Promise<unknown> {
+    const inParts: StreamCallOptions & InternalOptions = { ...options, parts: true };
+    return this.invoke(target as string, data, inParts);
+  }
+
   /** By function: how often this client had its answer already, since it is connected. */
   get caches(): Readonly<Record<string, CacheReport>> {
     return this.#cached.report();
@@ -139,7 +176,10 @@ export class Mill implements AsyncDisposable {
 
   /** Calls that are still in flight are refused as UNAVAILABLE. */
   async close(): Promise<void> {
+    const reads = this.#caller.streams.size > 0;
     this.#caller.close();
+    // The workers are to hear that nobody reads any more.
+    if (reads && this.#bus.up) await this.#bus.flush().catch(() => {});
     this.#placement.close();
     this.#cached.close();
     this.#publisher.close();

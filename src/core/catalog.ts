@@ -10,6 +10,8 @@ export const catalogEntrySchema = z.object({
   on: z.array(z.string()),
   delivery: z.enum(['durable', 'ephemeral']),
   timeoutMs: z.number(),
+  /** Its handler is an async generator: it answers in parts. Others may do so, too. */
+  inParts: z.boolean().optional(),
   http: z
     .object({
       method: z.string(),

@@ -83,6 +83,11 @@ export function encodePayload(value: unknown, wanted: ContentType, limits: Paylo
   return encoded;
 }
 
+/** One value in MessagePack, bytes among them. */
+export function packed(value: unknown): Uint8Array {
+  return packr.pack(value);
+}
+
 /** `body` is text only where a frame's reader has decoded JSON's already; see bus/frame.ts. */
 export function decodePayload(
   type: ContentType,

@@ -4,6 +4,8 @@ export interface Subjects {
   fn(functionName: string): string;
   /** Frames of calls for one worker. */
   workerCall(workerId: string): string;
+  /** What readers say of a worker's answers in parts: docs/streaming.md. */
+  workerStream(workerId: string, key: string): string;
   /** Answered with the worker's beat as long as it is connected. */
   workerPing(workerId: string): string;
   /** Answered with the worker's report: what inspect gathers. */
@@ -75,6 +77,7 @@ export function subjectsOf(namespace: string): Subjects {
   return {
     fn: (functionName) => `${namespace}.fn.${functionName}`,
     workerCall: (workerId) => `${namespace}.worker.${workerId}.call`,
+    workerStream: (workerId, key) => `${namespace}.worker.${workerId}.stream.${key}`,
     workerPing: (workerId) => `${namespace}.worker.${workerId}.ping`,
     workerReport: (workerId) => `${namespace}.worker.${workerId}.report`,
     workerCatalog: (workerId) => `${namespace}.worker.${workerId}.catalog`,

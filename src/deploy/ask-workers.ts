@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { nuid } from 'nats';
 import { NO_RESPONDERS, type Bus } from '../bus/connection.ts';
 import { readControl } from '../bus/messages.ts';
-import type { MillraceError } from '../core/errors.ts';
+import { MillraceError } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf } from '../core/subjects.ts';
 import { workerWordSchema, type WorkerWord } from './messages.ts';
@@ -20,7 +20,7 @@ export interface Answers {
   failed: WorkerWord[];
 }
 
-/** `expected`: the ids of the workers that are known to run. One that dies meanwhile is not waited for. */
+/** `expected`: the ids of the workers that are known to run. One that dies meanwhile is not waited for. Rejects with UNAVAILABLE when the connection breaks. */
 export async function askWorkers(
   bus: Bus,
   settings: Settings,
@@ -37,12 +37,20 @@ export async function askWorkers(
       words.set(word.worker, word);
     }
   });
+  const { epoch } = bus;
   const beganMs = performance.now();
   let pingedMs = beganMs;
   const dead = new Set<string>();
   try {
     bus.publish(subject, question, { reply });
     for (;;) {
+      // Who was asked or has answered meanwhile cannot be known.
+      if (!bus.up || bus.epoch !== epoch) {
+        throw new MillraceError(
+          'UNAVAILABLE',
+          'The connection to NATS broke while the workers were asked.',
+        );
+      }
       const waitedMs = performance.now() - beganMs;
       const open = [...new Set([...expected, ...words.keys()])].filter((id) => {
         const state = words.get(id)?.state;

@@ -7,7 +7,7 @@ import { MillraceError } from '../core/errors.ts';
 import { buildFailures } from '../function/bundle.ts';
 import { compareText, loadFailed, shownPath } from '../function/failure.ts';
 import { defaultNameOf } from '../function/find.ts';
-import { BANNER, DEFINES, refuseNative, runningCopy } from '../function/plugin.ts';
+import { BUILD_OPTIONS, refuseNative, runningCopy } from '../function/plugin.ts';
 import { MAX_FUNCTION_BYTES, packFile, type BuiltFile, type PackedFile } from './packed.ts';
 import type { VersionRecord } from './records.ts';
 
@@ -66,27 +66,15 @@ async function optionsFor(
   cwd: string,
 ): Promise<BuildOptions & { write: false; metafile: true }> {
   return {
+    ...BUILD_OPTIONS,
     entryPoints: files.map((file) => ({ in: file, out: flat(relative(directory, file)) })),
     entryNames: '[name]-[hash]',
     chunkNames: 'chunk-[hash]',
     // Paths in the output are relative to these: where the folder lies does not change the files.
     absWorkingDir: directory,
     outdir,
-    write: false,
-    metafile: true,
-    bundle: true,
-    splitting: true,
-    format: 'esm',
-    platform: 'node',
-    target: 'node20',
-    sourcemap: 'linked',
-    sourcesContent: true,
     nodePaths: [join(cwd, 'node_modules')],
-    banner: { js: BANNER },
-    define: DEFINES,
     plugins: [runningCopy(PACKAGE), refuseNative, await named(files)],
-    logLevel: 'silent',
-    logLimit: 0,
   };
 }
 

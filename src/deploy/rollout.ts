@@ -72,7 +72,13 @@ export class Rollout {
     const manifest = { generation: before.generation + 1, at, by: this.#by, functions };
     const written = await this.#store.putManifest(manifest, revision);
     if (written === undefined) throw await this.#conflict();
-    const switched = await this.#switch(manifest.generation, workers);
+    const switched = await this.#switch(manifest.generation, workers).catch((cause: unknown) => {
+      throw new MillraceError(
+        'UNAVAILABLE',
+        'The change is written, and workers follow within seconds; the connection to NATS broke before they could say so.',
+        { cause },
+      );
+    });
     if (switched.failed.length > 0) {
       await this.#back(before, manifest.generation, written, workers);
       throw notLoaded(switched.failed, 'what ran before runs again');

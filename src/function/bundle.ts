@@ -9,7 +9,7 @@ import {
   stop,
 } from 'esbuild';
 import { failure, shownPath, type Outcome } from './failure.ts';
-import { BANNER, DEFINES, refuseNative, runningCopy } from './plugin.ts';
+import { BUILD_OPTIONS, refuseNative, runningCopy } from './plugin.ts';
 import { hashOf, versionOf } from './version.ts';
 
 export interface BundleRequest {
@@ -49,26 +49,14 @@ export async function bundleFunctions(request: BundleRequest): Promise<Outcome<B
   let result: BuildResult<{ write: false; metafile: true }>;
   try {
     result = await build({
+      ...BUILD_OPTIONS,
       // The extension stays in the name: a.ts and a.js may lie side by side.
       entryPoints: files.map((file) => ({ in: file, out: relative(directory, file) })),
       // Paths in the output are relative to this, so that where the process was started does not change the hash.
       absWorkingDir: directory,
       outdir: folder,
-      write: false,
-      metafile: true,
-      bundle: true,
-      splitting: true,
-      format: 'esm',
-      platform: 'node',
-      target: 'node20',
-      sourcemap: 'linked',
-      sourcesContent: true,
       nodePaths: [join(cwd, 'node_modules')],
-      banner: { js: BANNER },
-      define: DEFINES,
       plugins: [runningCopy(packageEntry), refuseNative],
-      logLevel: 'silent',
-      logLimit: 0,
     });
   } catch (thrown) {
     return { ok: false, failures: buildFailures(thrown, directory, cwd) };

@@ -15,7 +15,7 @@ import { callerOf } from './stack.ts';
  * Makes a function of the platform; a module in the functions folder exports it as its default.
  *
  * `event.data` has the output type of the `input` schema (unknown without one); the handler returns what the `output`
- * schema takes, and callers get what it gives. Nothing is connected or started here.
+ * schema takes, and callers get what it gives. One that returns an async iterable answers in parts, each of which the schema takes. Nothing is connected or started here.
  *
  * Throws INVALID_DEFINITION, one sentence, when an option is unknown or not legal. Whether a subject is reserved
  * depends on the namespace and is found when the function is loaded.
@@ -31,7 +31,17 @@ export function defineFunction<
 export function defineFunction<Returned, Input extends StandardSchemaV1 | undefined = undefined>(
   definition: FunctionOptions<Input, undefined, Returned>,
 ): FunctionDefinition<CallDataOf<Input>, Awaited<Returned>>;
-// Takes nothing that the first two refuse: the compiler explains a mistake by the last one, and here it does so well.
+// Behind the first: what the compiler has tried here keeps no literals.
+export function defineFunction<
+  Output extends StandardSchemaV1,
+  const Part extends ReturnOf<Output>,
+  Input extends StandardSchemaV1 | undefined = undefined,
+>(
+  definition: FunctionOptions<Input, Output, AsyncIterable<Part> | Promise<AsyncIterable<Part>>> & {
+    output: Output;
+  },
+): FunctionDefinition<CallDataOf<Input>, AsyncIterable<StandardSchemaV1.InferOutput<Output>>>;
+// Takes nothing that the others refuse: the compiler explains a mistake by the last one, and here it does so well.
 export function defineFunction<
   Output extends StandardSchemaV1,
   const Returned extends ReturnOf<Output>,

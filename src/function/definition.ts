@@ -58,7 +58,7 @@ export interface FunctionOptions<
   delivery?: Delivery;
   /** Validates what comes in: any Standard Schema (zod, valibot, arktype …). What fails is INVALID_INPUT. */
   input?: Input;
-  /** Validates what the handler returned. */
+  /** Validates what the handler returned; of an async iterable each part. */
   output?: Output;
   /** Events with the same key are handled in order; the key also decides where. */
   key?: (event: FunctionEvent<DataOf<Input>>) => string;
@@ -104,7 +104,8 @@ export interface FunctionOptions<
   timeoutMs?: number;
   /**
    * The function itself. What it returns, or its promise resolves with, is the answer to a request: in the request's
-   * type (JSON or MessagePack), a Uint8Array as it is with `application/octet-stream`.
+   * type (JSON or MessagePack), a Uint8Array as it is with `application/octet-stream`. An async iterable, that of an async generator for
+   * example, is an answer in parts: see docs/streaming.md.
    */
   handler: (event: FunctionEvent<DataOf<Input>>, ctx: Context) => Returned;
 }

@@ -28,9 +28,24 @@ export interface FunctionReference<Input = unknown, Output = unknown> {
 export type InputOf<F extends FunctionReference> =
   F extends FunctionReference<infer Input> ? Input : never;
 
-/** What a caller gets: the output side of the `output` schema, or what the handler returns without a schema. */
+/**
+ * What a caller gets: the output side of the `output` schema, or what the handler returns without a schema; of a function that
+ * answers in parts all of them.
+ */
 export type OutputOf<F extends FunctionReference> =
-  F extends FunctionReference<unknown, infer Output> ? Output : never;
+  F extends FunctionReference<unknown, infer Output>
+    ? Output extends AsyncIterable<infer Part>
+      ? Part[]
+      : Output
+    : never;
+
+/** What a caller gets one after the other: the parts, or the result. */
+export type PartOf<F extends FunctionReference> =
+  F extends FunctionReference<unknown, infer Output>
+    ? Output extends AsyncIterable<infer Part>
+      ? Part
+      : Output
+    : never;
 
 /** Was the value made by `defineFunction`, of this copy of the package or another one? */
 export function isFunctionReference(value: unknown): value is FunctionReference {

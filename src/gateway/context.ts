@@ -16,4 +16,6 @@ export interface GatewayContext {
   /** The package's. */
   version: string;
   hasKeys: boolean;
+  /** Aborted when it is told to stop. */
+  closing: AbortSignal;
 }

@@ -1,9 +1,13 @@
 /** Functions over HTTP: by name, on routes of their own, and as receivers of webhooks. */
+import { isUtf8 } from 'node:buffer';
+import { createHmac, timingSafeEqual } from 'node:crypto';
 import { verify } from '@octokit/webhooks-methods';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { StreamedAnswer } from '../bus/streamed-answer.ts';
 import type { CatalogEntry } from '../core/catalog.ts';
 import { MillraceError } from '../core/errors.ts';
 import type { GatewayContext } from './context.ts';
+import { formatOf, sendParts } from './parts.ts';
 import { bodyOf, callOptionsOf, dataOf, sendResult } from './payloads.ts';
 import type { Route } from './routes.ts';
 
@@ -14,22 +18,41 @@ const ALGORITHM = 'sha256=';
 const MAX_ID_CHARACTERS = 200;
 
 export function functionRoutes(app: FastifyInstance, context: GatewayContext): void {
-  const { mill, settings, access } = context;
+  const { settings, access } = context;
   app.post('/fn/:name', async (request: FastifyRequest<{ Params: { name: string } }>, reply) => {
     const { name } = request.params;
     access.assert(request, { what: 'invoke', name });
     const data = dataOf(request, settings);
-    const result = await mill.invoke(name, data, callOptionsOf(request, settings));
-    return sendResult(request, reply, result, settings);
+    return answerWith(request, reply, context, name, data);
   });
+}
+
+/** What the function answers, whole or in parts. */
+async function answerWith(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  { mill, settings }: GatewayContext,
+  name: string,
+  data: unknown,
+): Promise<FastifyReply> {
+  const options = callOptionsOf(request, settings);
+  const format = formatOf(request);
+  if (format === undefined) {
+    return sendResult(request, reply, await mill.invoke(name, data, options), settings);
+  }
+  const result = await mill.invokeInParts(name, data, options);
+  return result instanceof StreamedAnswer
+    ? sendParts(reply, result, format)
+    : sendResult(request, reply, result, settings);
 }
 
 /** For what no route of the gateway's own has taken. */
 export async function ownRoute(
   request: FastifyRequest,
   reply: FastifyReply,
-  { mill, settings, access, routes, environment }: GatewayContext,
+  context: GatewayContext,
 ): Promise<FastifyReply> {
+  const { mill, settings, access, routes, environment } = context;
   const [path = ''] = request.url.split('?', 1);
   const route = await routes.find(request.method, path);
   if (route === undefined) {
@@ -39,16 +62,13 @@ export async function ownRoute(
     );
   }
   const { name, on, http } = route.entry;
-  const options = callOptionsOf(request, settings);
   if (http?.webhook === undefined) {
     access.assert(request, { what: 'invoke', name });
-    const result = await mill.invoke(
-      name,
-      routeData(request, route, dataOf(request, settings)),
-      options,
-    );
-    return sendResult(request, reply, result, settings);
+    const body = bodyOf(request).length === 0 ? undefined : dataOf(request, settings);
+    const data = routeData(request, route, body);
+    return answerWith(request, reply, context, name, data);
   }
+  const options = callOptionsOf(request, settings);
   // The signature is what lets it in, not a key.
   await assertSigned(request, http.webhook, environment);
   const delivery = request.headers['x-github-delivery'];
@@ -95,8 +115,16 @@ async function assertSigned(
     request.headers[provider === 'github' ? 'x-hub-signature-256' : header.toLowerCase()];
   const signature = typeof given === 'string' ? given : '';
   const full = signature.startsWith(ALGORITHM) ? signature : `${ALGORITHM}${signature}`;
-  const text = Buffer.from(bodyOf(request)).toString('utf8');
+  const body = Buffer.from(bodyOf(request));
+  // The library takes text; bytes that are none would be changed on the way.
   const signed =
-    /^sha256=[0-9a-f]{64}$/.test(full) && text !== '' && (await verify(secret, text, full));
+    /^sha256=[0-9a-f]{64}$/.test(full) &&
+    body.length > 0 &&
+    (isUtf8(body)
+      ? await verify(secret, body.toString('utf8'), full)
+      : timingSafeEqual(
+          createHmac('sha256', secret).update(body).digest(),
+          Buffer.from(full.slice(ALGORITHM.length), 'hex'),
+        ));
   if (!signed) throw new MillraceError('UNAUTHORIZED', 'The signature is missing, or wrong.');
 }

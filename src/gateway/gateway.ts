@@ -7,6 +7,7 @@
  */
 import rateLimit from '@fastify/rate-limit';
 import fastify, { type FastifyError, type FastifyInstance, type FastifyReply } from 'fastify';
+import type { Duplex } from 'node:stream';
 import type { Bus } from '../bus/connection.ts';
 import { Mill } from '../client/client.ts';
 import { MillraceError, messageOf } from '../core/errors.ts';
@@ -42,7 +43,11 @@ export interface GatewayOptions {
 /** A client has so long to send its headers, and a whole request. */
 const HEADERS_TIMEOUT_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 30_000;
+/** How often those times are looked at. */
+const SLOW_CHECK_MS = 2_000;
 const KEEP_ALIVE_MS = 65_000;
+/** Anybody may ask whether it is ready: so long an answer is given again. */
+const READY_KEPT_MS = 1_000;
 const MAX_HEADER_BYTES = 16 * 1024;
 const MAX_CONNECTIONS = 10_000;
 const MAX_PARAM_CHARACTERS = 300;
@@ -110,27 +115,17 @@ async function appOf(options: GatewayOptions, closing: AbortSignal): Promise<Fas
     bodyLimit: settings.maxPayloadBytes,
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: KEEP_ALIVE_MS,
-    http: { maxHeaderSize: MAX_HEADER_BYTES, headersTimeout: HEADERS_TIMEOUT_MS },
+    http: {
+      maxHeaderSize: MAX_HEADER_BYTES,
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      connectionsCheckingInterval: SLOW_CHECK_MS,
+    },
     routerOptions: { maxParamLength: MAX_PARAM_CHARACTERS },
     forceCloseConnections: 'idle',
     // Health checks go on while it drains.
     return503OnClosing: false,
     frameworkErrors: (error, _, reply) => void fail(error, reply, onProblem),
-    clientErrorHandler(error, socket) {
-      if (error.code === 'ECONNRESET' || !socket.writable) {
-        socket.destroy();
-        return;
-      }
-      const tooLarge = error.code === 'HPE_HEADER_OVERFLOW';
-      const status = tooLarge ? '431 Request Header Fields Too Large' : '400 Bad Request';
-      const message = tooLarge
-        ? `The headers have more than ${MAX_HEADER_BYTES} bytes.`
-        : 'This is no HTTP that is understood here.';
-      const body = JSON.stringify({ error: new MillraceError('INVALID_INPUT', message).toBody() });
-      socket.end(
-        `HTTP/1.1 ${status}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
-      );
-    },
+    clientErrorHandler: (error, socket) => refuseBytes(error.code, socket),
   });
   app.server.maxConnections = MAX_CONNECTIONS;
   const mill = new Mill(bus, settings, {}, tracing);
@@ -146,6 +141,7 @@ async function appOf(options: GatewayOptions, closing: AbortSignal): Promise<Fas
     environment,
     version,
     hasKeys,
+    closing,
   };
 
   // Payloads are decoded where their type is known, with the platform's own limits.
@@ -175,10 +171,11 @@ async function appOf(options: GatewayOptions, closing: AbortSignal): Promise<Fas
     });
   }
   app.get('/health', async () => ({ ok: true }));
+  const workers = keptFor(READY_KEPT_MS, async () => mill.inspect.workers().catch(() => []));
   app.get('/ready', async (_, reply) => {
-    const workers = bus.up ? await mill.inspect.workers().catch(() => []) : [];
-    const ready = workers.some(({ state }) => state === 'running');
-    return reply.code(ready ? 200 : 503).send({ ready, broker: bus.up, workers: workers.length });
+    const known = bus.up ? await workers() : [];
+    const ready = known.some(({ state }) => state === 'running');
+    return reply.code(ready ? 200 : 503).send({ ready, broker: bus.up, workers: known.length });
   });
   app.get('/openapi.json', async (request) => {
     access.assert(request, { what: 'inspect' });
@@ -187,9 +184,43 @@ async function appOf(options: GatewayOptions, closing: AbortSignal): Promise<Fas
   functionRoutes(app, context);
   eventRoutes(app, context);
   await app.register(async (api) => apiRoutes(api, context), { prefix: '/api' });
-  app.setNotFoundHandler(async (request, reply) => ownRoute(request, reply, context));
+  // Functions' own routes and webhooks are such, and have the limit, too.
+  const limits = options.ratePerSecond > 0 ? { preHandler: app.rateLimit() } : {};
+  app.setNotFoundHandler(limits, async (request, reply) => ownRoute(request, reply, context));
   app.addHook('onClose', async () => mill.close());
   return app;
+}
+
+/** Asks at most once in so long; who comes meanwhile gets the same. */
+function keptFor<Answer>(keptMs: number, ask: () => Promise<Answer>): () => Promise<Answer> {
+  let answer: Promise<Answer> | undefined;
+  let atMs = 0;
+  return () => {
+    if (answer === undefined || performance.now() - atMs >= keptMs) {
+      atMs = performance.now();
+      answer = ask();
+    }
+    return answer;
+  };
+}
+
+/** What never became a request. */
+function refuseBytes(code: string | undefined, socket: Duplex): void {
+  if (code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  let [status, message] = ['400 Bad Request', 'This is no HTTP that is understood here.'];
+  if (code === 'HPE_HEADER_OVERFLOW') {
+    status = '431 Request Header Fields Too Large';
+    message = `The headers have more than ${MAX_HEADER_BYTES} bytes.`;
+  } else if (code === 'ERR_HTTP_REQUEST_TIMEOUT') {
+    [status, message] = ['408 Request Timeout', 'The request did not arrive in time.'];
+  }
+  const body = JSON.stringify({ error: new MillraceError('INVALID_INPUT', message).toBody() });
+  socket.end(
+    `HTTP/1.1 ${status}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+  );
 }
 
 /** CORS, for the origins that are named. */

@@ -1,22 +1,28 @@
 /** OpenAPI 3.1 of what the gateway has, made of the functions' schemas. */
 import type { CatalogEntry } from '../core/catalog.ts';
 
-const ANY = {};
+const ANY: Record<string, unknown> = {};
 const PATH_PARAMETER = /:([A-Za-z_][A-Za-z0-9_]*)/g;
 
 export function openApi(entries: readonly CatalogEntry[], version: string, keys: boolean): object {
   const paths: Record<string, Record<string, object>> = {};
-  for (const entry of entries) {
-    paths[`/fn/${entry.name}`] = { post: operationOf(entry, `invoke_${entry.name}`) };
-    if (entry.http === undefined) continue;
-    const { method, path } = entry.http;
-    const shown = path.replaceAll(PATH_PARAMETER, '{$1}');
-    const operation = operationOf(
-      entry,
-      entry.name,
-      [...path.matchAll(PATH_PARAMETER)].map(([, name]) => name ?? ''),
-    );
-    paths[shown] = { ...paths[shown], [method.toLowerCase()]: operation };
+  /** By where it leads, whatever its parts are called: a document must not have one twice. */
+  const templates = new Map<string, string>();
+  const schemas: Record<string, object> = { Error: ERROR };
+  for (const given of entries) {
+    const entry = placed(given, schemas);
+    const { name, http } = entry;
+    paths[`/fn/${name}`] = {
+      post: operation(entry, `invoke_${name}`, { ...bodyOf(entry), ...answers(entry) }),
+    };
+    if (http === undefined) continue;
+    const shape = http.path.replaceAll(PATH_PARAMETER, '{}');
+    const template = templates.get(shape) ?? http.path.replaceAll(PATH_PARAMETER, '{$1}');
+    templates.set(shape, template);
+    const method = http.method.toLowerCase();
+    paths[template] ??= {};
+    // Of two functions with the same route the first one gets it.
+    paths[template][method] ??= routeOf(entry, template);
   }
   paths['/events/{subject}'] = {
     post: {
@@ -24,7 +30,7 @@ export function openApi(entries: readonly CatalogEntry[], version: string, keys:
       summary: 'Publish an event',
       tags: ['events'],
       parameters: [parameter('subject', 'path'), parameter('Idempotency-Key', 'header')],
-      requestBody: body(ANY),
+      ...body(ANY),
       responses: { 202: answer('Stored, or taken by the broker', ANY), default: FAILED },
     },
   };
@@ -33,7 +39,7 @@ export function openApi(entries: readonly CatalogEntry[], version: string, keys:
     info: { title: 'Functions', version },
     paths,
     components: {
-      schemas: { Error: ERROR },
+      schemas,
       ...(keys ? { securitySchemes: { key: { type: 'http', scheme: 'bearer' } } } : {}),
     },
     ...(keys ? { security: [{ key: [] }] } : {}),
@@ -58,37 +64,125 @@ const ERROR = {
 };
 const FAILED = answer('The error', { $ref: '#/components/schemas/Error' });
 
-function operationOf(
-  entry: CatalogEntry,
+type Schema = Record<string, unknown>;
+
+/** Its schemas have places of their own in the document: what they refer to in themselves lies there. */
+function placed(entry: CatalogEntry, schemas: Record<string, object>): CatalogEntry {
+  const moved = { ...entry };
+  for (const side of ['input', 'output'] as const) {
+    const schema = entry[side];
+    if (schema === undefined) continue;
+    const key = `${entry.name}.${side}`;
+    moved[side] = referring(schema, `#/components/schemas/${key}`) as Schema;
+    schemas[key] = moved[side];
+  }
+  return moved;
+}
+
+function referring(value: unknown, to: string): unknown {
+  if (Array.isArray(value)) return value.map((each) => referring(each, to));
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([name, each]) =>
+      name === '$ref' && typeof each === 'string' && each.startsWith('#')
+        ? [name, `${to}${each.slice(1)}`]
+        : [name, referring(each, to)],
+    ),
+  );
+}
+
+/** Where a schema lies that was placed. */
+function at({ name }: CatalogEntry, side: 'input' | 'output', schema: Schema | undefined): Schema {
+  return schema === undefined ? ANY : { $ref: `#/components/schemas/${name}.${side}` };
+}
+
+/** A function's own route: what is in its path and, where there is no body, in the query, are fields of its input. */
+function routeOf(entry: CatalogEntry, template: string): object {
+  const { name, http, input = {} } = entry;
+  const namesIn = (path: string, pattern: RegExp): string[] =>
+    [...path.matchAll(pattern)].map(([, each = '']) => each);
+  const own = namesIn(http?.path ?? '', PATH_PARAMETER);
+  const shown = namesIn(template, /\{([^}]+)\}/g);
+  const fields = (input['properties'] ?? {}) as Record<string, Schema>;
+  const required = (input['required'] ?? []) as readonly string[];
+  const isGet = http?.method === 'GET';
+  const query = isGet ? Object.keys(fields).filter((each) => !own.includes(each)) : [];
+  const parameters = [
+    ...shown.map((each, index) => parameter(each, 'path', fields[own[index] ?? ''])),
+    ...query.map((each) => parameter(each, 'query', fields[each], required.includes(each))),
+  ];
+  const taken = { responses: { 202: answer('Taken', ANY), default: FAILED } };
+  return operation(
+    entry,
+    `route_${name}`,
+    {
+      ...(isGet ? {} : bodyOf(entry)),
+      ...(http?.webhook === undefined ? answers(entry) : { ...taken, security: [] }),
+    },
+    parameters,
+  );
+}
+
+function operation(
+  { name, description }: CatalogEntry,
   operationId: string,
-  params: readonly string[] = [],
+  rest: object,
+  parameters: readonly object[] = [],
 ): object {
-  const { name, description, input = ANY, output = ANY, http } = entry;
-  const webhook = params.length === 0 && http?.webhook !== undefined && operationId === name;
-  const hasBody = operationId !== name || http?.method !== 'GET';
   return {
     operationId,
     summary: name,
     tags: ['functions'],
     ...(description === undefined ? {} : { description }),
     parameters: [
-      ...params.map((each) => parameter(each, 'path')),
+      ...parameters,
       parameter('Idempotency-Key', 'header'),
       parameter('Millrace-Timeout-Ms', 'header'),
     ],
-    ...(hasBody ? { requestBody: body(input) } : {}),
-    responses: webhook
-      ? { 202: answer('Taken', ANY), default: FAILED }
-      : { 200: answer('Its result', output), default: FAILED },
+    ...rest,
   };
 }
 
-function parameter(name: string, place: 'path' | 'header'): object {
-  return { name, in: place, required: place === 'path', schema: { type: 'string' } };
+function parameter(
+  name: string,
+  place: 'path' | 'query' | 'header',
+  schema: Schema = { type: 'string' },
+  required = place === 'path',
+): object {
+  return { name, in: place, required, schema };
 }
 
-function body(schema: object): object {
-  return { content: { 'application/json': { schema }, 'application/msgpack': { schema } } };
+function bodyOf(entry: CatalogEntry): object {
+  return body(at(entry, 'input', entry.input));
+}
+
+function body(schema: Schema): object {
+  return {
+    requestBody: { content: { 'application/json': { schema }, 'application/msgpack': { schema } } },
+  };
+}
+
+function answers(entry: CatalogEntry): object {
+  const { inParts = false } = entry;
+  const output = at(entry, 'output', entry.output);
+  const whole = inParts ? { type: 'array', items: output } : output;
+  const parts = {
+    'application/x-ndjson': { schema: output },
+    'text/event-stream': { schema: { type: 'string' } },
+  };
+  const content = {
+    ...(inParts ? parts : {}),
+    'application/json': { schema: whole },
+    'application/msgpack': { schema: output },
+  };
+  const description = inParts ? 'The parts of its answer' : 'Its result';
+  return {
+    responses: {
+      200: { description, content },
+      204: { description: 'It has no result' },
+      default: FAILED,
+    },
+  };
 }
 
 function answer(description: string, schema: object): object {

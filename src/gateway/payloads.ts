@@ -45,10 +45,11 @@ export function callOptionsOf(
 ): { timeoutMs: number; id?: string; headers?: Record<string, string> } {
   const id = one(headers['idempotency-key']);
   const { traceparent, tracestate } = headers;
-  const trace = {
-    ...(typeof traceparent === 'string' ? { traceparent } : {}),
-    ...(typeof tracestate === 'string' ? { tracestate } : {}),
-  };
+  // One that is not legal is no reason to refuse the call: it has no trace then.
+  const isTrace = typeof traceparent === 'string' && TRACE.test(traceparent);
+  const hasState =
+    isTrace && typeof tracestate === 'string' && tracestate.length <= MAX_TRACE_STATE_CHARACTERS;
+  const trace = { ...(isTrace ? { traceparent } : {}), ...(hasState ? { tracestate } : {}) };
   return {
     timeoutMs: timeoutOf(one(headers['millrace-timeout-ms'])) ?? settings.callTimeoutMs,
     ...(id === undefined ? {} : { id }),
@@ -56,6 +57,10 @@ export function callOptionsOf(
   };
 }
 
+/** W3C's, also of later versions. */
+const TRACE = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-[^,\s]{0,200})?$/;
+/** What W3C wants carried on at least. */
+const MAX_TRACE_STATE_CHARACTERS = 512;
 const MAX_TIMEOUT_MS = 86_400_000;
 
 function timeoutOf(text: string | undefined): number | undefined {

@@ -43,6 +43,7 @@ export class Attempt implements Joinable {
   operations = 0;
   #bytes = 0;
   #over = false;
+  #closed = false;
   #doomed: string | undefined;
 
   /** `addEvent` takes what functions emit that take part in the transaction. */
@@ -63,6 +64,11 @@ export class Attempt implements Joinable {
     this.#over = true;
   }
 
+  /** The collections that the handler has are of no use any more; functions that it calls go on. */
+  closeCollections(): void {
+    this.#closed = true;
+  }
+
   get wrote(): boolean {
     return this.transaction.writes;
   }
@@ -72,17 +78,23 @@ export class Attempt implements Joinable {
     return { tx, worker };
   }
 
-  collection(name: string): Collection {
+  /** `own`: of the handler that has begun the transaction. */
+  collection(name: string, own = true): Collection {
     assertCollection(name);
     return {
       get: async (key) => {
+        if (own) this.#assertOpen();
         const text = await this.readText(name, key);
         return text === null ? undefined : (JSON.parse(text) as never);
       },
       set: async (key, value) => {
+        if (own) this.#assertOpen();
         this.writeText(name, key, Attempt.encode(this.#settings, name, key, value));
       },
-      delete: async (key) => this.writeText(name, key, null),
+      delete: async (key) => {
+        if (own) this.#assertOpen();
+        this.writeText(name, key, null);
+      },
     };
   }
 
@@ -150,6 +162,12 @@ export class Attempt implements Joinable {
     if (this.#bytes > this.#settings.maxTransactionBytes) throw tooLarge(this.#settings);
     this.write(name, value);
     if (this.transaction.failure !== undefined) throw new Interrupted(this.transaction.failure);
+  }
+
+  #assertOpen(): void {
+    if (!this.#closed) return;
+    const message = 'The handler has given a part of its answer: its state is closed.';
+    throw new MillraceError('FUNCTION_FAILED', message);
   }
 
   #check(collection: string, key: string): void {

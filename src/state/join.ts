@@ -128,7 +128,7 @@ export class LocalTransaction implements Joinable {
   }
 
   collection(name: string): Collection {
-    const collection = this.#attempt.collection(name);
+    const collection = this.#attempt.collection(name, false);
     return {
       get: async (key) => collection.get(key),
       set: async (key, value) => {

@@ -1,5 +1,7 @@
 /** What a requester is told of what a handler threw, or of what a schema refused. */
 import { CallError, MillraceError, messageOf } from '../core/errors.ts';
+import { encodePayload, type ContentType, type Encoded } from '../core/payload.ts';
+import type { Settings } from '../core/settings.ts';
 import { EmitError } from './invocation.ts';
 
 /**
@@ -66,4 +68,23 @@ export function describe(
   return issues
     .map(({ path, message }) => (path.length === 0 ? message : `${path.join('.')}: ${message}`))
     .join('; ');
+}
+
+/** Throws FUNCTION_FAILED, or PAYLOAD_TOO_LARGE. */
+export function encodeResult(
+  functionName: string,
+  value: unknown,
+  type: ContentType,
+  settings: Settings,
+): Encoded {
+  try {
+    return encodePayload(value, type, settings);
+  } catch (cause) {
+    const { code, message } = cause as MillraceError;
+    throw new MillraceError(
+      code === 'PAYLOAD_TOO_LARGE' ? code : 'FUNCTION_FAILED',
+      `The result of ${functionName} cannot be sent. ${message}`,
+      { cause },
+    );
+  }
 }

@@ -22,6 +22,7 @@ export function catalogEntry({ name, version, definition }: LoadedFunction): Cat
     on: [...on],
     delivery,
     timeoutMs,
+    ...(isGenerator(definition.handler) ? { inParts: true } : {}),
     ...(http === undefined ? {} : { http }),
     ...(inputSchema === undefined ? {} : { input: inputSchema }),
     ...(outputSchema === undefined ? {} : { output: outputSchema }),
@@ -41,4 +42,10 @@ function schemaOf(
   } catch {
     return undefined;
   }
+}
+
+const GENERATOR: unknown = Object.getPrototypeOf(async function* () {});
+
+function isGenerator(handler: object): boolean {
+  return Object.getPrototypeOf(handler) === GENERATOR;
 }

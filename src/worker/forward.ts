@@ -29,6 +29,8 @@ export class Forwards {
 
   /** False where it had best run here. */
   send(loaded: LoadedFunction, incoming: Incoming): boolean {
+    // Its parts leave from where it runs.
+    if (incoming.parts !== undefined) return false;
     const near = this.#chosen(loaded, incoming);
     if (near === undefined || near === this.#workerId) return false;
     const headers = headersOf(incoming);

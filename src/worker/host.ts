@@ -1,5 +1,6 @@
 /** What runners need of their worker, and how handlers emit and call. */
 import type { Caller } from '../bus/caller.ts';
+import type { Bus } from '../bus/connection.ts';
 import { invokeThrough, type InternalOptions, type InvokeOptions } from '../bus/invoke.ts';
 import type { Publisher } from '../bus/publisher.ts';
 import type { CachedCalls } from '../cache/calls.ts';
@@ -13,10 +14,12 @@ import { invokeJoined } from './invoke-joined.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
 import type { RunLogs } from './logs/run-logs.ts';
 import type { RunnerHost } from './runner-host.ts';
+import { Streams } from './streams.ts';
 import { traced } from './trace.ts';
 import { tracedCall, tracedEmit } from './traced.ts';
 
 export interface HostOptions {
+  bus: Bus;
   settings: Settings;
   logs: RunLogs;
   tracing: Tracing | undefined;
@@ -32,6 +35,7 @@ export interface HostOptions {
 export function makeHost(options: HostOptions): RunnerHost {
   const { settings, logs, tracing, workerId, caller, cached, publisher, live, state } = options;
   return {
+    streams: new Streams(options.bus, settings, workerId),
     logOf: (name) => logs.of(name),
     workerId,
     live,
@@ -65,7 +69,10 @@ export function makeHost(options: HostOptions): RunnerHost {
       const name = nameOf(target);
       const invoke = (call: InvokeOptions & InternalOptions & { timeoutMs: number }) => {
         if (given.cache === true) return cached.invoke(name, target, data, call);
-        if (state() === undefined) return invokeThrough(caller, settings, name, data, call);
+        // After the first part there is no transaction that it could take part in.
+        const { gaveParts, sender } = invocation;
+        const alone = state() === undefined || (gaveParts && sender !== undefined);
+        if (alone) return invokeThrough(caller, settings, name, data, call);
         return invokeJoined(caller, settings, transaction(), name, data, call);
       };
       const call = { ...given, timeoutMs, ...(key && { key }) };

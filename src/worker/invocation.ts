@@ -14,6 +14,7 @@ import { givenName } from '../function/reference.ts';
 import { guardSignal } from './guarded-signal.ts';
 import { logThrown } from './log-thrown.ts';
 import { idsOf } from './logs/ids.ts';
+import type { Sender } from './streams.ts';
 
 /** What a transport brings in; `answer` and `fail` are called at most once together. */
 export interface Incoming {
@@ -37,6 +38,8 @@ export interface Incoming {
   fresh?: boolean;
   /** Its trace began at its caller, and is not kept. */
   untraced?: boolean;
+  /** Where the requester takes an answer in parts: how it is told that there are some; `to`: where they go, if that is known. */
+  parts?: { to: string | undefined; announce: (control: string) => void } | undefined;
   /** How long the requester waits, in milliseconds from now; undefined for an event that nobody waits for. */
   timeoutMs: number | undefined;
   /** When the stream stored it; undefined for what comes without a stream. */
@@ -79,6 +82,12 @@ export class Invocation {
   event: FunctionEvent | undefined;
   /** Undefined where traces are off. */
   trace: Trace | undefined;
+  /** Of one that is answered in parts, from the first one on. */
+  sender: Sender | undefined;
+  /** Its first part is given: what it may do in its transaction is done. */
+  gaveParts = false;
+  /** Told when it is given up. */
+  onAbort: (() => Promise<unknown>) | undefined;
   #emittedBytes = 0;
   #abort: AbortController | undefined;
   #abortReason: unknown;
@@ -94,7 +103,12 @@ export class Invocation {
 
   /** The same call came again, because its caller could not know that this one lives: it gets the answer. */
   answerTo(again: Incoming): void {
-    this.#incoming = again;
+    this.#incoming = this.sender?.over(again) ?? again;
+  }
+
+  streamTo(sender: Sender): void {
+    this.sender = sender;
+    this.#incoming = sender.over(this.#incoming);
   }
 
   /** What the handler emits or calls from here on would be lost. */
@@ -106,6 +120,8 @@ export class Invocation {
   beginAgain(): void {
     this.runs += 1;
     this.returned = false;
+    this.gaveParts = false;
+    this.onAbort = undefined;
     this.emits.length = 0;
     this.#emittedBytes = 0;
   }
@@ -146,6 +162,8 @@ export class Invocation {
   abort(reason: unknown): void {
     this.#abortReason = reason;
     this.#abort?.abort(reason);
+    // What it throws the run throws, too.
+    this.onAbort?.().catch(() => {});
   }
 }
 
@@ -199,6 +217,7 @@ export class InvocationContext {
     this.emit = async (subject, data, options) => {
       try {
         if (over()) throw usedTooLate('emit', info);
+        if (run.gaveParts) throw closedByParts(info);
         run.addEvent(host.prepareEvent(run, subject, data, options));
       } catch (thrown) {
         throw asEmitError(thrown);
@@ -206,6 +225,7 @@ export class InvocationContext {
     };
     this.state = (collection) => {
       if (over()) throw usedTooLate('state', info);
+      if (run.gaveParts) throw closedByParts(info);
       return transaction().collection(collection);
     };
   }
@@ -233,6 +253,13 @@ export class InvocationContext {
 
 function usedTooLate(method: string, { function: name }: InvocationInfo): MillraceError {
   return new MillraceError('CANCELLED', `${method} was called after ${name} had ended.`);
+}
+
+function closedByParts({ function: name }: InvocationInfo): MillraceError {
+  return new MillraceError(
+    'FUNCTION_FAILED',
+    `${name} has given the first part of its answer: its transaction is over. What comes later is for another function, which it can invoke.`,
+  );
 }
 
 function asEmitError(thrown: unknown): unknown {

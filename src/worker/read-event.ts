@@ -1,12 +1,12 @@
-/** What a handler is given, out of what came in. */
+/** What a handler is given, out of what came in, and what it gives: both held against its schemas. */
 import type { PayloadLimits } from '../core/payload.ts';
 import type { DispatchedEvent } from '../delivery/outcome.ts';
 import type { FunctionEvent } from '../function/context.ts';
 import type { LoadedFunction } from '../function/load.ts';
-import { readData, type Validation } from '../function/schema.ts';
+import { readData, validate, type Validation } from '../function/schema.ts';
 import { eventOf, type Incoming } from './invocation.ts';
 import { isPromiseLike } from './promise-like.ts';
-import { invalidInput } from './refusals.ts';
+import { invalidInput, invalidOutput } from './refusals.ts';
 
 /** At once where the schema answers at once. Throws, or rejects with, INVALID_INPUT and PAYLOAD_TOO_LARGE. */
 export function readEvent(
@@ -38,4 +38,18 @@ async function readBatch(
     events.push({ id, subject, data, headers, time: new Date(timeMs), attempt });
   }
   return { ...(events[0] as FunctionEvent), batch: events };
+}
+
+/** A result, or a part of one. At once where the schema answers at once. Throws, or rejects with, FUNCTION_FAILED. */
+export function checkedOutput(
+  { name, definition: { output } }: LoadedFunction,
+  value: unknown,
+): unknown {
+  if (output === undefined) return value;
+  const checked = validate(output, value);
+  const accepted = (validation: Validation): unknown => {
+    if (validation.ok) return validation.value;
+    throw invalidOutput(name, validation.issues);
+  };
+  return isPromiseLike(checked) ? checked.then(accepted) : accepted(checked);
 }

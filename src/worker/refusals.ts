@@ -49,3 +49,12 @@ export function keepsFromStarting(error: unknown): boolean {
   const { code } = error as MillraceError;
   return code === 'USAGE' || code === 'RESTORE_UNFINISHED';
 }
+
+export function notAFrame(): MillraceError {
+  const message = 'This is no frame of calls that is understood here.';
+  return new MillraceError('INVALID_INPUT', message);
+}
+
+export function noParts(): MillraceError {
+  return new MillraceError('NOT_SUPPORTED', 'A function with isolation cannot answer in parts.');
+}

@@ -38,6 +38,12 @@ export class Replies {
     this.#add(caller, { callId, status: ReplyStatus.ok, encoded });
   }
 
+  /** The answer comes in parts, and this is where to ask for them. */
+  parts(caller: string, callId: number, control: string): void {
+    const encoded = { type: ContentType.json, body: JSON.stringify(control) };
+    this.#add(caller, { callId, status: ReplyStatus.parts, encoded });
+  }
+
   fail(caller: string, callId: number, error: MillraceError): void {
     const body = encodeError(error);
     const encoded = { type: ContentType.json, body };

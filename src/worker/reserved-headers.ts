@@ -6,6 +6,8 @@ import { FRESH_HEADER, TRANSACTION_HEADER } from '../bus/invoke.ts';
 export const SUBJECT_HEADER = 'Millrace-Subject';
 /** Likewise its event's id, where that does not say that the request may come again. */
 export const ID_HEADER = 'Millrace-Id';
+/** Of a plain request that is to be answered in parts. */
+export const PARTS_HEADER = 'Millrace-Stream';
 
 const OF_CALLS = new Set([
   FRESH_HEADER,

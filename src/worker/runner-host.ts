@@ -5,9 +5,12 @@ import type { Transactions } from '../state/transactions.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
 import type { Invocation, InvocationHost } from './invocation.ts';
 import type { FunctionRunner } from './runner.ts';
+import type { Streams } from './streams.ts';
 
 export interface RunnerHost extends InvocationHost {
   readonly workerId: string;
+  /** Of answers in parts. */
+  readonly streams: Streams;
   /** Undefined where traces are off. */
   readonly tracing?: Tracing | undefined;
   /** Undefined where there is no state. */

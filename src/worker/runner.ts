@@ -14,29 +14,29 @@
 import { Admission } from '../core/admission.ts';
 import type { PreparedEvent } from '../bus/publisher.ts';
 import { MillraceError } from '../core/errors.ts';
-import { ContentType, encodePayload, type Encoded } from '../core/payload.ts';
+import { ContentType, type Encoded } from '../core/payload.ts';
 import type { Settings } from '../core/settings.ts';
 import type { Failure } from '../core/state/transaction.ts';
 import type { Context, FunctionEvent, InvocationInfo } from '../function/context.ts';
 import { slotsOf } from '../function/isolation.ts';
 import type { LoadedFunction } from '../function/load.ts';
-import { validate, type Validation } from '../function/schema.ts';
 import { answerKey, firstAnswer } from '../state/answers.ts';
 import { refusalFor, type Attempt, type WrittenCollections } from '../state/attempt.ts';
 import type { Joinable } from '../state/join.ts';
 import { encodeEmit } from '../state/outbox.ts';
 import { inSpan } from '../telemetry/tracing.ts';
-import { answerFor } from './answers.ts';
+import { answerFor, encodeResult } from './answers.ts';
 import { complete } from './complete.ts';
 import { deliveriesOf, without } from './delivered.ts';
 import { Invocation, InvocationContext, type Incoming } from './invocation.ts';
 import { logThrown } from './log-thrown.ts';
 import { logFailure } from './logs/failure.ts';
 import { isPromiseLike } from './promise-like.ts';
+import { isAsyncIterable, runInParts } from './parts.ts';
 import type { RunnerHost } from './runner-host.ts';
-import { readEvent } from './read-event.ts';
+import { checkedOutput, readEvent } from './read-event.ts';
 import { answerToKeep, waitBeforeRun } from './run-again.ts';
-import { full, invalidOutput, late, noState } from './refusals.ts';
+import { full, late, noState } from './refusals.ts';
 import { settledOf, settleWith } from './settle-event.ts';
 import type { FunctionStats } from './stats.ts';
 import { attemptOf, beginRun, endRun } from './traced.ts';
@@ -179,29 +179,37 @@ export class FunctionRunner {
   }
 
   #returned(invocation: Invocation, value: unknown): void {
-    invocation.returned = true;
-    const schema = this.loaded.definition.output;
-    if (schema === undefined) this.#finish(invocation, value);
-    else
-      this.#then(invocation, validate(schema, value), (checked) =>
-        this.#checkedOutput(invocation, checked),
-      );
-  }
-
-  #checkedOutput(invocation: Invocation, checked: Validation): void {
-    if (checked.ok) {
-      this.#finish(invocation, checked.value);
+    if (isAsyncIterable(value)) {
+      const { loaded } = this;
+      const cancel = (): void => this.#cancel(invocation);
+      const options = { loaded, settings: this.#settings, host: this.#host, cancel };
+      this.#then(invocation, runInParts(invocation, value, options), (whole) => {
+        invocation.returned = true;
+        this.#finish(invocation, whole);
+      });
       return;
     }
-    this.#thrown(invocation, invalidOutput(this.loaded.name, checked.issues));
+    invocation.returned = true;
+    this.#then(invocation, checkedOutput(this.loaded, value), (checked) =>
+      this.#finish(invocation, checked),
+    );
+  }
+
+  /** Nobody wants its answer any more. */
+  #cancel(invocation: Invocation): void {
+    const message = `${this.loaded.name} is not listened to any more.`;
+    if (!invocation.settled) this.giveUp(invocation, new MillraceError('CANCELLED', message));
   }
 
   #finish(invocation: Invocation, value: unknown): void {
-    if (!invocation.settled) complete(invocation, this.loaded, this.#host);
-    const { attempt, emits, settled } = invocation;
-    const { joined, delivery } = invocation.incoming;
+    const { attempt, emits, settled, sender } = invocation;
+    if (!settled && sender === undefined) complete(invocation, this.loaded, this.#host);
+    const { joined, delivery, type } = invocation.incoming;
     // Nobody waits for what a handler makes of an event.
-    const encoded = delivery === undefined ? this.#encodeResult(invocation, value) : NOTHING;
+    const encoded =
+      delivery === undefined
+        ? encodeResult(this.loaded.name, value, type, this.#settings)
+        : NOTHING;
     if (settled) this.#succeed(invocation, encoded);
     else if (delivery !== undefined && (emits.length > 0 || attempt?.wrote === true)) {
       this.#settleEvent(invocation);
@@ -272,6 +280,8 @@ export class FunctionRunner {
   /** In the same transaction as its effects: a repeated request gets this answer, whichever worker it reaches. */
   #keepAnswer(invocation: Invocation, { transaction }: Attempt, encoded: Encoded): void {
     const { repeats } = invocation.incoming;
+    // S2: its caller has heard of it, so that the call does not come again.
+    if (invocation.sender !== undefined) return;
     if (repeats === 'never' || (repeats === 'call' && !transaction.writes)) return;
     const answer = answerToKeep(invocation.incoming, encoded, this.#settings);
     transaction.write(this.#answerKey(invocation), answer, performance.now());
@@ -306,19 +316,6 @@ export class FunctionRunner {
     const { attempt } = invocation;
     if (attempt !== undefined) this.#host.transactions?.ended(attempt.transaction);
     invocation.attempt = undefined;
-  }
-
-  #encodeResult(invocation: Invocation, value: unknown): Encoded {
-    try {
-      return encodePayload(value, invocation.incoming.type, this.#settings);
-    } catch (cause) {
-      const { code, message } = cause as MillraceError;
-      throw new MillraceError(
-        code === 'PAYLOAD_TOO_LARGE' ? code : 'FUNCTION_FAILED',
-        `The result of ${this.loaded.name} cannot be sent. ${message}`,
-        { cause },
-      );
-    }
   }
 
   /** Goes on at once with a plain value, later with a promise's; what is thrown on the way ends the invocation (R4). */
@@ -380,7 +377,10 @@ export class FunctionRunner {
   #failed(invocation: Invocation, error: MillraceError, thrown?: unknown): void {
     this.#endAttempt(invocation);
     if (!invocation.settled) this.#fail(invocation, error, thrown);
-    logFailure(this.#host, this.loaded.name, invocation, error, thrown ?? error);
+    // One that was cancelled may end as it likes.
+    if (invocation.sender?.gone !== true) {
+      logFailure(this.#host, this.loaded.name, invocation, error, thrown ?? error);
+    }
     this.#ended(invocation);
   }
 
@@ -388,9 +388,9 @@ export class FunctionRunner {
   #interrupted(invocation: Invocation, failure: Failure): void {
     this.#endAttempt(invocation);
     const { maxTransactionAttempts } = this.#settings;
-    const waitMs = this.#stopped
-      ? undefined
-      : waitBeforeRun(invocation, failure, maxTransactionAttempts);
+    // S5: what it has sent cannot be taken back.
+    const once = this.#stopped || (invocation.gaveParts && invocation.sender !== undefined);
+    const waitMs = once ? undefined : waitBeforeRun(invocation, failure, maxTransactionAttempts);
     if (waitMs === undefined) {
       this.#failed(invocation, refusalFor(failure, this.loaded.name, invocation.runs));
       return;
@@ -405,7 +405,7 @@ export class FunctionRunner {
 
   #fail(invocation: Invocation, error: MillraceError, thrown?: unknown): void {
     this.#settle(invocation, error);
-    this.stats.failed(error.message);
+    if (invocation.sender?.gone !== true) this.stats.failed(error.message);
     this.#deliver(() => invocation.incoming.fail(error, thrown));
   }
 

@@ -1,9 +1,10 @@
 /** The ways an invocation comes in: a frame of calls from our own client, or a plain NATS message. */
-import { headers as newHeaders, type Msg } from 'nats';
+import { headers as newHeaders, type Msg, type MsgHdrs } from 'nats';
 import { inboxToken } from '../bus/call.ts';
 import { EVENT_ID_HEADER, MESSAGE_ID_HEADER } from '../bus/event-id.ts';
 import type { Bus } from '../bus/connection.ts';
 import { FRESH_HEADER, TRANSACTION_HEADER } from '../bus/invoke.ts';
+import { ERROR_CODE_HEADER } from '../bus/streamed-answer.ts';
 import {
   decodeCalls,
   UNTRACED,
@@ -21,7 +22,7 @@ import {
 } from '../core/payload.ts';
 import type { Incoming } from './invocation.ts';
 import { encodeError, type Replies } from './replies.ts';
-import { ID_HEADER, isOfCalls, SUBJECT_HEADER } from './reserved-headers.ts';
+import { ID_HEADER, isOfCalls, PARTS_HEADER, SUBJECT_HEADER } from './reserved-headers.ts';
 
 const NO_HEADERS: Readonly<Record<string, string>> = Object.freeze({});
 const NO_CALL_HEADERS = Object.freeze({ headers: NO_HEADERS, own: NO_HEADERS });
@@ -70,9 +71,20 @@ function fromCall(
     attempt: call.attempt,
     repeats: call.eventId === '' ? (call.retry ? 'call' : 'never') : 'id',
     timeoutMs: call.timeoutMs,
+    parts: partsOf(call, caller, replies),
     answer: (encoded) => replies.answer(caller, call.callId, encoded),
     fail: (error) => replies.fail(caller, call.callId, error),
   };
+}
+
+/** What is kept under an id is a whole answer. */
+function partsOf(
+  { parts, callId, eventId }: IncomingCall,
+  caller: string,
+  replies: Replies,
+): Incoming['parts'] {
+  if (!parts || eventId !== '') return undefined;
+  return { to: undefined, announce: (control) => replies.parts(caller, callId, control) };
 }
 
 type Headers = Readonly<Record<string, string>>;
@@ -112,9 +124,14 @@ export function receivePlain(message: Msg, bus: Bus, newId: () => string): Incom
     attempt: 1,
     repeats: reply !== '' && headers[MESSAGE_ID_HEADER] !== undefined ? 'id' : 'never',
     timeoutMs: undefined,
+    parts: wantsParts(headers) && reply !== '' ? { to: reply, announce: () => {} } : undefined,
     answer: (encoded) => answerPlain(bus, reply, type, encoded),
     fail: (error) => failPlain(bus, reply, error),
   };
+}
+
+function wantsParts(headers: Readonly<Record<string, string>>): boolean {
+  return headers[PARTS_HEADER] === '1' && headers['Nats-Msg-Id'] === undefined;
 }
 
 function plainHeaders(message: Msg): Readonly<Record<string, string>> {
@@ -153,10 +170,14 @@ function nothing(asked: ContentType): Encoded {
 /** ADR-32: the error's number and text in headers; the same as JSON in the body. */
 export function failPlain(bus: Bus, reply: string, error: MillraceError): void {
   if (reply === '') return;
+  bus.answer(reply, Buffer.from(encodeError(error)), { headers: errorHeaders(error) });
+}
+
+export function errorHeaders(error: MillraceError): MsgHdrs {
   const headers = newHeaders();
-  headers.set('Nats-Service-Error-Code', String(error.status));
+  headers.set(ERROR_CODE_HEADER, String(error.status));
   // A header is one line.
   const line = error.message.replaceAll(/\s+/g, ' ').slice(0, MAX_ERROR_LINE_LENGTH);
   headers.set('Nats-Service-Error', line);
-  bus.answer(reply, Buffer.from(encodeError(error)), { headers });
+  return headers;
 }

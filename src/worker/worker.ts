@@ -48,7 +48,7 @@ import { LoadMeter } from './load-meter.ts';
 import { RunLogs } from './logs/run-logs.ts';
 import { WorkerMetrics } from './metrics.ts';
 import { Replies } from './replies.ts';
-import { keepsFromStarting, noJetStream } from './refusals.ts';
+import { keepsFromStarting, noJetStream, notAFrame } from './refusals.ts';
 import type { RunnerHost } from './runner-host.ts';
 import { FunctionRunner } from './runner.ts';
 import { FunctionStats } from './stats.ts';
@@ -133,6 +133,7 @@ export class Worker {
     this.#joins = new Joins(bus, settings, this.id, () => this.#state?.service.transactions);
     this.#logs = new RunLogs({ bus, settings, workerId: this.id, log: this.#log });
     this.#host = makeHost({
+      bus,
       settings,
       logs: this.#logs,
       tracing,
@@ -335,6 +336,7 @@ export class Worker {
     this.#announcer.leave();
     await unlessDown(this.#bus.flush());
     this.#replies.close();
+    this.#host.streams.close();
     this.#caller.close();
     this.#publisher.close();
     this.#cached.close();
@@ -377,11 +379,7 @@ export class Worker {
       },
     });
     if (received) return;
-    const error = new MillraceError(
-      'INVALID_INPUT',
-      'This is no frame of calls that is understood here.',
-    );
-    failPlain(this.#bus, message.reply ?? '', error);
+    failPlain(this.#bus, message.reply ?? '', notAFrame());
   }
 
   /** What is said of a run. */

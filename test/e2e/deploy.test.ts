@@ -234,6 +234,24 @@ describe('a deploy that is refused changes nothing', () => {
     expect(await refused('PAYLOAD_TOO_LARGE', 'deploy')).toContain('functions/sum.ts has');
     await write('sum.ts', 'handler: () => native', "import native from './thing.node';");
     expect(await refused('FUNCTION_LOAD_FAILED', 'deploy')).toContain('native add-on');
+    // As native packages of npm do it; one that can do without is bundled.
+    const modules = join(folder, 'node_modules');
+    for (const [name, code] of [
+      ['hard', "module.exports = require('bindings')('hard');"],
+      [
+        'soft',
+        "try { module.exports = require('node-gyp-build')(__dirname); } catch { module.exports = 7; }",
+      ],
+    ] as const) {
+      await mkdir(join(modules, name), { recursive: true });
+      await writeFile(join(modules, name, 'index.js'), code);
+    }
+    await write('sum.ts', 'handler: () => native', "import native from 'hard';");
+    expect(await refused('FUNCTION_LOAD_FAILED', 'deploy')).toContain('hard has a native add-on');
+    await write('sum.ts', 'handler: () => native', "import native from 'soft';");
+    await startWorker();
+    await deploy();
+    expect(await mill.invoke('sum')).toBe(7);
   });
 
   it('where one of the workers cannot load it', async () => {
@@ -278,6 +296,50 @@ describe('a deploy that is refused changes nothing', () => {
       await bus.close();
     }
   });
+});
+
+describe('in the middle of a deploy', () => {
+  /** A worker that takes its time to load the second version, and says when it begins. */
+  async function loading(): Promise<{ worker: Command; deploying: Command }> {
+    await write('sum.ts', 'handler: () => 1');
+    await deploy();
+    const worker = await startWorker({ MILLRACE_TEST_SLOW: '1' });
+    const slow =
+      "if (process.env['MILLRACE_TEST_SLOW']) { console.log('loads the second'); await new Promise((done) => setTimeout(done, 1_500)); }";
+    await write('sum.ts', 'handler: () => 2', slow);
+    const deploying = new Command(['deploy', '--server', broker.url], { cwd: folder });
+    await worker.says('loads the second');
+    return { worker, deploying };
+  }
+
+  it('whoever deploys may die: nothing has changed, and the next one deploys', async () => {
+    const { deploying } = await loading();
+    const before = await versionOf('sum');
+    deploying.child.kill('SIGKILL');
+    await deploying.finished;
+    expect([await mill.invoke('sum'), await versionOf('sum')]).toEqual([1, before]);
+    await deploy();
+    expect(await mill.invoke('sum')).toBe(2);
+  }, 60_000);
+
+  it('a worker may die: it is not waited for, and the others switch', async () => {
+    await startWorker();
+    const { worker, deploying } = await loading();
+    worker.child.kill('SIGKILL');
+    const { status, stderr } = await deploying.finished;
+    expect([status, stderr]).toEqual([0, '']);
+    expect(await mill.invoke('sum')).toBe(2);
+  }, 60_000);
+
+  it('the broker may be away: the deploy says that nothing was changed, or what is', async () => {
+    const { deploying } = await loading();
+    await broker.restart();
+    const { status, stderr } = await deploying.finished;
+    expect([status, stderr]).toEqual([1, expect.stringContaining('[UNAVAILABLE]')]);
+    expect(await until('it is back', async () => mill.invoke('sum').catch(() => 0))).toBe(1);
+    await deploy();
+    expect(await mill.invoke('sum')).toBe(2);
+  }, 60_000);
 });
 
 describe('workers', () => {

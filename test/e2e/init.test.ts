@@ -64,6 +64,9 @@ describe('millrace init', () => {
       2,
       'millrace: My Mill is not empty: name a new folder. [USAGE]\n',
     ]);
+    await mkdir(join(folder, 'here'));
+    const here = await new Command(['init', '.'], { cwd: join(folder, 'here') }).finished;
+    expect(here.stdout).toMatch(/^here is in this folder\. Next:\n\n  npm install\n/);
     await writeFile(join(folder, 'file'), '');
     expect((await new Command(['init', 'file'], { cwd: folder }).finished).status).toBe(2);
   });

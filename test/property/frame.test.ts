@@ -44,6 +44,7 @@ const call: fc.Arbitrary<OutgoingCall> = fc.record({
   encoded,
   attempt: fc.integer({ min: 1, max: 100 }),
   retry: fc.boolean(),
+  parts: fc.boolean(),
   timeoutMs: u32,
   eventId: fc.oneof(
     fc.constant(''),

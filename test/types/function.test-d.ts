@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { defineFunction } from '../../src/function/define.ts';
 import type { Context, FunctionEvent } from '../../src/function/context.ts';
 import type { FunctionDefinition } from '../../src/function/definition.ts';
-import type { InputOf, OutputOf } from '../../src/function/reference.ts';
+import type { InputOf, OutputOf, PartOf } from '../../src/function/reference.ts';
 
 declare const ctx: Context;
 
@@ -130,3 +130,17 @@ expectTypeOf(ctx.emit('a.b', { any: 'thing' }, { id: '1' })).resolves.toBeVoid()
 // Every function is a FunctionDefinition, whatever its types.
 expectTypeOf(length).toExtend<FunctionDefinition>();
 expectTypeOf([length, plain, parsed]).toExtend<readonly FunctionDefinition[]>();
+
+// An async generator answers in parts: invoke gives all of them, stream one after the other.
+const inParts = defineFunction({
+  input: z.object({ count: z.number() }),
+  output: z.object({ n: z.string().transform(Number) }),
+  async *handler({ data }) {
+    for (let at = 0; at < data.count; at += 1) yield { n: String(at) };
+  },
+});
+expectTypeOf<OutputOf<typeof inParts>>().toEqualTypeOf<{ n: number }[]>();
+expectTypeOf<PartOf<typeof inParts>>().toEqualTypeOf<{ n: number }>();
+const readable = defineFunction({ handler: async () => new ReadableStream<string>() });
+expectTypeOf<OutputOf<typeof readable>>().toEqualTypeOf<string[]>();
+expectTypeOf<PartOf<typeof parsed>>().toEqualTypeOf<{ status: 'ok' | 'late'; count: number }>();

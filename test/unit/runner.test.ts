@@ -9,6 +9,8 @@ import type { Incoming, Invocation } from '../../src/worker/invocation.ts';
 import type { RunnerHost } from '../../src/worker/runner-host.ts';
 import { FunctionRunner } from '../../src/worker/runner.ts';
 import { FunctionStats } from '../../src/worker/stats.ts';
+import { Streams } from '../../src/worker/streams.ts';
+import { FakeBus } from '../support/fake-bus.ts';
 
 interface Rig {
   runner: FunctionRunner;
@@ -31,6 +33,7 @@ function rig(
     logOf: () => log,
     partitionOf: () => undefined,
     workerId: 'w',
+    streams: new Streams(new FakeBus().asBus(), settings, 'w'),
     transactions: undefined,
     live,
     invoke: () => Promise.reject(new Error('not here')),

@@ -7,6 +7,8 @@ import type { FunctionDefinition } from '../../function/definition.ts';
 import { keyOf } from '../../function/key-of.ts';
 import { nameOf, type FunctionReference } from '../../function/reference.ts';
 import type { InvokeOptions } from '../../bus/invoke.ts';
+import { isAsyncIterable } from '../parts.ts';
+import { noParts } from '../refusals.ts';
 import {
   received,
   sendable,
@@ -54,6 +56,7 @@ async function run({
   const context = { ...contextOf(id, abort.signal), invocation } as Context;
   try {
     const value: unknown = await definition.handler(event, context);
+    if (isAsyncIterable(value)) throw noParts();
     say({ kind: 'returned', run: id, value });
   } catch (thrown) {
     const call = thrown instanceof Error ? refusedBy.get(thrown) : undefined;
