@@ -1,11 +1,22 @@
-/** The calls that are under way, by the number (wire id) under which their answers come back. */
+/**
+ * The calls that are under way, by the number (wire id) under which their answers come back.
+ *
+ * Numbers go up one by one, so a call lies at its number's last bits in an array. One that is in the way there, because it has been under way
+ * for so long, is rare. Not all in a Map: see worker/live.ts.
+ */
 import type { Call } from './call.ts';
 
 /** A frame has four bytes for its first call's number. */
 const MAX_WIRE_ID = 0xffff_ffff;
+/** A power of two. */
+const MIN_PLACES = 1_024;
 
 export class SentCalls {
-  readonly #calls = new Map<number, Call>();
+  /** Their number is a power of two, and at least twice that of the calls. */
+  #places = places(MIN_PLACES);
+  /** Those whose place was taken. */
+  readonly #others = new Map<number, Call>();
+  #size = 0;
   #next: number;
 
   /** `next` is the first number that is given, 1 to 2^32 - 1. */
@@ -14,26 +25,33 @@ export class SentCalls {
   }
 
   get size(): number {
-    return this.#calls.size;
+    return this.#size;
   }
 
   get(wireId: number): Call | undefined {
-    return this.#calls.get(wireId);
+    const call = this.#places[this.#placeOf(wireId)];
+    if (call?.wireId === wireId) return call;
+    return this.#others.size === 0 ? undefined : this.#others.get(wireId);
   }
 
-  all(): IterableIterator<Call> {
-    return this.#calls.values();
+  /** In any order. */
+  all(): Call[] {
+    const calls = this.#places.filter((call) => call !== undefined);
+    return this.#others.size === 0 ? calls : [...calls, ...this.#others.values()];
   }
 
+  /** As they were sent. */
   to(workerId: string): Call[] {
-    return [...this.all()].filter((call) => call.workerId === workerId);
+    const age = ({ wireId }: Call): number => (this.#next - wireId + MAX_WIRE_ID) % MAX_WIRE_ID;
+    const calls = this.all().filter((call) => call.workerId === workerId);
+    return calls.toSorted((one, other) => age(other) - age(one));
   }
 
   /** Those of the frame with these numbers that are still under way. */
   frame(firstId: number, count: number): Call[] {
     const calls: Call[] = [];
     for (let id = firstId; id < firstId + count; id += 1) {
-      const call = this.#calls.get(id);
+      const call = this.get(id);
       if (call !== undefined) calls.push(call);
     }
     return calls;
@@ -49,22 +67,52 @@ export class SentCalls {
       if (id > MAX_WIRE_ID) {
         first = 1;
         id = 0;
-      } else if (this.#calls.has(id)) first = id + 1;
+      } else if (this.get(id) !== undefined) first = id + 1;
     }
     return first;
   }
 
   /** Numbers the calls from `firstId` on, which `freeIds` gave. */
   add(firstId: number, calls: readonly Call[]): void {
+    if ((this.#size + calls.length) * 2 > this.#places.length) this.#grow(calls.length);
     for (const [index, call] of calls.entries()) {
       call.wireId = firstId + index;
-      this.#calls.set(call.wireId, call);
+      this.#put(call);
     }
+    this.#size += calls.length;
     this.#next = firstId + calls.length;
   }
 
   delete(call: Call): void {
     // One that is not under way any more must not take along another, which has got its number since.
-    if (this.#calls.get(call.wireId) === call) this.#calls.delete(call.wireId);
+    if (this.get(call.wireId) !== call) return;
+    const place = this.#placeOf(call.wireId);
+    if (this.#places[place] === call) this.#places[place] = undefined;
+    else this.#others.delete(call.wireId);
+    this.#size -= 1;
   }
+
+  #put(call: Call): void {
+    const place = this.#placeOf(call.wireId);
+    if (this.#places[place] === undefined) this.#places[place] = call;
+    else this.#others.set(call.wireId, call);
+  }
+
+  /** Never shrinks: there are at most `maxCallsInFlight` calls. */
+  #grow(more: number): void {
+    const all = this.all();
+    let length = this.#places.length;
+    while ((all.length + more) * 2 > length) length *= 2;
+    this.#places = places(length);
+    this.#others.clear();
+    for (const call of all) this.#put(call);
+  }
+
+  #placeOf(wireId: number): number {
+    return wireId & (this.#places.length - 1);
+  }
+}
+
+function places(length: number): (Call | undefined)[] {
+  return Array.from({ length }, () => undefined);
 }

@@ -87,6 +87,7 @@ async function ownTracing(url: string, wanted: Wanted): Promise<Tracing> {
       maxPerSecond: settings.maxTracesPerSecond,
       now: () => performance.now(),
       random: Math.random,
+      after: (delayMs, then) => setTimeout(then, delayMs).unref(),
     }),
     close: async () => inTime(provider.shutdown()),
   });

@@ -7,7 +7,11 @@ export interface SamplerOptions {
   now: () => number;
   /** In [0, 1). */
   random: () => number;
+  /** Calls back later. The clock is asked there: asking it for each call would cost as much as all else that is done for one. */
+  after: (delayMs: number, then: () => void) => void;
 }
+
+const MIN_FILL_MS = 10;
 
 export class RootSampler {
   readonly #options: SamplerOptions;
@@ -24,10 +28,19 @@ export class RootSampler {
   keeps(): boolean {
     const { ratio, random } = this.#options;
     if (ratio < 1 && random() >= ratio) return false;
-    if (this.#left < 1) this.#fill();
     if (this.#left < 1) return false;
+    this.#fill();
     this.#left -= 1;
+    if (this.#left < 1) this.#fillLater();
     return true;
+  }
+
+  #fillLater(): void {
+    const { maxPerSecond, after } = this.#options;
+    after(Math.max(MIN_FILL_MS, 1_000 / maxPerSecond), () => {
+      this.#fill();
+      if (this.#left < 1) this.#fillLater();
+    });
   }
 
   #fill(): void {

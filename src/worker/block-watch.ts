@@ -31,7 +31,7 @@ export class BlockWatch {
       this.#toldAtMs = now;
       const ended = [...stats].filter(([name, { calls }]) => calls > (before.get(name) ?? 0));
       const names = new Set([
-        ...[...live.values()].map(({ loaded }) => loaded.name),
+        ...[...live].map(([, { loaded }]) => loaded.name),
         ...ended.map(([name]) => name),
       ]);
       const functions = [...names].slice(0, MAX_NAMES);

@@ -65,6 +65,8 @@ export class Invocation {
   startedAtMs = 0;
   /** Answered, by its result, its error or its timeout: nothing that comes later counts. */
   settled = false;
+  /** Among the live ones; -1 where it is none of them. */
+  place = -1;
   /** Its handler has begun. */
   running = false;
   /** Its handler has returned or thrown: its context is of no use any more. */
@@ -183,13 +185,14 @@ export interface InvocationHost {
 /** What `ctx.emit` rejects with: the handler's own mistake, never the answer to its requester. */
 export class EmitError extends MillraceError {}
 
-/** The handler's second argument. `log` and `signal` are built when first used. */
+/**
+ * The handler's second argument. All that it can do is built when first asked for: a handler may take it out of `ctx`, so each is a function
+ * of this run's own, and making and keeping those costs more than a small call, most of it in garbage collection (docs/ARCHITECTURE.md).
+ */
 export class InvocationContext {
   readonly invocation: InvocationInfo;
-  readonly invoke: (...call: Parameters<Context['invoke']>) => Promise<unknown>;
-  readonly emit: Context['emit'];
-  readonly state: Context['state'];
   readonly #run: Invocation;
+  readonly #runs: number;
   readonly #host: InvocationHost;
   readonly #transaction: () => Joinable;
   #log: Logger | undefined;
@@ -200,33 +203,41 @@ export class InvocationContext {
     host: InvocationHost,
     transaction: () => Joinable,
   ) {
-    const { runs } = run;
-    const over = (): boolean => run.ended || run.runs !== runs;
+    this.invocation = info;
     this.#run = run;
+    this.#runs = run.runs;
     this.#host = host;
     this.#transaction = transaction;
-    this.invocation = info;
-    this.invoke = async (...call) => {
+  }
+
+  get invoke(): Context['invoke'] {
+    return async (...call: Parameters<Context['invoke']>) => {
       try {
-        if (over()) throw usedTooLate('invoke', info);
-        return await host.invoke(run, transaction, ...call);
+        this.#check('invoke');
+        return await this.#host.invoke(this.#run, this.#transaction, ...call);
       } catch (thrown) {
         throw asCallError(givenName(call[0]), thrown);
       }
     };
-    this.emit = async (subject, data, options) => {
+  }
+
+  get emit(): Context['emit'] {
+    return async (subject, data, options) => {
       try {
-        if (over()) throw usedTooLate('emit', info);
-        if (run.gaveParts) throw closedByParts(info);
-        run.addEvent(host.prepareEvent(run, subject, data, options));
+        this.#check('emit');
+        if (this.#run.gaveParts) throw closedByParts(this.invocation);
+        this.#run.addEvent(this.#host.prepareEvent(this.#run, subject, data, options));
       } catch (thrown) {
         throw asEmitError(thrown);
       }
     };
-    this.state = (collection) => {
-      if (over()) throw usedTooLate('state', info);
-      if (run.gaveParts) throw closedByParts(info);
-      return transaction().collection(collection);
+  }
+
+  get state(): Context['state'] {
+    return (collection) => {
+      this.#check('state');
+      if (this.#run.gaveParts) throw closedByParts(this.invocation);
+      return this.#transaction().collection(collection);
     };
   }
 
@@ -243,6 +254,12 @@ export class InvocationContext {
   get log(): Logger {
     this.#log ??= this.#host.logOf(this.invocation.function).child(idsOf(this.#run));
     return this.#log;
+  }
+
+  /** Throws CANCELLED when the run that it was made for is over. */
+  #check(method: string): void {
+    const run = this.#run;
+    if (run.ended || run.runs !== this.#runs) throw usedTooLate(method, this.invocation);
   }
 
   #listenerFailed(thrown: unknown): void {
@@ -280,7 +297,7 @@ export function callKey(functionName: string, { caller, eventId, callId }: Incom
 
 /** By what names a call. */
 export function runningByCall(
-  live: ReadonlyMap<Invocation, { loaded: { name: string } }>,
+  live: Iterable<readonly [Invocation, { loaded: { name: string } }]>,
 ): Map<string, Invocation> {
   const running = new Map<string, Invocation>();
   for (const [invocation, { loaded }] of live) {

@@ -35,7 +35,7 @@ export function registerStrategies(functions: readonly LoadedFunction[], balance
 
 /** None of them may begin while others are given up. */
 export function giveUpAll(live: RunnerHost['live'], error: MillraceError): void {
-  for (const runner of live.values()) runner.stop();
+  for (const [, runner] of live) runner.stop();
   for (const [invocation, runner] of live) runner.giveUp(invocation, error);
 }
 

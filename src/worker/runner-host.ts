@@ -3,8 +3,8 @@ import type { PreparedEvent } from '../bus/publisher.ts';
 import type { Deliveries } from '../delivery/deliveries.ts';
 import type { Transactions } from '../state/transactions.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
-import type { Invocation, InvocationHost } from './invocation.ts';
-import type { FunctionRunner } from './runner.ts';
+import type { InvocationHost } from './invocation.ts';
+import type { LiveInvocations } from './live.ts';
 import type { Streams } from './streams.ts';
 
 export interface RunnerHost extends InvocationHost {
@@ -26,5 +26,5 @@ export interface RunnerHost extends InvocationHost {
   ) => PreparedEvent | undefined;
   publishAll(events: readonly PreparedEvent[]): Promise<void>;
   /** All invocations that are not answered yet; the worker's sweep looks for deadlines here. */
-  readonly live: Map<Invocation, FunctionRunner>;
+  readonly live: LiveInvocations;
 }

@@ -91,7 +91,7 @@ export class FunctionRunner {
       incoming.fail(full(this.loaded.name, this, stuck));
       return;
     }
-    this.#host.live.set(invocation, this);
+    this.#host.live.add(invocation, this);
     if (admitted === 'run') this.#start(invocation);
   }
 

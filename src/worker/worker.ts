@@ -44,6 +44,7 @@ import { makeHost } from './host.ts';
 import { Joins } from './joins.ts';
 import { LaterEvents } from './later.ts';
 import { cachesOf, fullOf, giveUpAll, loadsOf, offeredOf, registerStrategies } from './load.ts';
+import { LiveInvocations } from './live.ts';
 import { LoadMeter } from './load-meter.ts';
 import { RunLogs } from './logs/run-logs.ts';
 import { WorkerMetrics } from './metrics.ts';
@@ -95,7 +96,7 @@ export class Worker {
   readonly #unknown: UnknownFunctions;
   readonly #host: RunnerHost;
   readonly #stopListening: () => void;
-  readonly #live = new Map<Invocation, FunctionRunner>();
+  readonly #live = new LiveInvocations();
   readonly #stats = new Map<string, FunctionStats>();
   readonly #meter = new LoadMeter(this.#stats, this.#live);
   readonly #isolated: Isolated;
@@ -398,16 +399,15 @@ export class Worker {
   }
 
   #deliver(functionName: string, received: Incoming): void {
-    let incoming = received;
     const stable = this.#runners.get(functionName) ?? this.#next?.get(functionName);
     if (stable === undefined) {
-      incoming.fail(
+      received.fail(
         new MillraceError('UNKNOWN_FUNCTION', `This worker has no function ${functionName}.`),
       );
       return;
     }
     const runs = this.#runs(functionName);
-    incoming = unwrapped(incoming, runs);
+    const incoming = unwrapped(received, runs);
     const runner = this.#canaries.choose(stable, incoming);
     runs.version = runner.loaded.version;
     incoming.joined = this.#joins.of(incoming);

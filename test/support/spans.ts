@@ -23,6 +23,7 @@ export function testTracing(ratio = 1): TestTracing {
     maxPerSecond: 1_000_000,
     now: () => performance.now(),
     random: Math.random,
+    after: (delayMs, then) => setTimeout(then, delayMs).unref(),
   });
   return {
     tracing: new Tracing({ tracer: provider.getTracer('test'), sampler }),

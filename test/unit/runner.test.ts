@@ -6,6 +6,7 @@ import { MillraceError } from '../../src/core/errors.ts';
 import { parseSettings, type SettingsInput } from '../../src/core/settings.ts';
 import { defineFunction } from '../../src/function/define.ts';
 import type { Incoming, Invocation } from '../../src/worker/invocation.ts';
+import { LiveInvocations } from '../../src/worker/live.ts';
 import type { RunnerHost } from '../../src/worker/runner-host.ts';
 import { FunctionRunner } from '../../src/worker/runner.ts';
 import { FunctionStats } from '../../src/worker/stats.ts';
@@ -15,7 +16,7 @@ import { FakeBus } from '../support/fake-bus.ts';
 interface Rig {
   runner: FunctionRunner;
   stats: FunctionStats;
-  live: Map<Invocation, FunctionRunner>;
+  live: LiveInvocations;
   /** Makes a request and gives what it is answered with, each answer one entry. */
   request: (data: unknown) => (Encoded | MillraceError)[];
 }
@@ -27,7 +28,7 @@ function rig(
 ): Rig {
   const settings = parseSettings(given);
   const stats = new FunctionStats();
-  const live: Rig['live'] = new Map();
+  const live = new LiveInvocations();
   const log = pino({ level: 'debug' }, { write: writeLog });
   const host: RunnerHost = {
     logOf: () => log,
@@ -158,7 +159,7 @@ describe('a runner', () => {
     request('runs');
     const waits = request('waits');
     expect(request('one too many')[0]).toMatchObject({ code: 'UNAVAILABLE' });
-    const [, waiting] = [...live.keys()];
+    const waiting = [...live][1]?.[0];
     runner.expire(waiting as Invocation);
     expect(waits).toMatchObject([{ code: 'TIMEOUT' }]);
     expect(request('waits now')).toEqual([]);
@@ -170,7 +171,7 @@ describe('a runner', () => {
     const { runner, stats, live, request } = rig(() => gate, { concurrency: 1 });
     request('runs');
     request('waits');
-    const [, waiting] = [...live.keys()];
+    const waiting = [...live][1]?.[0];
     runner.expire(waiting as Invocation);
     expect([stats.calls, stats.errors, stats.latency.count]).toEqual([1, 1, 0]);
     open();

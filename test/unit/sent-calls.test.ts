@@ -57,6 +57,26 @@ describe('the numbers of calls', () => {
     expect(new SentCalls(LAST).freeIds(2)).toBe(1);
   });
 
+  it('find their calls, however many there are and however long one has been under way', () => {
+    const sent = new SentCalls(LAST - 4_000);
+    const [slow] = send(sent, 1);
+    if (slow === undefined) throw new Error('a call');
+    for (let frame = 0; frame < 100; frame += 1) {
+      for (const call of send(sent, 64)) {
+        if (sent.get(call.wireId) !== call) throw new Error('it is not found');
+        sent.delete(call);
+        if (sent.get(call.wireId) !== undefined) throw new Error('it is found still');
+      }
+    }
+    const many = Array.from({ length: 50 }, () => send(sent, 64)).flat();
+    expect(sent.size).toBe(3_201);
+    // The slow one is the oldest, though its number is the greatest.
+    expect(sent.to('')).toEqual([slow, ...many]);
+    expect(many.map(({ wireId }) => sent.get(wireId))).toEqual(many);
+    for (const call of [slow, ...many]) sent.delete(call);
+    expect([sent.size, sent.all()]).toEqual([0, []]);
+  });
+
   it('belong to one call: one that was settled before does not take the next one along', () => {
     const sent = new SentCalls();
     const [first] = send(sent, 1);

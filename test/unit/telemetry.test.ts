@@ -54,13 +54,22 @@ describe('traceparent', () => {
 describe('which traces are kept', () => {
   const sampler = (ratio: number, maxPerSecond: number) => {
     const state = { now: 0, random: 0 };
+    const timers: { atMs: number; ring: () => void }[] = [];
     const own = new RootSampler({
       ratio,
       maxPerSecond,
       now: () => state.now,
       random: () => state.random,
+      after: (delayMs, ring) => void timers.push({ atMs: state.now + delayMs, ring }),
     });
-    return { state, keeps: (times: number) => Array.from({ length: times }, () => own.keeps()) };
+    const passMs = (ms: number): void => {
+      state.now += ms;
+      const due = timers.filter(({ atMs }) => atMs <= state.now);
+      for (const timer of due) timers.splice(timers.indexOf(timer), 1);
+      for (const { ring } of due) ring();
+    };
+    const keeps = (times: number) => Array.from({ length: times }, () => own.keeps());
+    return { state, timers, passMs, keeps };
   };
   const count = (kept: boolean[]): number => kept.filter(Boolean).length;
 
@@ -73,12 +82,19 @@ describe('which traces are kept', () => {
   });
 
   it('is never more in a second than may be, and what was not used is not saved up', () => {
-    const { state, keeps } = sampler(1, 100);
+    const { timers, passMs, keeps } = sampler(1, 100);
+    passMs(60_000);
     expect(count(keeps(1_000))).toBe(100);
-    state.now = 500;
+    passMs(500);
     expect(count(keeps(1_000))).toBe(50);
-    state.now = 60_000;
+    passMs(60_000);
     expect(count(keeps(1_000))).toBe(100);
+    passMs(9);
+    // A timer may come a little early.
+    timers.shift()?.ring();
+    expect([count(keeps(1_000)), timers.length]).toEqual([0, 1]);
+    passMs(10);
+    expect([count(keeps(1_000)), timers.length]).toEqual([1, 1]);
   });
 
   it('is decided where a trace begins and nowhere else', () => {
