@@ -14,6 +14,7 @@ import { givenName } from '../function/reference.ts';
 import { guardSignal } from './guarded-signal.ts';
 import { logThrown } from './log-thrown.ts';
 import { idsOf } from './logs/ids.ts';
+import type { FollowedRun } from './traces/followed-run.ts';
 
 /** What a transport brings in; `answer` and `fail` are called at most once together. */
 export interface Incoming {
@@ -37,6 +38,8 @@ export interface Incoming {
   fresh?: boolean;
   /** Its trace began at its caller, and is not kept. */
   untraced?: boolean;
+  /** The followed run that has called: see RUN_HEADER. */
+  cause?: string | undefined;
   /** How long the requester waits, in milliseconds from now; undefined for an event that nobody waits for. */
   timeoutMs: number | undefined;
   /** When the stream stored it; undefined for what comes without a stream. */
@@ -79,6 +82,8 @@ export class Invocation {
   event: FunctionEvent | undefined;
   /** Undefined where traces are off. */
   trace: Trace | undefined;
+  /** While somebody follows runs, and this one is among them. */
+  followed: FollowedRun | undefined;
   #emittedBytes = 0;
   #abort: AbortController | undefined;
   #abortReason: unknown;
@@ -100,6 +105,12 @@ export class Invocation {
   /** What the handler emits or calls from here on would be lost. */
   get ended(): boolean {
     return this.returned || this.settled;
+  }
+
+  /** Its handler has returned or thrown. */
+  handlerEnded(): void {
+    this.returned = true;
+    this.followed?.returned();
   }
 
   /** Nothing of the run before counts. */

@@ -5,11 +5,13 @@ import type { Transactions } from '../state/transactions.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
 import type { Invocation, InvocationHost } from './invocation.ts';
 import type { FunctionRunner } from './runner.ts';
+import type { RunTraces } from './traces/run-traces.ts';
 
 export interface RunnerHost extends InvocationHost {
   readonly workerId: string;
   /** Undefined where traces are off. */
   readonly tracing?: Tracing | undefined;
+  readonly runTraces?: RunTraces;
   /** Undefined where there is no state. */
   partitionOf(key: string): number | undefined;
   /** Undefined where the broker has no JetStream: then there is no state. */

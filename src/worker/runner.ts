@@ -130,8 +130,9 @@ export class FunctionRunner {
     }
     invocation.running = true;
     invocation.startedAtMs = now;
-    const { tracing } = this.#host;
+    const { tracing, runTraces } = this.#host;
     if (tracing !== undefined) beginRun(tracing, this.#host, this.loaded, invocation);
+    if (runTraces?.followed === true) runTraces.begin(this.loaded, invocation);
     this.#run(invocation);
   }
 
@@ -179,7 +180,7 @@ export class FunctionRunner {
   }
 
   #returned(invocation: Invocation, value: unknown): void {
-    invocation.returned = true;
+    invocation.handlerEnded();
     const schema = this.loaded.definition.output;
     if (schema === undefined) this.#finish(invocation, value);
     else
@@ -354,7 +355,7 @@ export class FunctionRunner {
   }
 
   #thrown(invocation: Invocation, thrown: unknown): void {
-    invocation.returned = true;
+    invocation.handlerEnded();
     const { attempt } = invocation;
     const { joined } = invocation.incoming;
     // What it wrote in its caller's transaction cannot be told from the rest.
@@ -411,17 +412,17 @@ export class FunctionRunner {
 
   /** R4: an answer that cannot leave must not leave its slot taken. */
   #deliver(answer: () => void): void {
-    const { name } = this.loaded;
     try {
       answer();
     } catch (thrown) {
-      logThrown(this.#host.logOf(name), 'warn', {}, thrown, 'an answer was not sent');
+      logThrown(this.#host.logOf(this.loaded.name), 'warn', {}, thrown, 'an answer was not sent');
     }
   }
 
   #settle(invocation: Invocation, error?: MillraceError): void {
     invocation.settled = true;
     if (invocation.trace !== undefined) endRun(invocation, error);
+    invocation.followed?.end(error);
     this.#host.live.delete(invocation);
     const { startedAtMs, incoming } = invocation;
     const durationMs = startedAtMs === 0 ? undefined : performance.now() - startedAtMs;
