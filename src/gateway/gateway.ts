@@ -174,7 +174,7 @@ async function appOf(options: GatewayOptions, closing: AbortSignal): Promise<Fas
       keyGenerator: (request) => access.requesterOf(request),
       // What the page is made of is a few files in memory.
       allowList: ({ url }) =>
-        url === '/health' || url === '/ready' || url.startsWith(DASHBOARD_PATH),
+        url === '/health' || url === '/ready' || url.startsWith(`${DASHBOARD_PATH}/`),
       errorResponseBuilder: (_, { max }) =>
         new MillraceError(
           'RATE_LIMITED',

@@ -9,7 +9,7 @@ import type { InspectedFunction, InspectedWorker } from '../core/report.ts';
 import type { GatewayContext } from './context.ts';
 import type { DeadRow, FunctionRow, LiveParts, WorkerRow } from './live-parts.ts';
 import { allows } from './keys.ts';
-import { Shared, type Answered } from './shared.ts';
+import { Shared } from './shared.ts';
 import { TraceStore } from './trace-store.ts';
 
 /** Pages ask every second. */
@@ -20,11 +20,18 @@ const MAX_DEAD = 100;
 const MIN_PACKED_BYTES = 2_048;
 const MAX_MESSAGE_CHARACTERS = 300;
 
-type Sources = { [Part in keyof LiveParts]: { get(): Promise<Answered<LiveParts[Part]>> } };
+type Sources = {
+  [Part in keyof LiveParts]: Pick<Shared<LiveParts[Part]>, 'get' | 'forget'>;
+};
 
 export function liveRoutes(api: FastifyInstance, { mill, traces }: GatewayContext): void {
   const sources = sourcesOf(mill, traces);
   const names = Object.keys(sources) as (keyof LiveParts)[];
+  api.addHook('onResponse', async ({ method }) => {
+    if (method === 'GET') return;
+    sources.dead.forget();
+    sources.deploys.forget();
+  });
   api.get('/live', async (request: FastifyRequest<{ Querystring: { parts?: unknown } }>, reply) => {
     const { parts } = request.query;
     const wanted = new Set(typeof parts === 'string' ? parts.split(',') : names);
@@ -74,7 +81,7 @@ function sourcesOf({ inspect, dead, deploys }: Mill, traces: TraceStore): Source
     dead: new Shared(SLOW_MS, async () => (await dead.list({ limit: MAX_DEAD })).map(deadRow)),
     deploys: new Shared(SLOW_MS, async () => deploys.list()),
     collections: new Shared(SLOW_MS, async () => inspect.collections()),
-    traces: { get: async () => ({ atMs: Date.now(), value: traces.list() }) },
+    traces: new Shared(0, async () => traces.list()),
   };
 }
 

@@ -35,6 +35,11 @@ export class Shared<Value> {
     return this.#asking;
   }
 
+  /** Something has changed: the next reader gets a new answer. */
+  forget(): void {
+    this.#last = undefined;
+  }
+
   #answered(last: Answered<Value>): Answered<Value> {
     this.#asking = undefined;
     this.#last = last;

@@ -82,14 +82,9 @@ export class TraceStore {
 function rowOf({ id, runs, more }: KeptTrace): TraceRow {
   const began = ({ storedAtMs = Infinity, startedAtMs }: Run): number =>
     Math.min(storedAtMs, startedAtMs);
-  const first = runs.reduce((one, other) =>
-    (one.parent === undefined) === (other.parent === undefined)
-      ? began(other) < began(one)
-        ? other
-        : one
-      : one.parent === undefined
-        ? one
-        : other,
+  const roots = runs.filter(({ parent }) => parent === undefined);
+  const first = (roots.length === 0 ? runs : roots).reduce((one, other) =>
+    began(other) < began(one) ? other : one,
   );
   const startedAtMs = Math.min(...runs.map(began));
   const endedAtMs = Math.max(...runs.map((run) => run.startedAtMs + run.durationMs));
