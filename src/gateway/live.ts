@@ -10,7 +10,7 @@ import type { GatewayContext } from './context.ts';
 import type { DeadRow, FunctionRow, LiveParts, WorkerRow } from './live-parts.ts';
 import { allows } from './keys.ts';
 import { Shared } from './shared.ts';
-import { TraceStore } from './trace-store.ts';
+import type { TraceStore } from './trace-store.ts';
 
 /** Pages ask every second. */
 const FRESH_MS = 900;

@@ -194,12 +194,8 @@ function Dashboard(props: { me: Identity; onSignOut: () => void; onRefused: () =
           <button type="button" aria-pressed={current.paused} aria-keyshortcuts="p" onClick={pause}>
             {current.paused ? 'Go on' : 'Pause'}
           </button>
-          <button
-            type="button"
-            aria-keyshortcuts="t"
-            aria-label={`Theme: ${theme}`}
-            onClick={changeTheme}
-          >
+          <button type="button" aria-keyshortcuts="t" onClick={changeTheme}>
+            <span class="hidden">Theme: </span>
             {theme === 'system' ? 'Auto' : theme === 'dark' ? 'Dark' : 'Light'}
           </button>
           <button

@@ -22,11 +22,14 @@ export function sharesOf(slots: Uint16Array, partitions: number): Share[] {
   });
 }
 
-/** Which partition is where on the ring, at so many evenly spaced places. */
-export function placesOf(partitions: number, places: number): Uint16Array {
+/** All places that the ring tells apart: core/key-ring.ts. */
+export const SLOTS = 2 ** 16;
+
+/** Which partition is where on the ring. */
+export function placesOf(partitions: number): Uint16Array {
   const ring = new KeyRing(partitions);
-  return Uint16Array.from({ length: places }, (_, place) =>
-    ring.partitionAt(Math.floor((place / places) * 2 ** 32)),
+  return Uint16Array.from({ length: SLOTS }, (_, slot) =>
+    ring.partitionAt((slot / SLOTS) * 2 ** 32),
   );
 }
 

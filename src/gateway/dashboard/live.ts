@@ -126,7 +126,7 @@ export class Live {
   }
 
   #take<Name extends PartName>(name: Name, answered: Answered<LiveParts[Name]> | undefined): void {
-    const before = this.parts[name] as Part<LiveParts[Name]> | undefined;
+    const before = this.parts[name];
     if (answered === undefined || answered.atMs === before?.atMs) return;
     const { atMs } = answered;
     const parts = this.parts as Record<string, Part<unknown>>;

@@ -1,6 +1,6 @@
 /** A run that somebody follows: notes what it does, and when. */
 import { MAX_STEPS, type Run } from '../../bus/run-traces.ts';
-import type { MillraceError } from '../../core/errors.ts';
+import { MillraceError } from '../../core/errors.ts';
 import type { Invocation } from '../invocation.ts';
 
 type Begun = Pick<
@@ -38,14 +38,13 @@ export class FollowedRun {
     const atMs = this.#nowMs();
     const call: Run['calls'][number] = { function: name, atMs };
     this.#calls.push(call);
-    const over = (error?: { code?: unknown }): void => {
+    const over = (): void => {
       call.durationMs = this.#nowMs() - atMs;
-      if (error !== undefined) call.error = String(error.code ?? 'FUNCTION_FAILED');
     };
-    answer.then(
-      () => over(),
-      (error: { code?: unknown } | undefined) => over(error ?? {}),
-    );
+    answer.then(over, (error: unknown) => {
+      over();
+      call.error = error instanceof MillraceError ? error.code : 'FUNCTION_FAILED';
+    });
   }
 
   /** The handler is done; for the last time counts. */

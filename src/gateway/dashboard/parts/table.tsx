@@ -78,7 +78,7 @@ export function Table<Row>(props: TableProps<Row>): VNode {
       class={fits ? 'table' : 'table scrolls'}
       ref={scroller}
       onScroll={onScroll}
-      role="region"
+      role="group"
       aria-label={label}
       // What can be scrolled must be reached by keys.
       tabIndex={0}
@@ -93,7 +93,7 @@ export function Table<Row>(props: TableProps<Row>): VNode {
           </tr>
         </thead>
         <tbody>
-          {first > 0 && <Gap rows={first} columns={columns.length} />}
+          {first > 0 && <Gap rows={first} />}
           {rows.slice(first, last).map((row, at) => {
             const key = keyOf(row);
             const chosen = selected !== undefined && key === selected;
@@ -111,7 +111,7 @@ export function Table<Row>(props: TableProps<Row>): VNode {
               </tr>
             );
           })}
-          {last < rows.length && <Gap rows={rows.length - last} columns={columns.length} />}
+          {last < rows.length && <Gap rows={rows.length - last} />}
         </tbody>
       </table>
     </div>
@@ -139,16 +139,17 @@ function Head<Row>({ column, sort, onSort }: TableProps<Row> & { column: Column<
     >
       <button type="button" class="sort" onClick={() => onSort({ id, down })}>
         {title}
-        <span aria-hidden="true">{active ? (sort.down ? ' ↓' : ' ↑') : ''}</span>
+        <span aria-hidden="true">{active ? (sort.down ? '↓' : '↑') : ''}</span>
       </button>
     </th>
   );
 }
 
-function Gap({ rows, columns }: { rows: number; columns: number }): VNode {
+/** One cell: more than there are columns in sight would make columns of their own. */
+function Gap({ rows }: { rows: number }): VNode {
   return (
     <tr class="gap" aria-hidden="true">
-      <td colSpan={columns} style={{ height: `${rows * ROW_PX}px` }} />
+      <td style={{ height: `${rows * ROW_PX}px` }} />
     </tr>
   );
 }

@@ -69,7 +69,7 @@ export function Dead(view: View & { chosen: string | undefined }): VNode {
     {
       id: 'number',
       title: 'No.',
-      width: 4.5,
+      width: 4,
       by: ({ number }) => number,
       cell: ({ number }) => (
         <a href={`#dead/${number}`} aria-label={`Dead letter ${number}`}>
@@ -80,7 +80,7 @@ export function Dead(view: View & { chosen: string | undefined }): VNode {
     {
       id: 'function',
       title: 'Function',
-      width: 9,
+      width: 8,
       by: (row) => row.function,
       cell: (row) => row.function,
     },
@@ -95,13 +95,9 @@ export function Dead(view: View & { chosen: string | undefined }): VNode {
     {
       id: 'error',
       title: 'Error',
-      priority: 2,
       by: ({ code }) => code,
       cell: ({ code, message }) => (
-        <span title={message}>
-          <code>{code}</code>
-          {` ${message}`}
-        </span>
+        <span title={`${code}: ${message}`}>{message === '' ? code : message}</span>
       ),
     },
     {
@@ -115,7 +111,8 @@ export function Dead(view: View & { chosen: string | undefined }): VNode {
     {
       id: 'actions',
       title: 'Actions',
-      width: 10.5,
+      width: 10,
+      priority: 2,
       cell: (row) => (
         <span class="buttons">
           <Action

@@ -71,7 +71,7 @@ export function Deploys(view: View & { chosen: string | undefined }): VNode {
     {
       id: 'version',
       title: 'Version',
-      width: 15,
+      width: 13.5,
       by: ({ version }) => version,
       cell: ({ version, canary, takenBack }) => (
         <span class="with-badge">
@@ -97,7 +97,8 @@ export function Deploys(view: View & { chosen: string | undefined }): VNode {
     {
       id: 'actions',
       title: 'Actions',
-      width: 12,
+      width: 11.5,
+      priority: 2,
       cell: ({ name, canary, previous }) => (
         <span class="buttons">
           {canary !== undefined && (
@@ -162,6 +163,7 @@ export function Deploys(view: View & { chosen: string | undefined }): VNode {
           view={view}
           stamp={deploys?.value?.find(({ name }) => name === chosen)?.at}
           onRollback={rollback}
+          onPromote={promote}
         />
       )}
     </div>
@@ -172,9 +174,10 @@ function Versions(props: {
   name: string;
   view: View;
   stamp: string | undefined;
-  onRollback: (name: string, version: string) => void;
+  onRollback: (name: string, version?: string) => void;
+  onPromote: (name: string) => void;
 }): VNode {
-  const { name, view, stamp, onRollback } = props;
+  const { name, view, stamp, onRollback, onPromote } = props;
   const [versions, setVersions] = useState<VersionInfo[] | string>();
   useEffect(() => {
     ask<{ versions: VersionInfo[] }>(`deploys/${part(name)}`).then(
@@ -201,9 +204,25 @@ function Versions(props: {
               <p class="with-badge">
                 <code>{version}</code>
                 <Badge tone={TONES[state]}>{state}</Badge>
+                {state === 'canary' && (
+                  <span class="buttons">
+                    <Action
+                      label="Promote"
+                      name={`Promote version ${version} of ${name}`}
+                      allowed={view.me.can.operate}
+                      onClick={() => onPromote(name)}
+                    />
+                    <Action
+                      label="Take back"
+                      name={`Take back version ${version} of ${name}`}
+                      allowed={view.me.can.operate}
+                      onClick={() => onRollback(name)}
+                    />
+                  </span>
+                )}
                 {(state === 'previous' || state === 'kept') && (
                   <Action
-                    label="Run this"
+                    label="Run"
                     name={`Run version ${version} of ${name}`}
                     allowed={view.me.can.operate}
                     onClick={() => onRollback(name, version)}

@@ -34,7 +34,7 @@ function columnsOf({ rates }: View['live']): Column<FunctionRow>[] {
     {
       id: 'rate',
       title: 'Calls/s',
-      width: 6,
+      width: 5.5,
       numeric: true,
       by: ({ name }) => of(name).calls,
       cell: ({ name }) => rate(of(name).calls),
@@ -51,7 +51,7 @@ function columnsOf({ rates }: View['live']): Column<FunctionRow>[] {
     {
       id: 'errors',
       title: 'Errors',
-      width: 6,
+      width: 5,
       numeric: true,
       by: ({ errors }) => errors,
       cell: ({ name, errors }) => (
@@ -72,6 +72,7 @@ function columnsOf({ rates }: View['live']): Column<FunctionRow>[] {
       title: 'p99',
       width: 5.5,
       numeric: true,
+      priority: 2,
       by: ({ latencyMs }) => latencyMs.p99,
       cell: ({ latencyMs }) => duration(latencyMs.p99),
     },

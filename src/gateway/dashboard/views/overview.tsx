@@ -1,8 +1,8 @@
 import type { VNode } from 'preact';
 import type { LiveParts } from '../../live-parts.ts';
 import type { View } from '../context.ts';
-import { count, duration, percent, plural, rate } from '../format.ts';
-import { Empty, Loaded, Meter, Panel, Spark, type Tone } from '../parts/basics.tsx';
+import { age, count, duration, percent, plural, rate } from '../format.ts';
+import { Empty, Loaded, Meter, Panel, Skeleton, Spark, type Tone } from '../parts/basics.tsx';
 import { totals } from '../rates.ts';
 
 const MAX_BUSIEST = 8;
@@ -10,20 +10,27 @@ const MAX_BUSIEST = 8;
 const OLD_MS = 5_000;
 
 export function Overview({ live }: View): VNode {
-  const { workers, functions, partitions, transactions } = live.parts;
+  const { workers, functions, partitions } = live.parts;
   const sum = totals(functions?.value ?? [], live.rates);
   const owned = partitions?.value?.filter(({ owner }) => owner !== null).length ?? 0;
   const { history } = live;
+  // What counters have grown by is known from the second answer on.
+  const measured = history.calls.values.length > 0;
   return (
     <>
       <div class="tiles">
-        <Tile title="Workers" href="#workers" value={workers?.value && count(workers.value.length)}>
+        <Tile
+          title="Workers"
+          href="#workers"
+          value={workers?.value && count(workers.value.length)}
+          spark={history.inFlight.values}
+        >
           {workers?.value && plural(inFlightOf(workers.value), 'invocation')} in flight
         </Tile>
         <Tile
           title="Calls a second"
           href="#functions"
-          value={functions?.value && rate(sum.calls)}
+          value={measured ? rate(sum.calls) : undefined}
           spark={history.calls.values}
         >
           {`${count(sum.waiting)} waiting`}
@@ -31,7 +38,7 @@ export function Overview({ live }: View): VNode {
         <Tile
           title="Errors a second"
           href="#functions"
-          value={functions?.value && rate(sum.errors)}
+          value={measured ? rate(sum.errors) : undefined}
           spark={history.errors.values}
           tone={sum.errors > 0 ? 'bad' : 'info'}
         >
@@ -40,7 +47,7 @@ export function Overview({ live }: View): VNode {
         <Tile
           title="Commits a second"
           href="#transactions"
-          value={transactions?.value && rate(history.committed.last)}
+          value={history.committed.values.length > 0 ? rate(history.committed.last) : undefined}
           spark={history.committed.values}
         >
           {`${rate(history.conflicts.last)} conflicts a second`}
@@ -70,7 +77,13 @@ export function Overview({ live }: View): VNode {
         </Panel>
         <Panel title="Busiest functions" note="calls in the last second">
           <Loaded part={functions} what="functions">
-            {(rows) => <Busiest rows={rows} live={live} />}
+            {(rows) =>
+              measured || rows.length === 0 ? (
+                <Busiest rows={rows} live={live} />
+              ) : (
+                <Skeleton what="functions" />
+              )
+            }
           </Loaded>
         </Panel>
       </div>
@@ -128,7 +141,7 @@ function Attention({ workers, functions, partitions, transactions, rates }: Part
     found.push([
       'warn',
       '#transactions',
-      `${plural(old.length, 'transaction')} older than ${duration(OLD_MS)}.`,
+      `${plural(old.length, 'transaction')} older than ${age(OLD_MS)}.`,
     ]);
   }
   for (const { name } of functions?.value ?? []) {

@@ -2,15 +2,16 @@
 import type { VNode } from 'preact';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import type { InspectedPartition } from '../../../core/state-report.ts';
-import { arcPath, placesOf, pointAt, sharesOf, type Share } from '../arcs.ts';
+import { arcPath, placesOf, pointAt, sharesOf, SLOTS, type Share } from '../arcs.ts';
 import type { View } from '../context.ts';
 import { bytes, clock, count, percent, plural, short } from '../format.ts';
 import { Badge, Empty, Loaded, Panel, type Tone } from '../parts/basics.tsx';
 import { sorted, Table, type Column, type Sort } from '../parts/table.tsx';
 import type { Move } from '../rates.ts';
 
-/** Places of the outer ring that are drawn: more than there are pixels around it. */
+/** Places of the outer ring that are drawn: more than there are pixels around it, and of all of them every sixteenth. */
 const PLACES = 4_096;
+const DRAWN_EACH = SLOTS / PLACES;
 const SIZE = 440;
 const OUTER = { from: 196, to: 212 };
 const INNER = { from: 138, to: 186 };
@@ -72,8 +73,9 @@ function Drawing({ rows, view, chosen, onChoose }: Chosen): VNode {
   const { live, now } = view;
   const partitions = rows.length;
   const { places, shares } = useMemo(() => {
-    const places = placesOf(partitions, PLACES);
-    return { places, shares: sharesOf(places, partitions) };
+    const all = placesOf(partitions);
+    const places = Uint16Array.from({ length: PLACES }, (_, at) => all[at * DRAWN_EACH] ?? 0);
+    return { places, shares: sharesOf(all, partitions) };
   }, [partitions]);
   const owners = ownersOf(rows);
   const placeOf = new Map(owners.map((owner, at) => [owner, at / owners.length]));
@@ -310,6 +312,7 @@ function Partitions({ rows, view, chosen, onChoose }: Chosen): VNode {
       title: 'Epoch',
       width: 5,
       numeric: true,
+      priority: 2,
       by: ({ epoch }) => epoch,
       cell: ({ epoch }) => count(epoch),
     },
@@ -318,6 +321,7 @@ function Partitions({ rows, view, chosen, onChoose }: Chosen): VNode {
       title: 'Keys',
       width: 6,
       numeric: true,
+      priority: 2,
       by: ({ keys }) => keys,
       cell: ({ keys }) => count(keys),
     },

@@ -139,18 +139,19 @@ function Page(props: {
     },
   ];
   if (page === undefined) return <Skeleton what="keys" />;
-  if (typeof page === 'string') return <p class="problem">{page}</p>;
   const from = (cursors.length - 1) * PAGE + 1;
-  const next = page.cursor;
+  const { items, cursor: next } = typeof page === 'string' ? { items: [], cursor: null } : page;
   return (
     <>
-      {page.items.length === 0 ? (
+      {typeof page === 'string' && <p class="problem">{page}</p>}
+      {typeof page === 'object' && items.length === 0 && (
         <Empty title={prefix === '' ? 'This collection has no keys' : 'No key begins like this'} />
-      ) : (
+      )}
+      {items.length > 0 && (
         <Table
           label={`Keys of ${collection}`}
           columns={columns}
-          rows={page.items}
+          rows={items}
           keyOf={({ key }) => key}
           selected={chosen}
           maxRows={PAGE}
@@ -175,7 +176,7 @@ function Page(props: {
           Ask again
         </button>
         <span class="dim">
-          {page.items.length > 0 && `${count(from)} to ${count(from + page.items.length - 1)}`}
+          {items.length > 0 && `${count(from)} to ${count(from + items.length - 1)}`}
         </span>
       </div>
     </>

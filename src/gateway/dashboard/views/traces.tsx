@@ -14,7 +14,7 @@ const COLUMNS: Column<TraceRow>[] = [
   {
     id: 'at',
     title: 'Began',
-    width: 6,
+    width: 5,
     by: ({ startedAtMs }) => startedAtMs,
     cell: ({ startedAtMs }) => <time>{clock(startedAtMs)}</time>,
   },
@@ -42,8 +42,9 @@ const COLUMNS: Column<TraceRow>[] = [
   {
     id: 'runs',
     title: 'Runs',
-    width: 4.5,
+    width: 4,
     numeric: true,
+    priority: 2,
     by: ({ runs }) => runs,
     cell: ({ runs }) => count(runs),
   },
@@ -59,7 +60,7 @@ const COLUMNS: Column<TraceRow>[] = [
   {
     id: 'duration',
     title: 'Took',
-    width: 6,
+    width: 5,
     numeric: true,
     by: ({ durationMs }) => durationMs,
     cell: ({ durationMs }) => duration(durationMs),

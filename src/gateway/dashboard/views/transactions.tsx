@@ -15,6 +15,8 @@ const PHASES: readonly [state: string, tone: Tone, what: string][] = [
   ['in-doubt', 'bad', 'voted, and its coordinator is gone'],
 ];
 const MAX_TREES = 20;
+/** Below one transaction. */
+const MAX_WAITERS = 10;
 
 const toneOf = (state: string): Tone => PHASES.find(([each]) => each === state)?.[1] ?? 'plain';
 
@@ -23,7 +25,7 @@ function columnsOf(live: View['live']): Column<TransactionReport>[] {
     {
       id: 'id',
       title: 'Transaction',
-      width: 9,
+      width: 8,
       by: ({ id }) => id,
       cell: ({ id }) => <code title={id}>{short(id)}</code>,
     },
@@ -37,7 +39,7 @@ function columnsOf(live: View['live']): Column<TransactionReport>[] {
     {
       id: 'age',
       title: 'Age',
-      width: 6,
+      width: 5,
       numeric: true,
       by: ({ ageMs }) => ageMs,
       cell: ({ ageMs }) => duration(ageMs),
@@ -192,9 +194,12 @@ function Tree({ node }: { node: WaitNode }): VNode {
       </span>
       {waiting.length > 0 && (
         <ul>
-          {waiting.map((each) => (
+          {waiting.slice(0, MAX_WAITERS).map((each) => (
             <Tree key={each.id} node={each} />
           ))}
+          {waiting.length > MAX_WAITERS && (
+            <li class="dim">{`and ${count(waiting.length - MAX_WAITERS)} more`}</li>
+          )}
         </ul>
       )}
     </li>

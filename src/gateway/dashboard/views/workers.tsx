@@ -17,7 +17,7 @@ function columnsOf({ live, now }: View): Column<WorkerRow>[] {
     {
       id: 'id',
       title: 'Worker',
-      width: 9,
+      width: 8.5,
       by: ({ id }) => id,
       cell: ({ id }) => (
         <span class="with-dot" title={id}>
@@ -43,7 +43,7 @@ function columnsOf({ live, now }: View): Column<WorkerRow>[] {
     {
       id: 'load',
       title: 'Load',
-      width: 9,
+      width: 7.5,
       numeric: true,
       by: ({ utilization }) => utilization,
       cell: ({ utilization, state }) =>
@@ -61,6 +61,7 @@ function columnsOf({ live, now }: View): Column<WorkerRow>[] {
       title: 'In flight',
       width: 6,
       numeric: true,
+      priority: 2,
       by: ({ inFlight }) => inFlight,
       cell: ({ inFlight }) => count(inFlight),
     },
