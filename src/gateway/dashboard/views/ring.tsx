@@ -9,13 +9,16 @@ import { Badge, Empty, Loaded, Panel, type Tone } from '../parts/basics.tsx';
 import { sorted, Table, type Column, type Sort } from '../parts/table.tsx';
 import type { Move } from '../rates.ts';
 
-/** Places of the outer ring that are drawn: more than there are pixels around it, and of all of them every sixteenth. */
-const PLACES = 4_096;
+/** Places of the outer ring that are drawn, of all of them: as many as there are pixels around it. */
+const PLACES = 2_048;
+/** How strong what is not marked is drawn. */
+const FAINT = 0.12;
 const DRAWN_EACH = SLOTS / PLACES;
 const SIZE = 440;
 const OUTER = { from: 196, to: 212 };
 const INNER = { from: 138, to: 186 };
 const HUB = 86;
+const VIEW_BOX = `${-SIZE / 2} ${-SIZE / 2} ${SIZE} ${SIZE}`;
 const SHOWN_MS = 4_000;
 
 const TONES: Record<InspectedPartition['state'], Tone> = {
@@ -84,7 +87,7 @@ function Drawing({ rows, view, chosen, onChoose }: Chosen): VNode {
     <div class="ring">
       <Places places={places} rows={rows} view={view} chosen={chosen} />
       <svg
-        viewBox={`${-SIZE / 2} ${-SIZE / 2} ${SIZE} ${SIZE}`}
+        viewBox={VIEW_BOX}
         role="img"
         aria-label={`${plural(partitions, 'partition')} and their owners; the table beside it says the same.`}
       >
@@ -95,17 +98,7 @@ function Drawing({ rows, view, chosen, onChoose }: Chosen): VNode {
             row={rows[share.partition]}
             view={view}
             chosen={chosen}
-            moved={moved}
             onChoose={onChoose}
-          />
-        ))}
-        {moved.map((move) => (
-          <Travel
-            key={`${move.partition} ${move.atMs}`}
-            move={move}
-            share={shares[move.partition]}
-            placeOf={placeOf}
-            hue={move.to === null ? 0 : live.hueOf(move.to)}
           />
         ))}
         {owners.map((owner) => {
@@ -130,6 +123,19 @@ function Drawing({ rows, view, chosen, onChoose }: Chosen): VNode {
           {owners.length === 1 ? 'owner' : 'owners'}
         </text>
       </svg>
+      {moved.length > 0 && (
+        <svg class="moving" viewBox={VIEW_BOX} aria-hidden="true">
+          {moved.map((move) => (
+            <Travel
+              key={`${move.partition} ${move.atMs}`}
+              move={move}
+              share={shares[move.partition]}
+              placeOf={placeOf}
+              hue={move.to === null ? 0 : live.hueOf(move.to)}
+            />
+          ))}
+        </svg>
+      )}
     </div>
   );
 }
@@ -139,15 +145,13 @@ function Arc(props: {
   row: InspectedPartition | undefined;
   view: View;
   chosen: number | undefined;
-  moved: readonly Move[];
   onChoose: (partition: number | undefined) => void;
 }): VNode {
-  const { share, row, view, chosen, moved, onChoose } = props;
+  const { share, row, view, chosen, onChoose } = props;
   const { partition, from, to } = share;
   const path = useMemo(() => arcPath(from, to, INNER.from, INNER.to), [from, to]);
   const owner = row?.owner ?? null;
   const classes = ['arc', owner === null ? 'unowned' : 'owner'];
-  if (moved.some((move) => move.partition === partition)) classes.push('moved');
   if (chosen === partition) classes.push('chosen');
   if (row?.state !== 'serving') classes.push('unsettled');
   return (
@@ -174,12 +178,10 @@ function Travel(props: {
   const [x1, y1] = pointAt((share.from + share.to) / 2, INNER.from);
   const [x2, y2] = pointAt(placeOf.get(move.to) ?? 0, HUB);
   return (
-    <path
-      class="travel owner"
-      d={`M${x1} ${y1}Q0 0 ${x2} ${y2}`}
-      pathLength={1}
-      style={{ '--hue': hue }}
-    />
+    <g class="owner" style={{ '--hue': hue }}>
+      <path class="moved" d={arcPath(share.from, share.to, INNER.from, INNER.to)} />
+      <path class="travel" d={`M${x1} ${y1}Q0 0 ${x2} ${y2}`} pathLength={1} />
+    </g>
   );
 }
 
@@ -193,6 +195,7 @@ function Places(props: {
   const { places, rows, view, chosen } = props;
   const canvas = useRef<HTMLCanvasElement>(null);
   const owners = rows.map(({ owner }) => owner ?? '').join();
+  const pixels = SIZE * Math.min(2, Math.ceil(devicePixelRatio));
   useEffect(() => {
     const { current } = canvas;
     const context = current?.getContext('2d');
@@ -205,16 +208,21 @@ function Places(props: {
       context.lineWidth = OUTER.to - OUTER.from;
       const radius = (OUTER.from + OUTER.to) / 2;
       const turn = (2 * Math.PI) / places.length;
-      for (const [at, partition] of places.entries()) {
-        const owner = rows[partition]?.owner ?? null;
-        const faint = chosen !== undefined && chosen !== partition;
+      // All pieces of one worker in one stroke.
+      for (const [owner, pieces] of piecesByOwner(places, rows)) {
         context.strokeStyle =
-          owner === null
-            ? '#8888'
-            : `oklch(${dark ? 0.7 : 0.58} 0.13 ${view.live.hueOf(owner)} / ${faint ? 0.12 : 1})`;
-        context.beginPath();
-        context.arc(0, 0, radius, at * turn - Math.PI / 2, (at + 1.3) * turn - Math.PI / 2);
-        context.stroke();
+          owner === null ? '#8888' : `oklch(${dark ? 0.7 : 0.58} 0.13 ${view.live.hueOf(owner)})`;
+        for (const marked of [true, false]) {
+          context.globalAlpha = marked || chosen === undefined ? 1 : FAINT;
+          context.beginPath();
+          for (const at of pieces) {
+            if (marked !== (chosen === undefined || places[at] === chosen)) continue;
+            const from = at * turn - Math.PI / 2;
+            context.moveTo(radius * Math.cos(from), radius * Math.sin(from));
+            context.arc(0, 0, radius, from, from + 1.2 * turn);
+          }
+          context.stroke();
+        }
       }
     };
     paint();
@@ -227,7 +235,21 @@ function Places(props: {
       observer.disconnect();
     };
   }, [places, owners, chosen]);
-  return <canvas ref={canvas} width={SIZE * 2} height={SIZE * 2} aria-hidden="true" />;
+  return <canvas ref={canvas} width={pixels} height={pixels} aria-hidden="true" />;
+}
+
+function piecesByOwner(
+  places: Uint16Array,
+  rows: readonly InspectedPartition[],
+): Map<string | null, number[]> {
+  const pieces = new Map<string | null, number[]>();
+  for (const [at, partition] of places.entries()) {
+    const owner = rows[partition]?.owner ?? null;
+    const of = pieces.get(owner);
+    if (of === undefined) pieces.set(owner, [at]);
+    else of.push(at);
+  }
+  return pieces;
 }
 
 function Moves({ moves, hueOf }: { moves: readonly Move[]; hueOf: (id: string) => number }): VNode {
