@@ -25,13 +25,17 @@ const WORKERS = 200;
 const FUNCTIONS = 1_000;
 const PARTITIONS = 256;
 const TRANSACTIONS = 300;
-const VIEWS = ['overview', 'functions', 'workers', 'ring', 'transactions'];
+/** A page that does nothing and is scrolled alike: what this machine can do at that moment. */
+const EMPTY = 'empty page';
+const VIEWS = [EMPTY, 'overview', 'functions', 'workers', 'ring', 'transactions'];
 const TYPES: Record<string, string> = {
   html: 'text/html',
   js: 'text/javascript',
   css: 'text/css',
   svg: 'image/svg+xml',
 };
+const EMPTY_PAGE =
+  '<div class="panel"><div class="table scrolls" style="height: 600px; overflow: auto"><div style="height: 38000px">nothing</div></div></div>';
 const SCROLLED_PX = 12;
 /** At 60 in a second one takes 16.7 ms; what takes more than one and a half of it was seen as a stutter. */
 const LATE_MS = 25;
@@ -142,6 +146,9 @@ async function serve(): Promise<{ url: string; close: () => void }> {
       const parts = (searchParams.get('parts') ?? '').split(',');
       const atMs = Date.now();
       json(response, Object.fromEntries(parts.map((part) => [part, { atMs, value: all[part] }])));
+    } else if (pathname.endsWith('/empty')) {
+      response.writeHead(200, { 'Content-Type': 'text/html' });
+      response.end(EMPTY_PAGE);
     } else {
       const name = pathname.slice('/dashboard/'.length) || 'index.html';
       const body = files.get(name);
@@ -215,7 +222,7 @@ export async function benchDashboard(options: DashboardBenchOptions): Promise<vo
     const samples: Record<string, Frames[]> = {};
     for (let round = 0; round < rounds; round += 1) {
       for (const view of VIEWS) {
-        await page.goto(`${server.url}#${view}`);
+        await page.goto(view === EMPTY ? `${server.url}empty` : `${server.url}#${view}`);
         await page.locator('.panel').first().waitFor();
         (samples[view] ??= []).push(await frames(page, session, seconds));
       }

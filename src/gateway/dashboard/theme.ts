@@ -16,3 +16,9 @@ export function applyTheme(theme: Theme): void {
 export function nextTheme(theme: Theme): Theme {
   return THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length] ?? 'system';
 }
+
+/** As it is shown now. */
+export function isDark(): boolean {
+  const { theme } = document.documentElement.dataset;
+  return theme === 'system' ? matchMedia('(prefers-color-scheme: dark)').matches : theme === 'dark';
+}

@@ -4,6 +4,7 @@ import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import type { InspectedPartition } from '../../../core/state-report.ts';
 import { arcPath, placesOf, pointAt, sharesOf, SLOTS, type Share } from '../arcs.ts';
 import type { View } from '../context.ts';
+import { isDark } from '../theme.ts';
 import { bytes, clock, count, percent, plural, short } from '../format.ts';
 import { Badge, Empty, Loaded, Panel, type Tone } from '../parts/basics.tsx';
 import { sorted, Table, type Column, type Sort } from '../parts/table.tsx';
@@ -201,7 +202,7 @@ function Places(props: {
     const context = current?.getContext('2d');
     if (current === null || context === null || context === undefined) return undefined;
     const paint = (): void => {
-      const dark = getComputedStyle(current).colorScheme.includes('dark');
+      const dark = isDark();
       const scale = current.width / SIZE;
       context.setTransform(scale, 0, 0, scale, current.width / 2, current.height / 2);
       context.clearRect(-SIZE / 2, -SIZE / 2, SIZE, SIZE);

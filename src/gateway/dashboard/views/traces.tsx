@@ -14,7 +14,7 @@ const COLUMNS: Column<TraceRow>[] = [
   {
     id: 'at',
     title: 'Began',
-    width: 5,
+    width: 5.75,
     by: ({ startedAtMs }) => startedAtMs,
     cell: ({ startedAtMs }) => <time>{clock(startedAtMs)}</time>,
   },
