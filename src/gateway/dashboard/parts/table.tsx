@@ -21,7 +21,9 @@ export interface Sort {
 }
 
 const ROW_PX = 38;
-const OVERSCAN = 6;
+/** What is built moves on by so many rows at once: most frames of a scroll build nothing. */
+const STEP_ROWS = 8;
+const OVERSCAN = STEP_ROWS + 4;
 /** A list that fits is not worth a frame of its own. */
 const MAX_VISIBLE = 16;
 
@@ -69,8 +71,8 @@ export function Table<Row>(props: TableProps<Row>): VNode {
     ? rows.length
     : Math.min(rows.length, top + Math.ceil(height / ROW_PX) + OVERSCAN);
   const onScroll = (): void => {
-    // Only whole rows change what is built.
-    const row = Math.floor((scroller.current?.scrollTop ?? 0) / ROW_PX);
+    const at = (scroller.current?.scrollTop ?? 0) / ROW_PX;
+    const row = Math.floor(at / STEP_ROWS) * STEP_ROWS;
     if (row !== top) setTop(row);
   };
   return (
