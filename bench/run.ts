@@ -2,6 +2,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import type { Sync } from './broker.ts';
 import { benchBalance } from './balance.ts';
+import { benchDashboard } from './dashboard.ts';
 import { benchEvents } from './events.ts';
 import { benchHttp } from './http.ts';
 import { benchIdle, IDLE_COMMAND } from './idle.ts';
@@ -48,6 +49,10 @@ telemetry  what traces and metrics cost: off, on, every trace kept, in one run
   --seconds 3  --rounds 5
   --json FILE              default bench/results/telemetry.json
 
+dashboard  the dashboard's page in Chromium, of 200 workers and 1,000 functions: frames a second while it is scrolled, and its size
+  --seconds 5  --rounds 3
+  --json FILE              default bench/results/dashboard.json
+
 recovery a worker with many keys is killed: how long until its keys answer again
   --workers 2  --items 1000000
   --json FILE              default bench/results/recovery.json
@@ -64,6 +69,7 @@ const EVENT_RESULTS = {
 const BALANCE_RESULTS = fileURLToPath(new URL('./results/balance.json', import.meta.url));
 const RECOVERY_RESULTS = fileURLToPath(new URL('./results/recovery.json', import.meta.url));
 const TELEMETRY_RESULTS = fileURLToPath(new URL('./results/telemetry.json', import.meta.url));
+const DASHBOARD_RESULTS = fileURLToPath(new URL('./results/dashboard.json', import.meta.url));
 const HTTP_RESULTS = fileURLToPath(new URL('./results/http.json', import.meta.url));
 const RESULTS = fileURLToPath(new URL('./results/invoke.json', import.meta.url));
 
@@ -164,6 +170,12 @@ async function main(): Promise<void> {
       rounds: positive(values.rounds, 5),
       jsonFile: values.json ?? (values['cpu-prof'] === undefined ? HTTP_RESULTS : undefined),
       profileDir: values['cpu-prof'],
+    });
+  } else if (what === 'dashboard') {
+    await benchDashboard({
+      seconds: positive(values.seconds, 5),
+      rounds: positive(values.rounds, 3),
+      jsonFile: values.json ?? DASHBOARD_RESULTS,
     });
   } else if (what === 'recovery') {
     await benchRecovery({

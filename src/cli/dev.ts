@@ -150,13 +150,14 @@ function welcome(url: string, flags: DevFlags, gatewayUrl: string): string {
       ? `/fn/calculator --json '{"left":1,"right":2}'`
       : '/openapi.json';
   const http = gatewayUrl === '' ? '' : `  curl ${gatewayUrl}${call}\n`;
+  const dashboard = gatewayUrl === '' ? '' : `\nThe dashboard is at ${gatewayUrl}/\n`;
   return `
 millrace listens at ${where} with ${workers}. In another terminal, try:
 
   npx millrace ${first}${server}
   npx millrace worker${server}
   npx millrace inspect workers${server}
-${http}
+${http}${dashboard}
 Any NATS client can do it too:  nats req millrace.inspect.workers ''${server}
 Functions are loaded again when a file in ${flags.functions}/ changes. Ctrl-C stops everything.
 `;

@@ -34,7 +34,7 @@ export function gatewayCommand(program: Command): void {
     .command('gateway')
     .summary('serve functions and events over HTTP')
     .description(
-      'Serves functions and events over HTTP: POST /fn/<function>, POST /events/<subject>, routes of functions’ own, OpenAPI at /openapi.json. Any number of gateways may run.',
+      'Serves functions and events over HTTP: POST /fn/<function>, POST /events/<subject>, routes of functions’ own, OpenAPI at /openapi.json, the dashboard at /. Any number of gateways may run.',
     );
   withLogLevel(withConnection(gateway.command('start', { isDefault: true })))
     .summary('serve until it is told to stop (the default)')
@@ -106,7 +106,7 @@ async function start(flags: GatewayFlags): Promise<void> {
     if (flags.orFree !== true || codeOf(error) !== 'EADDRINUSE') throw error;
     return open(0);
   });
-  log.info(`the gateway is at ${gateway.url}`);
+  log.info(`the gateway is at ${gateway.url}, with the dashboard at /`);
   process.send?.({ type: 'ready', id: gateway.url, inputs: [] });
   log.info(`the gateway ends: ${await stopped}`);
   const clean = await gateway.close();

@@ -28,6 +28,7 @@ import { inspectThrough, type Inspection } from './inspect.ts';
 import { Deploys } from './deploys.ts';
 import { Partitions } from './partitions.ts';
 import { FunctionLogs } from './logs.ts';
+import { RunTraces } from './traces.ts';
 import { tracedInvoke, tracedPublish } from './traced.ts';
 
 export interface ConnectOptions {
@@ -63,6 +64,8 @@ export class Mill implements AsyncDisposable {
 
   /** What functions write with `ctx.log`. */
   readonly logs: FunctionLogs;
+  /** Runs as they end, and what caused them. */
+  readonly traces: RunTraces;
   /** Durable events that were given up. */
   readonly dead: DeadLetters;
   /** How many partitions the keys of the state lie on. */
@@ -90,6 +93,7 @@ export class Mill implements AsyncDisposable {
     this.dead = new DeadLetters(bus, settings);
     this.deploys = new Deploys(bus, settings);
     this.partitions = new Partitions(bus, settings);
+    this.traces = new RunTraces(bus, settings);
     this.logs = new FunctionLogs(bus, settings, this.inspect);
   }
 

@@ -28,6 +28,11 @@ export interface InspectedValue<Value = unknown> {
   partition: number;
 }
 
+export interface InspectedCollection {
+  name: string;
+  keys: number;
+}
+
 export interface ListOptions {
   /** Only keys that begin with it; default: all keys of the collection. */
   prefix?: string;
@@ -70,6 +75,8 @@ export interface Inspection {
    * trust.
    */
   state<Value = unknown>(collection: string, key: string): Promise<InspectedValue<Value>>;
+  /** Collections that have keys, by name. Rejects with UNAVAILABLE while a partition has no owner. */
+  collections(): Promise<InspectedCollection[]>;
   /** A page of a collection's values. Rejects with INVALID_INPUT, or UNAVAILABLE while a partition has no owner. */
   list<Value = unknown>(collection: string, options?: ListOptions): Promise<InspectedPage<Value>>;
   /** Transactions that are under way, the oldest first, and counts since the start of the workers that live now. */
@@ -141,6 +148,8 @@ export function inspectThrough(bus: Bus, settings: Settings): Inspection {
     transactions: () => ask('transactions'),
     key: async (collection, key) => ask('key', { collection, key: oneKey(key) }),
     state: async (collection, key) => ask('state', { collection, key: oneKey(key) }),
+    collections: async () =>
+      (await ask<{ collections: InspectedCollection[] }>('collections')).collections,
     list: (collection, { prefix, limit, cursor } = {}) =>
       ask('state', { collection, prefix, limit, cursor: cursor ?? undefined }),
   };

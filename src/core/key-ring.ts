@@ -38,6 +38,11 @@ export class KeyRing {
 
   /** 0 to `partitions` - 1, the same in every process and version. */
   partitionOf(key: string): number {
-    return this.table[hash32(key) >>> SHIFT] as number;
+    return this.partitionAt(hash32(key));
+  }
+
+  /** The partition of the keys with this hash, 0 to 2^32 - 1. */
+  partitionAt(hash: number): number {
+    return this.table[hash >>> SHIFT] as number;
   }
 }

@@ -60,6 +60,9 @@ export interface Subjects {
   logLines(functionName: string, workerId: string): string;
   /** Asks all workers for a function's last log lines, or says that somebody follows. */
   logAsk(functionName: string): string;
+  /** Runs of one worker as they end, while somebody follows; and where followers say so: bus/run-traces.ts. */
+  runs(workerId: string): string;
+  readonly runsAsk: string;
   /** Says which question is being answered: its reply subject. */
   readonly inspecting: string;
   /** The queue group that answers requests of functions that nobody has. */
@@ -109,6 +112,8 @@ export function subjectsOf(namespace: string): Subjects {
     inspect: (what) => `${namespace}.inspect.${what}`,
     logLines: (functionName, workerId) => `${namespace}.logs.${functionName}.${workerId}`,
     logAsk: (functionName) => `${namespace}.logs-ask.${functionName}`,
+    runs: (workerId) => `${namespace}.runs.${workerId}`,
+    runsAsk: `${namespace}.runs-ask`,
     inspecting: `${namespace}.inspecting`,
     // A dot keeps it apart from the group of any function.
     unknownGroup: `${namespace}.unknown`,

@@ -20,7 +20,7 @@ export interface HttpOption {
 const MAX_PATH_CHARACTERS = 200;
 const SEGMENT = /^(?::[A-Za-z_][A-Za-z0-9_]{0,63}|[A-Za-z0-9._~-]+)$/;
 /** The gateway's own. */
-const RESERVED = ['fn', 'events', 'api', 'health', 'ready', 'metrics', 'openapi.json'];
+const RESERVED = ['fn', 'events', 'api', 'health', 'ready', 'metrics', 'openapi.json', 'dashboard'];
 
 const oneOf =
   (allowed: readonly string[]): Check =>

@@ -29,6 +29,12 @@ export class Access {
     throw new MillraceError('FORBIDDEN', `The key ${record.name} has no scope for ${what}.`);
   }
 
+  /** Who asks, and for what his key is good: `undefined` where there are no keys. Throws UNAUTHORIZED. */
+  record(request: FastifyRequest): KeyRecord | undefined {
+    this.assertOrigin(request);
+    return this.#of.keys === undefined ? undefined : this.#recordOf(request);
+  }
+
   /** A page of another origin could otherwise use what its reader's machine may reach. */
   assertOrigin({ headers }: FastifyRequest): void {
     const { origin, host = '' } = headers;

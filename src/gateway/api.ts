@@ -2,21 +2,25 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { MillraceError } from '../core/errors.ts';
 import type { GatewayContext } from './context.ts';
+import { liveRoutes } from './live.ts';
 
 type Query = Record<string, unknown>;
 
 const MAX_LIMIT = 1_000;
 const DEFAULT_LIMIT = 100;
 
-export function apiRoutes(app: FastifyInstance, { mill, access }: GatewayContext): void {
+export function apiRoutes(app: FastifyInstance, context: GatewayContext): void {
+  const { mill, access } = context;
   app.addHook('onRequest', async (request) => {
     access.assert(request, { what: request.method === 'GET' ? 'inspect' : 'operate' });
   });
+  liveRoutes(app, context);
   const { inspect } = mill;
   const questions: Record<string, (query: Query) => Promise<unknown>> = {
     workers: async () => ({ workers: await inspect.workers() }),
     functions: async () => ({ functions: await inspect.functions() }),
     catalog: async () => ({ functions: await inspect.catalog() }),
+    collections: async () => ({ collections: await inspect.collections() }),
     partitions: async () => ({ partitions: await inspect.partitions() }),
     transactions: async () => inspect.transactions(),
     waiting: async (query) => ({ waiting: await inspect.waiting(text(query, 'function')) }),

@@ -3,6 +3,7 @@ import type { Mill } from '../client/client.ts';
 import type { Settings } from '../core/settings.ts';
 import type { Access } from './access.ts';
 import type { Routes } from './routes.ts';
+import type { TraceStore } from './trace-store.ts';
 
 /** What the gateway's routes share. */
 export interface GatewayContext {
@@ -11,6 +12,7 @@ export interface GatewayContext {
   settings: Settings;
   access: Access;
   routes: Routes;
+  traces: TraceStore;
   /** Where webhooks' secrets are. */
   environment: NodeJS.ProcessEnv;
   /** The package's. */

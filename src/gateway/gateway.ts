@@ -16,12 +16,16 @@ import type { Tracing } from '../telemetry/tracing.ts';
 import { Access } from './access.ts';
 import { apiRoutes } from './api.ts';
 import type { GatewayContext } from './context.ts';
+import { DASHBOARD_PATH, dashboardRoutes } from './dashboard.ts';
+import { Assets } from './assets.ts';
 import { eventRoutes } from './events.ts';
 import { functionRoutes, ownRoute } from './functions.ts';
 import type { ApiKeys } from './keys.ts';
 import { countRequests } from './metrics.ts';
 import { openApi } from './openapi.ts';
 import { Routes } from './routes.ts';
+import { TraceStore } from './trace-store.ts';
+import { identityRoute } from './live.ts';
 
 export interface GatewayOptions {
   bus: Bus;
@@ -131,6 +135,7 @@ async function appOf(options: GatewayOptions, closing: AbortSignal): Promise<Fas
   const mill = new Mill(bus, settings, {}, tracing);
   const access = new Access({ keys, origins });
   const routes = new Routes(mill, onProblem);
+  const traces = new TraceStore((onRuns) => mill.traces.follow(onRuns));
   const hasKeys = keys !== undefined;
   const context: GatewayContext = {
     mill,
@@ -138,6 +143,7 @@ async function appOf(options: GatewayOptions, closing: AbortSignal): Promise<Fas
     settings,
     access,
     routes,
+    traces,
     environment,
     version,
     hasKeys,
@@ -162,7 +168,9 @@ async function appOf(options: GatewayOptions, closing: AbortSignal): Promise<Fas
       max: options.ratePerSecond,
       timeWindow: 1_000,
       keyGenerator: (request) => access.requesterOf(request),
-      allowList: ({ url }) => url === '/health' || url === '/ready',
+      // What the page is made of is a few files in memory.
+      allowList: ({ url }) =>
+        url === '/health' || url === '/ready' || url.startsWith(`${DASHBOARD_PATH}/`),
       errorResponseBuilder: (_, { max }) =>
         new MillraceError(
           'RATE_LIMITED',
@@ -183,11 +191,16 @@ async function appOf(options: GatewayOptions, closing: AbortSignal): Promise<Fas
   });
   functionRoutes(app, context);
   eventRoutes(app, context);
+  identityRoute(app, context);
+  dashboardRoutes(app, context, await Assets.read());
   await app.register(async (api) => apiRoutes(api, context), { prefix: '/api' });
   // Functions' own routes and webhooks are such, and have the limit, too.
   const limits = options.ratePerSecond > 0 ? { preHandler: app.rateLimit() } : {};
   app.setNotFoundHandler(limits, async (request, reply) => ownRoute(request, reply, context));
-  app.addHook('onClose', async () => mill.close());
+  app.addHook('onClose', async () => {
+    traces.close();
+    await mill.close();
+  });
   return app;
 }
 

@@ -10,6 +10,7 @@ import { MillraceError } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 import type { StateReport, TransactionReport } from '../core/state-report.ts';
 import { assertCollection, assertKey, itemKey, splitItemKey } from '../core/state/keys.ts';
+import { isOwnCollection, type Items } from '../core/state/items.ts';
 import type { Layout } from '../core/state/layout.ts';
 import type { Transaction } from '../core/state/transaction.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
@@ -21,6 +22,8 @@ const MAX_LIMIT = 1_000;
 /** Transactions in one worker's report. */
 const MAX_REPORTED = 1_000;
 const MAX_ATTEMPTS = 10;
+/** Collections in one partition's answer. */
+const MAX_COLLECTIONS = 1_000;
 
 const questionSchema = z.object({
   collection: z.string(),
@@ -32,6 +35,8 @@ const questionSchema = z.object({
 const askSchema = z.object({
   partition: z.number().int().nonnegative(),
   key: z.string().optional(),
+  /** How many keys it has in each collection. */
+  collections: z.boolean().optional(),
   list: z.object({ prefix: z.string(), after: z.string(), limit: z.number().int() }).optional(),
 });
 type Ask = z.infer<typeof askSchema>;
@@ -39,6 +44,7 @@ const answerSchema = z.object({
   owner: z.boolean(),
   lockedBy: z.string().nullish(),
   keys: z.array(z.string()).optional(),
+  collections: z.array(z.tuple([z.string(), z.number()])).optional(),
 });
 type Answer = z.infer<typeof answerSchema>;
 
@@ -142,6 +148,22 @@ export class StateQuestions {
     return { ...found, collection, partition };
   }
 
+  /** Users' collections that have keys, by name. On the way between partitions a key counts twice. */
+  async collections(): Promise<{ name: string; keys: number }[]> {
+    const { from, to } = this.layout;
+    const partitions = Array.from({ length: Math.max(from, to) }, (_, id) => id);
+    const answers = await Promise.all(
+      partitions.map(async (partition) => this.#ask({ partition, collections: true })),
+    );
+    const keys = new Map<string, number>();
+    for (const [name, count] of answers.flatMap(({ answer }) => answer.collections ?? [])) {
+      keys.set(name, (keys.get(name) ?? 0) + count);
+    }
+    return [...keys]
+      .map(([name, count]) => ({ name, keys: count }))
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
   async #list(question: z.infer<typeof questionSchema>): Promise<object> {
     const { collection, prefix = '', limit = DEFAULT_LIMIT, cursor } = question;
     const list = {
@@ -213,10 +235,11 @@ export class StateQuestions {
     return readControl(answerSchema, message.data);
   }
 
-  #answer({ partition, key, list }: Ask): Answer {
+  #answer({ partition, key, list, collections }: Ask): Answer {
     const machine = this.#state.hosting.owners.get(partition)?.machine;
     if (machine === undefined) return { owner: false };
     if (key !== undefined) return { owner: true, lockedBy: machine.sessions.holderOf(key) ?? null };
+    if (collections === true) return { owner: true, collections: collectionsOf(machine.items) };
     if (list === undefined) return { owner: true };
     const keys: string[] = [];
     for (const item of machine.items.keys()) {
@@ -236,6 +259,17 @@ export class StateQuestions {
     assertCollection(question.collection);
     return question;
   }
+}
+
+function collectionsOf(items: Items): [name: string, keys: number][] {
+  const counts = new Map<string, number>();
+  for (const item of items.keys()) {
+    const { collection } = splitItemKey(item);
+    if (isOwnCollection(collection)) continue;
+    const known = counts.has(collection) || counts.size < MAX_COLLECTIONS;
+    if (known) counts.set(collection, (counts.get(collection) ?? 0) + 1);
+  }
+  return [...counts];
 }
 
 function transactionReport(transaction: Transaction): TransactionReport {

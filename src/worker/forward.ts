@@ -7,6 +7,7 @@ import type { Settings } from '../core/settings.ts';
 import { keyOfRequest } from '../function/key-of.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import { eventOf, type Incoming } from './invocation.ts';
+import { RUN_HEADER } from '../bus/run-traces.ts';
 import { ID_HEADER, isReserved, SUBJECT_HEADER } from './reserved-headers.ts';
 
 /** What a frame has room for. */
@@ -72,7 +73,9 @@ export class Forwards {
 }
 
 function headersOf({ headers, subject, eventId, repeats, fresh }: Incoming): string {
-  const users = Object.entries(headers).filter(([name]) => !isReserved(name));
+  const users = Object.entries(headers).filter(
+    ([name]) => !isReserved(name) || name === RUN_HEADER,
+  );
   return JSON.stringify({
     ...Object.fromEntries(users),
     [SUBJECT_HEADER]: subject,

@@ -11,12 +11,14 @@ import { keyOf } from '../function/key-of.ts';
 import { nameOf } from '../function/reference.ts';
 import type { StateService } from '../state/service.ts';
 import { invokeJoined } from './invoke-joined.ts';
+import { RUN_HEADER } from '../bus/run-traces.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
 import type { RunLogs } from './logs/run-logs.ts';
 import type { RunnerHost } from './runner-host.ts';
 import { Streams } from './streams.ts';
 import { traced } from './trace.ts';
 import { tracedCall, tracedEmit } from './traced.ts';
+import { RunTraces } from './traces/run-traces.ts';
 
 export interface HostOptions {
   bus: Bus;
@@ -33,23 +35,31 @@ export interface HostOptions {
 }
 
 export function makeHost(options: HostOptions): RunnerHost {
-  const { settings, logs, tracing, workerId, caller, cached, publisher, live, state } = options;
+  const { bus, settings, logs, tracing, workerId, caller, cached, publisher, live, state } =
+    options;
   return {
     streams: new Streams(options.bus, settings, workerId),
     logOf: (name) => logs.of(name),
     workerId,
     live,
     tracing,
+    runTraces: new RunTraces({ bus, settings, workerId }),
     partitionOf: (key) => state()?.service.partitionOf(key),
     get transactions() {
       return state()?.service.transactions;
     },
     prepareEvent: (invocation, subject, data, emit = {}) => {
-      const { trace, runs } = invocation;
-      if (tracing === undefined || trace === undefined) {
-        return publisher.prepare(subject, data, traced(invocation, emit));
+      const { trace, runs, followed } = invocation;
+      const event =
+        tracing === undefined || trace === undefined
+          ? publisher.prepare(subject, data, traced(invocation, emit))
+          : tracedEmit(tracing, publisher, trace, runs, subject, data, emit);
+      if (followed !== undefined) {
+        event.headers.set(RUN_HEADER, followed.header);
+        // Of one that is to come later the subject is another one by now.
+        followed.emits({ subject, id: event.id });
       }
-      return tracedEmit(tracing, publisher, trace, runs, subject, data, emit);
+      return event;
     },
     past: async (name, deliveries) =>
       (await state()?.deliveries.past(name, deliveries)) ?? new Set(),
@@ -67,7 +77,12 @@ export function makeHost(options: HostOptions): RunnerHost {
       const timeoutMs = Math.min(given.timeoutMs ?? settings.callTimeoutMs, leftMs);
       const key = given.key ?? keyOf(target, data, given);
       const name = nameOf(target);
-      const invoke = (call: InvokeOptions & InternalOptions & { timeoutMs: number }) => {
+      const { trace, followed } = invocation;
+      const invoke = (given: InvokeOptions & InternalOptions & { timeoutMs: number }) => {
+        const call =
+          followed === undefined
+            ? given
+            : { ...given, trace: { ...given.trace, [RUN_HEADER]: followed.header } };
         if (given.cache === true) return cached.invoke(name, target, data, call);
         // After the first part there is no transaction that it could take part in.
         const { gaveParts, sender } = invocation;
@@ -76,10 +91,12 @@ export function makeHost(options: HostOptions): RunnerHost {
         return invokeJoined(caller, settings, transaction(), name, data, call);
       };
       const call = { ...given, timeoutMs, ...(key && { key }) };
-      const { trace } = invocation;
-      return tracing === undefined || trace === undefined
-        ? invoke(traced(invocation, call))
-        : tracedCall(tracing, trace, name, call, invoke);
+      const answer =
+        tracing === undefined || trace === undefined
+          ? invoke(traced(invocation, call))
+          : tracedCall(tracing, trace, name, call, invoke);
+      followed?.calls(name, answer);
+      return answer;
     },
   };
 }

@@ -92,6 +92,7 @@ export class Inspector {
     },
     transactions: async () => mergeTransactions(await this.stateReports()),
     key: async (payload) => this.#stateQuestions().key(payload),
+    collections: async () => ({ collections: await this.#stateQuestions().collections() }),
     state: async (payload) => this.#stateQuestions().state(payload),
   };
 

@@ -15,6 +15,7 @@ import { guardSignal } from './guarded-signal.ts';
 import { logThrown } from './log-thrown.ts';
 import { idsOf } from './logs/ids.ts';
 import type { Sender } from './streams.ts';
+import type { FollowedRun } from './traces/followed-run.ts';
 
 /** What a transport brings in; `answer` and `fail` are called at most once together. */
 export interface Incoming {
@@ -40,6 +41,8 @@ export interface Incoming {
   untraced?: boolean;
   /** Where the requester takes an answer in parts: how it is told that there are some; `to`: where they go, if that is known. */
   parts?: { to: string | undefined; announce: (control: string) => void } | undefined;
+  /** The followed run that has called: see RUN_HEADER. */
+  cause?: string | undefined;
   /** How long the requester waits, in milliseconds from now; undefined for an event that nobody waits for. */
   timeoutMs: number | undefined;
   /** When the stream stored it; undefined for what comes without a stream. */
@@ -90,6 +93,8 @@ export class Invocation {
   gaveParts = false;
   /** Told when it is given up. */
   onAbort: (() => Promise<unknown>) | undefined;
+  /** While somebody follows runs, and this one is among them. */
+  followed: FollowedRun | undefined;
   #emittedBytes = 0;
   #abort: AbortController | undefined;
   #abortReason: unknown;
@@ -116,6 +121,12 @@ export class Invocation {
   /** What the handler emits or calls from here on would be lost. */
   get ended(): boolean {
     return this.returned || this.settled;
+  }
+
+  /** Its handler has returned or thrown. */
+  handlerEnded(): void {
+    this.returned = true;
+    this.followed?.returned();
   }
 
   /** Nothing of the run before counts. */

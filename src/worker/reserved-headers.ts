@@ -1,6 +1,7 @@
 /** Headers that begin with `Millrace-` are the platform's own: they say in a frame what it has no place for. */
 import { UNTRACED_HEADER } from '../bus/frame.ts';
 import { FRESH_HEADER, TRANSACTION_HEADER } from '../bus/invoke.ts';
+import { RUN_HEADER } from '../bus/run-traces.ts';
 
 /** Of a plain request that was handed on: the subject that it came in on. */
 export const SUBJECT_HEADER = 'Millrace-Subject';
@@ -15,6 +16,7 @@ const OF_CALLS = new Set([
   SUBJECT_HEADER,
   ID_HEADER,
   UNTRACED_HEADER,
+  RUN_HEADER,
 ]);
 const RESERVED = /^millrace-/i;
 

@@ -6,6 +6,7 @@ import type { Tracing } from '../telemetry/tracing.ts';
 import type { InvocationHost } from './invocation.ts';
 import type { LiveInvocations } from './live.ts';
 import type { Streams } from './streams.ts';
+import type { RunTraces } from './traces/run-traces.ts';
 
 export interface RunnerHost extends InvocationHost {
   readonly workerId: string;
@@ -13,6 +14,7 @@ export interface RunnerHost extends InvocationHost {
   readonly streams: Streams;
   /** Undefined where traces are off. */
   readonly tracing?: Tracing | undefined;
+  readonly runTraces?: RunTraces;
   /** Undefined where there is no state. */
   partitionOf(key: string): number | undefined;
   /** Undefined where the broker has no JetStream: then there is no state. */

@@ -130,8 +130,9 @@ export class FunctionRunner {
     }
     invocation.running = true;
     invocation.startedAtMs = now;
-    const { tracing } = this.#host;
+    const { tracing, runTraces } = this.#host;
     if (tracing !== undefined) beginRun(tracing, this.#host, this.loaded, invocation);
+    if (runTraces?.followed === true) runTraces.begin(this.loaded, invocation);
     this.#run(invocation);
   }
 
@@ -184,12 +185,12 @@ export class FunctionRunner {
       const cancel = (): void => this.#cancel(invocation);
       const options = { loaded, settings: this.#settings, host: this.#host, cancel };
       this.#then(invocation, runInParts(invocation, value, options), (whole) => {
-        invocation.returned = true;
+        invocation.handlerEnded();
         this.#finish(invocation, whole);
       });
       return;
     }
-    invocation.returned = true;
+    invocation.handlerEnded();
     this.#then(invocation, checkedOutput(this.loaded, value), (checked) =>
       this.#finish(invocation, checked),
     );
@@ -351,7 +352,7 @@ export class FunctionRunner {
   }
 
   #thrown(invocation: Invocation, thrown: unknown): void {
-    invocation.returned = true;
+    invocation.handlerEnded();
     const { attempt } = invocation;
     const { joined } = invocation.incoming;
     // What it wrote in its caller's transaction cannot be told from the rest.
@@ -411,17 +412,17 @@ export class FunctionRunner {
 
   /** R4: an answer that cannot leave must not leave its slot taken. */
   #deliver(answer: () => void): void {
-    const { name } = this.loaded;
     try {
       answer();
     } catch (thrown) {
-      logThrown(this.#host.logOf(name), 'warn', {}, thrown, 'an answer was not sent');
+      logThrown(this.#host.logOf(this.loaded.name), 'warn', {}, thrown, 'an answer was not sent');
     }
   }
 
   #settle(invocation: Invocation, error?: MillraceError): void {
     invocation.settled = true;
     if (invocation.trace !== undefined) endRun(invocation, error);
+    invocation.followed?.end(error);
     this.#host.live.delete(invocation);
     const { startedAtMs, incoming } = invocation;
     const durationMs = startedAtMs === 0 ? undefined : performance.now() - startedAtMs;

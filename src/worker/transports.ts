@@ -12,6 +12,7 @@ import {
   UNTRACED_TEXT,
   type IncomingCall,
 } from '../bus/frame.ts';
+import { RUN_HEADER } from '../bus/run-traces.ts';
 import type { MillraceError } from '../core/errors.ts';
 import {
   CONTENT_TYPE_HEADER,
@@ -67,6 +68,7 @@ function fromCall(
     transaction: own[TRANSACTION_HEADER],
     fresh: own[FRESH_HEADER] !== undefined,
     untraced: own[UNTRACED_HEADER] !== undefined,
+    cause: own[RUN_HEADER],
     eventId: call.eventId || (own[ID_HEADER] ?? `${token}-${call.callId}`),
     attempt: call.attempt,
     repeats: call.eventId === '' ? (call.retry ? 'call' : 'never') : 'id',

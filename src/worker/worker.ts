@@ -158,7 +158,6 @@ export class Worker {
       full: () => fullOf(this.#users()),
       loads: () => loadsOf(this.#users(), this.#meter),
     });
-    const { members } = this.#caller;
     this.#stopListening = bus.onStatus((up) => {
       if (up) this.#dropAnswers();
     });
@@ -179,7 +178,7 @@ export class Worker {
     const reports = new SelfReport(own);
     const { caller, logs } = { caller: this.#caller, logs: this.#logs };
     this.#metrics = new WorkerMetrics(own, { bus, caller, logs, reports, version });
-    this.#inspector = new Inspector(bus, settings, members, this.id, {
+    this.#inspector = new Inspector(bus, settings, this.#caller.members, this.id, {
       reports,
       state: () => this.#state?.questions,
       deadLetters: async () => (await this.#state?.deliveries.deadLetters()) ?? new Map(),
@@ -272,12 +271,11 @@ export class Worker {
 
   async #openState(): Promise<void> {
     const [bus, settings, log, workerId] = [this.#bus, this.#settings, this.#log, this.id];
-    const publisher = this.#publisher;
+    const [caller, publisher] = [this.#caller, this.#publisher];
     const { epoch } = bus;
     try {
       const service = await StateService.open({ bus, settings, log, workerId, publisher });
       const questions = new StateQuestions(bus, settings, workerId, service);
-      const caller = this.#caller;
       const runHere: DeliveriesOptions['runHere'] = (...run) => this.#runHere(...run);
       const own = { bus, settings, log, workerId, caller, publisher, service, runHere };
       const deliveries = await Deliveries.open(own);
@@ -331,6 +329,7 @@ export class Worker {
     await this.#state?.service.close();
     this.#replies.flush();
     this.#logs.close();
+    this.#host.runTraces?.close();
     this.#stopListening();
     this.#dropAnswers();
     this.#inspector.close();

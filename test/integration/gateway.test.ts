@@ -522,3 +522,93 @@ describe('told to stop', () => {
     await expect(fetch(`${leaving.url}/health`)).rejects.toThrow('fetch failed');
   });
 });
+
+describe('the dashboard', () => {
+  it('has its page at /, with a policy that lets nothing else in', async () => {
+    const page = await fetch(`${gateway.url}/`);
+    expect(page.url).toBe(`${gateway.url}/dashboard/`);
+    expect(page.headers.get('content-type')).toContain('text/html');
+    expect(page.headers.get('content-security-policy')).toMatch(
+      /^default-src 'none'; script-src 'self'; .*frame-ancestors 'none'$/,
+    );
+    expect(page.headers.get('x-content-type-options')).toBe('nosniff');
+    const etag = page.headers.get('etag') ?? '';
+    const again = await fetch(page.url, { headers: { 'if-none-match': etag } });
+    expect([again.status, await again.text()]).toEqual([304, '']);
+    for (const path of ['nothing.js', '..%2Fgateway.js', 'tsconfig.json']) {
+      expect(await errorOf(await fetch(`${gateway.url}/dashboard/${path}`))).toEqual([
+        404,
+        'NOT_FOUND',
+      ]);
+    }
+    expect(
+      await raw('GET /dashboard/ HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n'),
+    ).toMatch(/^HTTP\/1\.1 403 /);
+  });
+
+  it('asks the workers once for all that look at the same time', async () => {
+    let asked = 0;
+    const subscription = worker.bus.subscribe('millrace.inspect.functions', () => (asked += 1));
+    const fresh = await start();
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, async () => {
+        const response = await fetch(`${fresh.url}/api/live?parts=functions,workers`);
+        return (await response.json()) as { functions: { value: Record<string, unknown>[] } };
+      }),
+    );
+    subscription.unsubscribe();
+    // On a slow machine they are not all at the same time.
+    expect(asked).toBeLessThan(10);
+    const sum = answers[7]?.functions.value.find(({ name }) => name === 'sum');
+    expect(sum).toMatchObject({ versions: 1, workers: 1 });
+    // Of a function that is asked on many subjects they would be most of the answer.
+    expect(sum).not.toHaveProperty('subjects');
+    expect(await errorOf(await fetch(`${fresh.url}/api/live?parts=secrets`))).toEqual([
+      400,
+      'INVALID_INPUT',
+    ]);
+  });
+
+  it('says for what a key is good, and shows nothing without inspect', async () => {
+    const [looks, calls] = [makeKey('looks', ['inspect']), makeKey('calls', ['invoke:*'])];
+    const keyed = await start({ keys: new ApiKeys([looks.record, calls.record]) });
+    const ask = async (path: string, key: string) =>
+      fetch(`${keyed.url}${path}`, { headers: { authorization: `Bearer ${key}` } });
+    expect(await (await ask('/api/me', looks.key)).json()).toMatchObject({
+      name: 'looks',
+      can: { inspect: true, operate: false },
+      namespace: 'millrace',
+    });
+    expect(await (await ask('/api/me', calls.key)).json()).toMatchObject({
+      can: { inspect: false, operate: false },
+    });
+    expect(await errorOf(await ask('/api/me', 'mr_wrong'))).toEqual([401, 'UNAUTHORIZED']);
+    expect((await fetch(`${keyed.url}/dashboard/`)).status).toBe(200);
+    for (const path of ['/api/live', '/api/traces', '/api/inspect/collections']) {
+      expect((await ask(path, looks.key)).status).toBe(200);
+      expect(await errorOf(await ask(path, calls.key))).toEqual([403, 'FORBIDDEN']);
+      expect(await errorOf(await fetch(`${keyed.url}${path}`))).toEqual([401, 'UNAUTHORIZED']);
+    }
+  });
+
+  it('follows runs while its traces are looked at, and tells a trace by its id', async () => {
+    await fetch(`${gateway.url}/api/traces`);
+    const found = await until('a run was followed', async () => {
+      await post('/fn/sum', { a: 1, b: 2 });
+      const { traces } = (await (await fetch(`${gateway.url}/api/traces`)).json()) as {
+        traces: { id: string; function: string }[];
+      };
+      return traces.find((trace) => trace.function === 'sum');
+    });
+    const trace = await (await fetch(`${gateway.url}/api/traces/${found.id}`)).json();
+    expect(trace).toMatchObject({
+      id: found.id,
+      more: 0,
+      runs: [{ function: 'sum', worker: worker.id, trace: found.id }],
+    });
+    expect(await errorOf(await fetch(`${gateway.url}/api/traces/${'0'.repeat(32)}`))).toEqual([
+      404,
+      'NOT_FOUND',
+    ]);
+  });
+});

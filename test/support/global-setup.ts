@@ -2,6 +2,7 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { findBroker } from '../../src/broker/index.ts';
+import { assertChromium } from './chromium.ts';
 import { PID_DIRECTORY, isAlive } from './processes.ts';
 
 /**
@@ -11,6 +12,8 @@ import { PID_DIRECTORY, isAlive } from './processes.ts';
 export default async function setup(): Promise<() => Promise<void>> {
   const { path } = await findBroker({ onProgress: (line) => process.stderr.write(`${line}\n`) });
   process.env['NATS_SERVER_BIN'] = path;
+  const skipped = assertChromium();
+  if (skipped !== undefined) process.stderr.write(`${skipped}\n`);
   const pids = await mkdtemp(join(tmpdir(), 'millrace-pids-'));
   process.env[PID_DIRECTORY] = pids;
   return async () => {

@@ -6,6 +6,9 @@ import { describe, expect, it } from 'vitest';
 
 const SRC = fileURLToPath(new URL('../../src', import.meta.url));
 const MAX_LINES = 450;
+/** What runs in a browser, and what it is shown with. */
+const PAGE = 'gateway/dashboard/';
+const PAGE_FILE = /^(?:[a-z0-9]+(-[a-z0-9]+)*\.(?:ts|tsx|css|html|svg)|tsconfig\.json)$/;
 
 interface Import {
   from: string;
@@ -140,9 +143,9 @@ describe('src', () => {
     expect(wrong.map(shown)).toEqual([]);
   });
 
-  it('imports files that exist, by names that end in .ts', () => {
+  it('imports files that exist, by names that end in .ts or .tsx', () => {
     const wrong = relatives.filter(
-      (one) => !one.specifier.endsWith('.ts') || !textOf.has(targetOf(one)),
+      (one) => !/\.tsx?$/.test(one.specifier) || !textOf.has(targetOf(one)),
     );
     expect(wrong.map(shown)).toEqual([]);
   });
@@ -157,9 +160,21 @@ describe('src', () => {
   it('has file names in kebab-case', () => {
     const wrong = files.filter(
       (file) =>
-        basename(file) !== 'SPEC.md' && !/^[a-z0-9]+(-[a-z0-9]+)*\.ts$/.test(basename(file)),
+        basename(file) !== 'SPEC.md' &&
+        !(file.startsWith(PAGE) ? PAGE_FILE : /^[a-z0-9]+(-[a-z0-9]+)*\.ts$/).test(basename(file)),
     );
     expect(wrong).toEqual([]);
+  });
+
+  it('has a page that takes nothing but the core into the browser, and is taken by nobody', () => {
+    const isPage = (file: string): boolean => file.startsWith(PAGE);
+    const wrong = imports.filter((one) => {
+      if (one.typeOnly || !isPage(one.from)) return false;
+      if (!one.specifier.startsWith('.')) return !/^preact(?:\/hooks)?$/.test(one.specifier);
+      return !isPage(targetOf(one)) && roomOf(targetOf(one)) !== 'core';
+    });
+    const taken = relatives.filter((one) => !isPage(one.from) && isPage(targetOf(one)));
+    expect([...wrong, ...taken].map(shown)).toEqual([]);
   });
 
   it('has no to-do list', () => {

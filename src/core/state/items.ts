@@ -14,6 +14,10 @@ export const ITEM_OVERHEAD_BYTES = 160;
 /** Collections that no function can name. Their values are JSON lists that begin with the time when they may go. */
 const OWN = '$';
 
+export function isOwnCollection(name: string): boolean {
+  return name.startsWith(OWN);
+}
+
 export class Items {
   private readonly map = new Map<string, Item>();
   /** Keys of the platform's own collections, in the order in which they are looked at. */
