@@ -10,6 +10,8 @@ const API_TIMEOUT_MS = 5_000;
 const NO_MESSAGE = 10037;
 const NO_SUCH_SEQUENCE = 10043;
 const NO_STREAM = 10059;
+/** The account has no JetStream. */
+const NOT_ENABLED = 10039;
 
 export const apiErrorSchema = z.object({
   err_code: z.number().optional(),
@@ -120,6 +122,25 @@ export class JetStreamApi {
     if (error?.err_code === NO_MESSAGE || error?.err_code === NO_STREAM) return undefined;
     throw refusedBy(stream, error);
   }
+}
+
+/**
+ * False where there surely is no JetStream. One that does not answer just now is there all the same: while a cluster elects its
+ * leaders, nobody answers or says that it is not enabled.
+ */
+export async function hasJetStream(bus: Bus): Promise<boolean> {
+  try {
+    const { error } = await new JetStreamApi(bus).ask('INFO', {}, apiSchema);
+    return error?.err_code !== NOT_ENABLED;
+  } catch (error) {
+    const nobody = bus.up && isNobody(error);
+    return !nobody || bus.jetStreamHere;
+  }
+}
+
+function isNobody(error: unknown): boolean {
+  const { cause } = error as MillraceError;
+  return (cause as MillraceError | undefined)?.details === NO_RESPONDERS;
 }
 
 function refusedBy(

@@ -114,9 +114,10 @@ export class StateService {
   static async open(options: StateOptions): Promise<StateService> {
     const { bus, settings } = options;
     assertFits(bus.maxMessageBytes, settings);
-    const streams = await LogStreams.open(bus, settings);
     const store = await AssignmentStore.open(bus, settings);
-    return new StateService(options, streams, store, await store.read());
+    const assignment = await store.read();
+    const streams = await LogStreams.open(bus, settings);
+    return new StateService(options, streams, store, assignment);
   }
 
   /** Takes its share of the partitions from now on. */
