@@ -2,6 +2,7 @@
  * Three servers on this machine that are one cluster, with the files of config/cluster: for trying, tests and benchmarks.
  * Whoever needs a cluster to survive the loss of a machine starts the servers on three of them.
  */
+import { randomInt } from 'node:crypto';
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -51,6 +52,9 @@ const CONFIG_DIRECTORY = fileURLToPath(new URL('../../config/cluster/', import.m
 const READY_TIMEOUT_MS = 30_000;
 const HEALTH_TIMEOUT_MS = 1_000;
 const POLL_MS = 50;
+const FIRST_FREE_PORT = 20_000;
+const LAST_FREE_PORT = 32_000;
+const MAX_PORT_TRIES = 20;
 
 /** The ports in config/cluster, or as many above another first one. */
 export function clusterPorts(first = 4222): ClusterPorts[] {
@@ -61,15 +65,22 @@ export function clusterPorts(first = 4222): ClusterPorts[] {
   }));
 }
 
-/** Ports that were free a moment ago. */
+/**
+ * Ports that were free a moment ago; below those that systems give to connections, so that one is still free when its server
+ * is started again.
+ */
 export async function freeClusterPorts(): Promise<ClusterPorts[]> {
   const taken = new Set<number>();
   const port = async (): Promise<number> => {
-    for (;;) {
-      const free = await freePort(0);
-      if (taken.has(free)) continue;
-      taken.add(free);
-      return free;
+    for (let tries = 1; ; tries += 1) {
+      const drawn = randomInt(FIRST_FREE_PORT, LAST_FREE_PORT);
+      if (taken.has(drawn)) continue;
+      taken.add(drawn);
+      try {
+        return await freePort(drawn);
+      } catch (error) {
+        if (tries >= MAX_PORT_TRIES) throw error;
+      }
     }
   };
   const ports: ClusterPorts[] = [];
@@ -87,12 +98,20 @@ export async function startCluster(options: StartClusterOptions): Promise<Broker
   const { binary, onLog, ports = clusterPorts() } = options;
   const directory = resolve(options.directory);
   const storeDir = join(directory, '.millrace/cluster');
-  const { advertised } = options;
-  const routes = (advertised ?? ports).map(({ route }) => `nats://${HOST}:${route}`).join(',');
+  const advertised = options.advertised ?? ports;
+  const routes = advertised.map(({ route }) => `nats://${HOST}:${route}`).join(',');
   const startServer = async (server: number): Promise<Broker> => {
     const { client, route, monitor } = ports[server] as ClusterPorts;
     const name = `server-${server + 1}`;
-    const known = advertised?.[server];
+    const said = {
+      port: client,
+      http_port: monitor,
+      cluster: `nats://${HOST}:${route}`,
+      routes,
+      client_advertise: `${HOST}:${advertised[server]?.client}`,
+      cluster_advertise: `${HOST}:${advertised[server]?.route}`,
+    };
+    const own = Object.entries(said).flatMap(([flag, value]) => [`--${flag}`, `${value}`]);
     return startBroker({
       binary,
       port: client,
@@ -100,17 +119,7 @@ export async function startCluster(options: StartClusterOptions): Promise<Broker
       cwd: directory,
       configFile: join(CONFIG_DIRECTORY, `${name}.conf`),
       name: `millrace-${server + 1}`,
-      flags: [
-        ...['--port', `${client}`, '--http_port', `${monitor}`],
-        ...['--cluster', `nats://${HOST}:${route}`, '--routes', routes],
-        ...(known === undefined
-          ? []
-          : [
-              ...['--client_advertise', `${HOST}:${known.client}`],
-              ...['--cluster_advertise', `${HOST}:${known.route}`],
-            ]),
-        ...(options.flags ?? []),
-      ],
+      flags: [...own, ...(options.flags ?? [])],
       ...(onLog === undefined ? {} : { onLog: (line) => onLog(server, line) }),
     });
   };

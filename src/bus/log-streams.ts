@@ -11,6 +11,7 @@
  * of 8 rounds; none of its appends was accepted. So what must be certain there (`confirm`) takes an append; everything
  * else here is safe with an old answer, because a fenced append follows it, or because less is trimmed.
  */
+import { MillraceError } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 import type { LogPort } from '../core/state/log-port.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
@@ -28,6 +29,8 @@ export class LogStreams {
   readonly #writer: LogWriter;
   readonly #subjects: Subjects;
   readonly #names: LogStreamNames;
+  /** One for each partition, so that all who ask here know of the newest claim that was seen here. */
+  readonly #claims = new Map<number, SubjectLog>();
 
   private constructor(bus: Bus, settings: Settings) {
     this.#api = new JetStreamApi(bus);
@@ -52,7 +55,11 @@ export class LogStreams {
   }
 
   claims(partition: number): SubjectLog {
-    return this.#log(`claims-${partition}`);
+    const known = this.#claims.get(partition);
+    if (known !== undefined) return known;
+    const log = this.#log(`claims-${partition}`);
+    this.#claims.set(partition, log);
+    return log;
   }
 
   snapshots(partition: number): SnapshotStore {
@@ -95,10 +102,18 @@ export class SubjectLog implements LogPort {
     this.#writer = writer;
   }
 
-  /** The last append, undefined for an empty log. From the leader. Throws UNAVAILABLE or TIMEOUT. */
+  /**
+   * The last append, undefined for an empty log. From the leader, and never one before what was seen here already: a server that
+   * was cut off while it led the stream answers with the past for some seconds, and what is trimmed by that may be needed. Throws
+   * UNAVAILABLE or TIMEOUT.
+   */
   async last(): Promise<StoredMessage | undefined> {
     const last = await this.#api.last(this.#stream, this.#subject);
-    this.#see(last?.sequence ?? 0);
+    const sequence = last?.sequence ?? 0;
+    if (sequence < this.#seen) {
+      throw new MillraceError('UNAVAILABLE', `${this.#subject} was answered from the past.`);
+    }
+    this.#see(sequence);
     return last;
   }
 

@@ -12,6 +12,8 @@ import { until } from '../support/wait.ts';
 const NO_BROKER = /\[(?:UNAVAILABLE|CONNECTION_FAILED|TIMEOUT)\]/;
 /** What a worker says that will never serve state, though the broker has JetStream. */
 const NO_STATE = 'there is no state on this worker';
+/** With three servers, everything is synced three times on the same disk. */
+const START_MS = 60_000;
 /** How long everything may take, after the last fault, until nothing is open any more. */
 const SETTLE_MS = 30_000;
 
@@ -65,10 +67,8 @@ export class Cluster {
   /** Started again, as a supervisor does it, while there is no broker to start with. */
   async addWorker(): Promise<void> {
     for (;;) {
-      const worker = new Command([
-        ...['worker', '--server', this.url, '--functions', this.#functions],
-        ...['--replicas', `${this.replicas}`],
-      ]);
+      const where = ['--server', this.url, '--replicas', `${this.replicas}`];
+      const worker = new Command(['worker', ...where, '--functions', this.#functions]);
       let ready = false;
       this.#workers.add(worker);
       void worker.finished.then(({ status, signal, stdout, stderr }) => {
@@ -77,7 +77,7 @@ export class Cluster {
         this.broken.push(`A worker ended by itself (${status ?? signal}): ${stdout}${stderr}`);
       });
       try {
-        await worker.says('is ready');
+        await worker.says('is ready', START_MS);
         ready = true;
         if (worker.stdout.includes(NO_STATE)) this.broken.push(worker.stdout);
         return;
