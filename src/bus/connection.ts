@@ -118,6 +118,12 @@ export class Bus {
     return this.#connection.info?.jetstream === true;
   }
 
+  /** What the server that this process is connected to says of itself. */
+  get server(): { version: string; name: string; cluster: string | undefined } {
+    const { version = '0.0.0', server_name: name = '', cluster } = this.#connection.info ?? {};
+    return { version, name, cluster };
+  }
+
   /** The largest message that the broker takes, headers included. */
   get maxMessageBytes(): number {
     return this.#connection.info?.max_payload ?? 1024 * 1024;

@@ -2,9 +2,11 @@
 /** `millrace`: exit status 0, 1 for a failure, 2 for wrong usage; errors are one line on standard error. */
 import { Command, CommanderError } from 'commander';
 import { benchCommand } from './bench.ts';
+import { clusterCommand } from './cluster.ts';
 import { deployCommands } from './deploy.ts';
 import { deadCommand } from './dead.ts';
 import { devCommand } from './dev.ts';
+import { doctorCommand } from './doctor.ts';
 import { gatewayCommand } from './gateway.ts';
 import { initCommand } from './init.ts';
 import { inspectCommand } from './inspect.ts';
@@ -40,6 +42,8 @@ First steps:
   for (const add of [
     initCommand,
     devCommand,
+    clusterCommand,
+    doctorCommand,
     workerCommand,
     gatewayCommand,
     publishCommand,
