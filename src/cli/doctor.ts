@@ -14,7 +14,7 @@ import {
 import { print, printError, printJson, table } from './output.ts';
 
 interface DoctorFlags extends ConnectionFlags, OutputFlags {
-  monitor: string[];
+  monitor?: string[];
   fix?: boolean;
 }
 
@@ -25,7 +25,7 @@ export function doctorCommand(program: Command): void {
       `Checks version, JetStream, its limits, replicas, permissions, clock, and the streams that are there; with --monitor also what a
 server tells only on its monitoring port. Changes nothing without --fix. Exit status 1 when something fails.`,
     )
-    .option('--monitor <urls>', 'monitoring ports, as http://127.0.0.1:8222, with commas', urls, [])
+    .option('--monitor <urls>', 'monitoring ports, as http://127.0.0.1:8222, with commas', urls)
     .option(
       '--fix',
       'raise the number of replicas where it is lower than --replicas or the settings say',
@@ -57,7 +57,7 @@ async function examined(flags: DoctorFlags): Promise<Check[]> {
       if (raised.length > 0)
         printError(`raised to ${settings.replicas} replicas: ${raised.join(', ')}`);
     }
-    return await examine(bus, settings, flags.monitor);
+    return await examine(bus, settings, flags.monitor ?? []);
   } finally {
     await bus.close();
   }

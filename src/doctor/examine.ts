@@ -77,6 +77,13 @@ async function jetStreamCheck(bus: Bus, { replicas }: Settings): Promise<Check> 
         'Enable JetStream for the account, and see that a majority of the servers run.',
       );
     }
+    if (replicas === 1 && bus.server.cluster !== undefined) {
+      return warn(
+        name,
+        'a cluster, and replicas is 1: what is made is on one of its servers',
+        'Set replicas to 3 (--replicas 3, MILLRACE_REPLICAS, or in --config), the same for all processes.',
+      );
+    }
     if (replicas > 1 && bus.server.cluster === undefined) {
       return fail(
         name,
