@@ -38,6 +38,8 @@ export interface BrokerCluster {
   /** All servers, for `--server`. */
   readonly urls: string[];
   readonly ports: readonly ClusterPorts[];
+  /** By server, as JetStream names them. */
+  readonly names: string[];
   /** By server; replaced by `restart`. */
   readonly servers: Broker[];
   /** Starts a server that has ended, on the same ports and store. Resolves when it answers clients. */
@@ -102,7 +104,7 @@ export async function startCluster(options: StartClusterOptions): Promise<Broker
   const routes = advertised.map(({ route }) => `nats://${HOST}:${route}`).join(',');
   const startServer = async (server: number): Promise<Broker> => {
     const { client, route, monitor } = ports[server] as ClusterPorts;
-    const name = `server-${server + 1}`;
+    const file = `server-${server + 1}`;
     const said = {
       port: client,
       http_port: monitor,
@@ -115,10 +117,10 @@ export async function startCluster(options: StartClusterOptions): Promise<Broker
     return startBroker({
       binary,
       port: client,
-      storeDir: join(storeDir, name),
+      storeDir: join(storeDir, file),
       cwd: directory,
-      configFile: join(CONFIG_DIRECTORY, `${name}.conf`),
-      name: `millrace-${server + 1}`,
+      configFile: join(CONFIG_DIRECTORY, `${file}.conf`),
+      name: nameOf(server),
       flags: [...own, ...(options.flags ?? [])],
       ...(onLog === undefined ? {} : { onLog: (line) => onLog(server, line) }),
     });
@@ -149,6 +151,7 @@ export async function startCluster(options: StartClusterOptions): Promise<Broker
   };
   const cluster: BrokerCluster = {
     urls: servers.map(({ url }) => url),
+    names: ports.map((_, server) => nameOf(server)),
     ports,
     servers,
     async restart(server) {
@@ -164,6 +167,11 @@ export async function startCluster(options: StartClusterOptions): Promise<Broker
     throw error;
   }
   return cluster;
+}
+
+/** As in the files. */
+function nameOf(server: number): string {
+  return `millrace-${server + 1}`;
 }
 
 /** As the server itself sees it: JetStream runs, its leader is known, and what it should have is there. */
