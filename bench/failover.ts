@@ -155,7 +155,7 @@ async function caughtUp(manager: JetStreamManager): Promise<void> {
   for (;;) {
     const info = await manager.streams.info(LOG_STREAM).catch(() => undefined);
     const others = info?.cluster?.replicas ?? [];
-    const current = others.filter((each) => each.current && each.offline !== true);
+    const current = others.filter((each) => each.current && !each.offline);
     if (current.length === 2) return;
     if (performance.now() >= giveUpMs) throw new Error('a server does not catch up');
     await delay(POLL_MS);

@@ -11,16 +11,19 @@
  * of 8 rounds; none of its appends was accepted. So what must be certain there (`confirm`) takes an append; everything
  * else here is safe with an old answer, because a fenced append follows it, or because less is trimmed.
  */
+import { z } from 'zod';
 import { MillraceError } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 import type { LogPort } from '../core/state/log-port.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import type { Bus } from './connection.ts';
 import { ensureLogStreams, logStreamNames, type LogStreamNames } from './ensure-streams.ts';
-import { JetStreamApi, type StoredMessage } from './jetstream-api.ts';
+import { apiSchema, JetStreamApi, type StoredMessage } from './jetstream-api.ts';
 import { LogWriter, type LogCounts } from './log-writer.ts';
 import { SnapshotStore } from './snapshot-store.ts';
 import { StreamReader } from './stream-reader.ts';
+
+const endSchema = apiSchema.extend({ state: z.object({ last_seq: z.number() }).optional() });
 
 /** All journals, claims and snapshots, over one connection. */
 export class LogStreams {
@@ -48,6 +51,20 @@ export class LogStreams {
 
   get counts(): Readonly<LogCounts> {
     return this.#writer.counts;
+  }
+
+  /** The highest sequence of an append of this worker's that is known to be stored. */
+  get acknowledged(): number {
+    return this.#writer.acknowledged;
+  }
+
+  /** The last sequence of the stream of journals and claims. Throws UNAVAILABLE or TIMEOUT. */
+  async end(): Promise<number> {
+    const { log } = this.#names;
+    const { state, error } = await this.#api.ask(`STREAM.INFO.${log}`, {}, endSchema);
+    if (state !== undefined) return state.last_seq;
+    const why = error?.description ?? 'its state is not known';
+    throw new MillraceError('UNAVAILABLE', `The stream ${log} does not serve: ${why}.`);
   }
 
   journal(id: string): SubjectLog {

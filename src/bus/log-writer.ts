@@ -82,6 +82,8 @@ export interface LogCounts {
 export class LogWriter {
   /** Acknowledged, snapshots left out. */
   readonly counts: LogCounts = { appends: 0, bytes: 0 };
+  /** The highest sequence of an append that is known to be stored. */
+  acknowledged = 0;
   readonly #bus: Bus;
   readonly #settings: Settings;
   readonly #api: JetStreamApi;
@@ -130,6 +132,7 @@ export class LogWriter {
       if (answer.kind === 'stored') {
         this.counts.appends += 1;
         this.counts.bytes += bytes.length;
+        this.acknowledged = Math.max(this.acknowledged, answer.sequence);
         return answer.sequence;
       }
       if (answer.kind === 'refused' && doubt === undefined) throw refused(subject);

@@ -1,6 +1,6 @@
 import { InvalidArgumentError, type Command } from 'commander';
 import { openBus } from '../client/client.ts';
-import { MillraceError } from '../core/errors.ts';
+import type { MillraceError } from '../core/errors.ts';
 import { fail, type Check } from '../doctor/checks.ts';
 import { examine } from '../doctor/examine.ts';
 import { raiseReplicas } from '../doctor/streams.ts';

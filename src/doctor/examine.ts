@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import { apiSchema, JetStreamApi } from '../bus/jetstream-api.ts';
 import type { Bus } from '../bus/connection.ts';
-import { MillraceError, messageOf } from '../core/errors.ts';
+import { messageOf, type MillraceError } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 import { assertFits } from '../state/fits.ts';
 import { bytesText, fail, ok, unknown, warn, type Check } from './checks.ts';

@@ -11,6 +11,7 @@ import { Cluster } from './cluster.ts';
 import { assertFits } from './fits.ts';
 import { Hosting } from './hosting.ts';
 import { JoinServer } from './join.ts';
+import { LogEnd } from './log-end.ts';
 import { Peers } from './peers.ts';
 import { ringOf } from './rings.ts';
 import { Transactions } from './transactions.ts';
@@ -33,6 +34,7 @@ export class StateService {
   readonly #peers: Peers;
   readonly #joins: JoinServer;
   readonly #streams: LogStreams;
+  readonly #logEnd: LogEnd;
 
   private constructor(
     { bus, settings, log, workerId, publisher }: StateOptions,
@@ -42,6 +44,7 @@ export class StateService {
   ) {
     this.#settings = settings;
     this.#streams = streams;
+    this.#logEnd = new LogEnd({ bus, log, store, streams });
     this.places = new Places(assignment.layout, ringOf);
     this.store = store;
     const { places } = this;
@@ -139,6 +142,7 @@ export class StateService {
     this.transactions.close();
     this.cluster.close();
     this.#peers.close();
+    this.#logEnd.close();
     this.#streams.close();
   }
 

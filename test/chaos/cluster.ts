@@ -13,7 +13,7 @@ const NO_BROKER = /\[(?:UNAVAILABLE|CONNECTION_FAILED|TIMEOUT)\]/;
 /** What a worker says that will never serve state, though the broker has JetStream. */
 const NO_STATE = 'there is no state on this worker';
 /** With three servers, everything is synced three times on the same disk. */
-const START_MS = 60_000;
+const START_MS = 120_000;
 /** How long everything may take, after the last fault, until nothing is open any more. */
 const SETTLE_MS = 30_000;
 

@@ -10,7 +10,7 @@ import { run } from './scenario.ts';
 const SECONDS = Number(process.env['CHAOS_SECONDS'] ?? 0);
 const SEED = Number(process.env['CHAOS_SEED'] ?? 1);
 /** Takes everything that may come, so that it is no question of patience. */
-const TIMEOUT_MS = SECONDS * 1_000 + 150_000;
+const TIMEOUT_MS = SECONDS * 1_000 + 300_000;
 
 /** Faults one after the other, from the beginning again until the time is over. */
 const inTurn =

@@ -63,17 +63,15 @@ it('keys of a bucket come in pages', async () => {
   expect(await bucketKeys(bus, 'millrace-deliveries')).toEqual({ keys: ['a', 'b'], revision: 4 });
 });
 
+const ENTRY = { stream: 's', identity: 'i', subjects: {}, next: 1, open: [] };
+
 /** What is stored under each key, with its revision. */
 async function allWith(answers: Answer[], revisions: Record<string, number>): Promise<string[]> {
   const get = async (key: string): Promise<object> =>
     Promise.resolve({
       operation: 'PUT',
       revision: revisions[key],
-      value: Buffer.from(
-        JSON.stringify({
-          ...{ function: key, stream: 's', identity: 'i', subjects: {}, next: 1, open: [] },
-        }),
-      ),
+      value: Buffer.from(JSON.stringify({ ...ENTRY, function: key })),
     });
   const cursors = await Cursors.open(busWith(answers, { get }), parseSettings());
   return (await cursors.all()).map((entry) => entry.function);
