@@ -1,7 +1,14 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { findBroker, startBroker, type Broker } from '../src/broker/index.ts';
+import {
+  findBroker,
+  freeClusterPorts,
+  startBroker,
+  startCluster,
+  type Broker,
+  type BrokerCluster,
+} from '../src/broker/index.ts';
 
 /** When the broker syncs what it stores: before each acknowledgement as millrace's own does, or every two minutes as NATS does by default. */
 export type Sync = 'always' | 'default';
@@ -35,6 +42,29 @@ export async function startBenchBroker(sync: Sync = 'always'): Promise<BenchBrok
     return { url, pid, version, stop };
   } catch (error) {
     await removeStore();
+    throw error;
+  }
+}
+
+/** Three servers with the files of config/cluster, on free ports; their stores go away with them. */
+export async function startBenchCluster(): Promise<BenchBroker & { cluster: BrokerCluster }> {
+  const directory = await mkdtemp(join(tmpdir(), 'millrace-bench-'));
+  const removeStores = (): Promise<void> => rm(directory, { recursive: true, force: true });
+  try {
+    const ports = await freeClusterPorts();
+    const cluster = await startCluster({ binary: await findBroker(), directory, ports });
+    const [first] = cluster.servers;
+    const stop = async (): Promise<void> => {
+      try {
+        await cluster.stop();
+      } finally {
+        await removeStores();
+      }
+    };
+    const { pid = 0, version = '' } = first ?? {};
+    return { url: cluster.urls.join(','), pid, version, stop, cluster };
+  } catch (error) {
+    await removeStores();
     throw error;
   }
 }

@@ -69,7 +69,7 @@ async function fill(mill: Mill, items: number): Promise<void> {
 }
 
 /** One key of each of the partitions. */
-async function keysOf(mill: Mill, partitions: readonly number[]): Promise<string[]> {
+export async function keysOf(mill: Mill, partitions: readonly number[]): Promise<string[]> {
   const wanted = new Set(partitions);
   const keys: string[] = [];
   for (let index = 0; wanted.size > 0; index += 1) {

@@ -4,6 +4,7 @@ import type { Sync } from './broker.ts';
 import { benchBalance } from './balance.ts';
 import { benchDashboard } from './dashboard.ts';
 import { benchEvents } from './events.ts';
+import { benchFailover } from './failover.ts';
 import { benchHttp } from './http.ts';
 import { benchIdle, IDLE_COMMAND } from './idle.ts';
 import { benchInvoke } from './invoke.ts';
@@ -57,6 +58,10 @@ recovery a worker with many keys is killed: how long until its keys answer again
   --workers 2  --items 1000000
   --json FILE              default bench/results/recovery.json
 
+failover a worker, and the server that leads the log, are killed again and again: three servers, how long keys are away
+  --workers 4  --kills 50  of each
+  --json FILE              default bench/results/failover.json
+
 idle     what a worker costs while nothing happens
   --command 'COMMAND'      default ${IDLE_COMMAND}
   --settle 5  --seconds 20`;
@@ -68,6 +73,7 @@ const EVENT_RESULTS = {
 };
 const BALANCE_RESULTS = fileURLToPath(new URL('./results/balance.json', import.meta.url));
 const RECOVERY_RESULTS = fileURLToPath(new URL('./results/recovery.json', import.meta.url));
+const FAILOVER_RESULTS = fileURLToPath(new URL('./results/failover.json', import.meta.url));
 const TELEMETRY_RESULTS = fileURLToPath(new URL('./results/telemetry.json', import.meta.url));
 const DASHBOARD_RESULTS = fileURLToPath(new URL('./results/dashboard.json', import.meta.url));
 const HTTP_RESULTS = fileURLToPath(new URL('./results/http.json', import.meta.url));
@@ -115,6 +121,7 @@ async function main(): Promise<void> {
       keys: { type: 'string' },
       items: { type: 'string' },
       events: { type: 'string' },
+      kills: { type: 'string' },
       sync: { type: 'string' },
       'no-postgres': { type: 'boolean' },
       help: { type: 'boolean', short: 'h' },
@@ -176,6 +183,12 @@ async function main(): Promise<void> {
       seconds: positive(values.seconds, 5),
       rounds: positive(values.rounds, 3),
       jsonFile: values.json ?? DASHBOARD_RESULTS,
+    });
+  } else if (what === 'failover') {
+    await benchFailover({
+      workers: positive(values.workers, 4),
+      kills: positive(values.kills, 50),
+      jsonFile: values.json ?? FAILOVER_RESULTS,
     });
   } else if (what === 'recovery') {
     await benchRecovery({

@@ -6,7 +6,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { connect, type Mill, type SettingsInput } from '../src/index.ts';
 import { WorkerProcess } from '../src/dev/worker-process.ts';
-import { startBenchBroker, type Sync } from './broker.ts';
+import type { BrokerCluster } from '../src/broker/index.ts';
+import { startBenchBroker, startBenchCluster, type Sync } from './broker.ts';
 
 const MAIN = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
 
@@ -15,6 +16,10 @@ export interface System {
   url: string;
   /** Those that are started meanwhile are to be put here: they are stopped at the end. */
   processes: WorkerProcess[];
+  /** Another worker like those, that is stopped at the end. */
+  startWorker(): Promise<void>;
+  /** Where there are three servers. */
+  cluster: BrokerCluster | undefined;
 }
 
 interface SystemOptions {
@@ -26,6 +31,8 @@ interface SystemOptions {
   /** Of the workers. */
   settings?: SettingsInput;
   args?: readonly string[];
+  /** One, or three with replicas of everything. */
+  servers?: 1 | 3;
 }
 
 /** Throws when transactions are left open at the end. */
@@ -33,24 +40,38 @@ export async function withSystem(
   workers: number,
   partitions: number,
   run: (mill: Mill, system: System) => Promise<void>,
-  { functions = 'state-functions', before, sync, settings, args = [] }: SystemOptions = {},
+  {
+    functions = 'state-functions',
+    before,
+    sync,
+    settings,
+    args = [],
+    servers = 1,
+  }: SystemOptions = {},
 ): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'millrace-bench-'));
   const config = join(folder, 'config.json');
-  await writeFile(config, JSON.stringify({ ...settings, partitions }));
-  const broker = await startBenchBroker(sync);
+  await writeFile(config, JSON.stringify({ replicas: servers, ...settings, partitions }));
+  const clustered = servers === 3 ? await startBenchCluster() : undefined;
+  const broker = clustered ?? (await startBenchBroker(sync));
   const folderOf = fileURLToPath(new URL(`./${functions}`, import.meta.url));
   const command = ['worker', '--server', broker.url, '--functions', folderOf, ...args];
   await before?.(broker.url);
-  const processes = Array.from(
-    { length: workers },
-    () => new WorkerProcess([...command, '--config', config, '--log-level', 'error'], MAIN),
-  );
+  const newWorker = (): WorkerProcess =>
+    new WorkerProcess([...command, '--config', config, '--log-level', 'error'], MAIN);
+  const processes = Array.from({ length: workers }, newWorker);
+  const startWorker = async (): Promise<void> => {
+    const worker = newWorker();
+    processes.push(worker);
+    await worker.ready;
+  };
   try {
     await Promise.all(processes.map(async (worker) => worker.ready));
-    const mill = await connect({ servers: broker.url });
+    const mill = await connect({ servers: broker.url.split(',') });
     await allServed(mill, Math.min(workers, partitions));
-    await run(mill, { brokerVersion: broker.version, url: broker.url, processes });
+    const { version: brokerVersion, url } = broker;
+    const cluster = clustered?.cluster;
+    await run(mill, { brokerVersion, url, processes, startWorker, cluster });
     const { active } = await mill.inspect.transactions();
     if (active.length > 0) throw new Error('transactions are left open');
     await mill.close();
@@ -62,7 +83,7 @@ export async function withSystem(
 }
 
 /** Every partition has an owner, and every worker its share. */
-async function allServed(mill: Mill, owners: number): Promise<void> {
+export async function allServed(mill: Mill, owners: number): Promise<void> {
   for (;;) {
     const partitions = await mill.inspect.partitions().catch(() => []);
     const serving = partitions.filter(({ state }) => state === 'serving');

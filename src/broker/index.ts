@@ -8,6 +8,7 @@
  * B4 The server ends when its starter ends, also by SIGKILL (process.ts).
  */
 export { MINIMUM_SERVER_VERSION } from '../core/version.ts';
+export { type BrokerCluster, clusterPorts, freeClusterPorts, startCluster } from './cluster.ts';
 export { type BrokerBinary, findBroker, type FindBrokerOptions } from './find.ts';
 export type { ExitStatus } from './process.ts';
 export { type Broker, startBroker, type StartBrokerOptions } from './start.ts';

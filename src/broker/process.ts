@@ -35,7 +35,7 @@ export interface GuardedProcess {
   readonly pid: number;
   readonly exited: Promise<ExitStatus>;
   /** Undefined while it runs. */
-  status(): ExitStatus | undefined;
+  readonly status: () => ExitStatus | undefined;
   /** SIGTERM, and SIGKILL after five seconds; resolves when the process has ended. */
   readonly stop: () => Promise<void>;
 }
@@ -46,12 +46,18 @@ export interface GuardedProcess {
  */
 export async function startGuarded(
   command: readonly [path: string, ...args: string[]],
-  options: { env: NodeJS.ProcessEnv; outputFd: number; onExit: () => Promise<void> },
+  options: {
+    cwd?: string | undefined;
+    env: NodeJS.ProcessEnv;
+    outputFd: number;
+    onExit: () => Promise<void>;
+  },
 ): Promise<GuardedProcess> {
   const [path, ...args] =
     process.platform === 'win32' ? command : (['sh', '-c', GUARD, ...command] as const);
   const child = spawn(path, args, {
     detached: true,
+    cwd: options.cwd,
     env: options.env,
     stdio: ['pipe', options.outputFd, options.outputFd],
     windowsHide: true,

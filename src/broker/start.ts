@@ -19,6 +19,8 @@ export interface Broker {
   readonly pid: number;
   /** Resolves when the process has ended. */
   readonly exited: Promise<ExitStatus>;
+  /** Undefined while it runs. */
+  readonly status: () => ExitStatus | undefined;
   /** SIGTERM, after 5 s SIGKILL; resolves when the process has ended and the store is free. May be called again. */
   stop(): Promise<void>;
 }
@@ -30,8 +32,14 @@ export interface StartBrokerOptions {
   /** Made if it isn't there. Also holds the broker's log and lock. */
   storeDir: string;
   onLog?: (line: string) => void;
-  /** Instead of config/nats-server.conf; must take port and store from the same two variables. */
+  /** Instead of config/nats-server.conf; must take port and store from the same two variables, or otherwise have them as they are said here. */
   configFile?: string;
+  /** Where it is started; relative paths in `configFile` begin here. */
+  cwd?: string;
+  /** More of the server's command line. */
+  flags?: readonly string[];
+  /** The server's name; default: one of this start's own, so that no other server is mistaken for it. */
+  name?: string;
   /** Default 15,000. */
   readyTimeoutMs?: number;
 }
@@ -92,12 +100,14 @@ async function startOnce(
   storeDir: string,
   lock: StoreLock,
 ): Promise<Broker> {
-  const name = `millrace-${randomUUID()}`;
+  const name = options.name ?? `millrace-${randomUUID()}`;
   const log = openStoreLog(storeDir, options.onLog);
   let server: GuardedProcess | undefined;
   try {
     const config = options.configFile ?? CONFIG_FILE;
-    server = await startGuarded([options.binary.path, '--config', config, '--name', name], {
+    const flags = ['--config', config, '--name', name, ...(options.flags ?? [])];
+    server = await startGuarded([options.binary.path, ...flags], {
+      cwd: options.cwd,
       outputFd: log.fd,
       env: {
         ...process.env,
@@ -113,8 +123,8 @@ async function startOnce(
     await lock.handTo(server.pid);
     const timeoutMs = options.readyTimeoutMs ?? READY_TIMEOUT_MS;
     const version = await whenReady(server, log, { port, name, timeoutMs });
-    const { pid, exited, stop } = server;
-    return { url: `nats://${HOST}:${port}`, port, storeDir, version, pid, exited, stop };
+    const { pid, exited, status, stop } = server;
+    return { url: `nats://${HOST}:${port}`, port, storeDir, version, pid, exited, status, stop };
   } catch (thrown) {
     await server?.stop();
     log.close();

@@ -7,6 +7,8 @@ import type { Bus } from './connection.ts';
 import { readControl, writeControl } from './messages.ts';
 
 export const ASSIGNMENT = 'assignment';
+/** The highest sequence of the stream of logs that was acknowledged, as far as it was noted. */
+const LOG_END = 'log-end';
 
 const count = z.number().int().nonnegative();
 /** backup/restore-note.ts */
@@ -15,6 +17,8 @@ const assignmentSchema = z.object({
   owners: z.array(z.string().nullable()).min(1),
   layout: z.object({ generation: count, from: count.min(1), to: count.min(1) }).optional(),
 });
+
+const logEndSchema = z.object({ sequence: count });
 
 export interface AssignmentTable {
   /** By partition; null where nobody is to own it yet. It never gets shorter (src/core/state/SPEC.md). */
@@ -78,6 +82,24 @@ export class AssignmentStore {
     } catch {
       return false;
     }
+  }
+
+  /** 0 where nothing is noted yet. Rejects as the client does. */
+  async logEnd(): Promise<number> {
+    return (await this.#logEnd()).sequence;
+  }
+
+  /** The higher one counts. Rejects where it was not noted. */
+  async noteLogEnd(sequence: number): Promise<void> {
+    const before = await this.#logEnd();
+    if (before.sequence >= sequence) return;
+    await this.#bucket.put(LOG_END, writeControl({ sequence }), { previousSeq: before.revision });
+  }
+
+  async #logEnd(): Promise<{ sequence: number; revision: number }> {
+    const entry = await this.#bucket.get(LOG_END);
+    const noted = entry === null ? undefined : readControl(logEndSchema, entry.value);
+    return { sequence: noted?.sequence ?? 0, revision: entry?.revision ?? 0 };
   }
 
   async #create(partitions: number): Promise<void> {

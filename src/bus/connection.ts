@@ -113,6 +113,17 @@ export class Bus {
     return this.#epoch;
   }
 
+  /** Whether the server says of itself that it has JetStream. In a cluster others may have it. */
+  get jetStreamHere(): boolean {
+    return this.#connection.info?.jetstream === true;
+  }
+
+  /** What the server that this process is connected to says of itself. */
+  get server(): { version: string; name: string; cluster: string | undefined } {
+    const { version = '0.0.0', server_name: name = '', cluster } = this.#connection.info ?? {};
+    return { version, name, cluster };
+  }
+
   /** The largest message that the broker takes, headers included. */
   get maxMessageBytes(): number {
     return this.#connection.info?.max_payload ?? 1024 * 1024;
@@ -199,12 +210,17 @@ export class Bus {
     }
   }
 
-  /** A KV bucket in files, created where it is missing; for what is rare: its requests are not cheap. */
+  /**
+   * A KV bucket in files, created where it is missing; for what is rare: its requests are not cheap. Its `get` asks the
+   * leader, also of a bucket that would let any replica answer (`allow_direct`): that one may not have heard yet of what
+   * was acknowledged before. Its `keys` and `watch` may be behind in the same way; see `bus/bucket-keys.ts`.
+   */
   async keyValue(bucket: string, replicas: number): Promise<KV> {
     return this.#connection.jetstream().views.kv(bucket, {
       history: 1,
       storage: StorageType.File,
       replicas,
+      allow_direct: false,
     });
   }
 
@@ -218,7 +234,7 @@ export class Bus {
       storage: StorageType.File,
       discard: DiscardPolicy.New,
       num_replicas: replicas,
-      allow_direct: true,
+      allow_direct: false,
       allow_rollup_hdrs: true,
     });
     return this.#connection.jetstream().views.os(bucket);

@@ -17,7 +17,7 @@ const configSchema = z.looseObject({
   num_replicas: z.number().optional(),
   max_msg_size: z.number().optional(),
 });
-type StreamConfig = z.infer<typeof configSchema>;
+export type StreamConfig = z.infer<typeof configSchema>;
 const streamSchema = apiSchema.extend({ config: configSchema.optional() });
 
 /**
@@ -106,22 +106,29 @@ function assertUsable(
   subjects: string,
   replicas: number,
 ): void {
-  const faults = REQUIRED.filter(([field, allowed]) => !allowed.includes(config[field])).map(
-    ([field, , why]) => `${field} ${JSON.stringify(config[field])} (${why})`,
-  );
-  const { subjects: has = [], num_replicas: copies = 1, max_msg_size: maxBytes = -1 } = config;
-  if (has.length !== 1 || has[0] !== subjects) {
-    faults.push(`subjects ${JSON.stringify(has)} (they must be ${subjects})`);
-  }
+  const faults = logStreamFaults(config, subjects);
+  const copies = config.num_replicas ?? 1;
   if (copies < replicas) {
     faults.push(`num_replicas ${copies} (the setting replicas asks for ${replicas})`);
-  }
-  if (maxBytes > 0 && maxBytes < MAX_MESSAGE_BYTES) {
-    faults.push(`max_msg_size ${maxBytes} (it must take ${MAX_MESSAGE_BYTES})`);
   }
   if (faults.length === 0) return;
   throw new MillraceError(
     'STREAM_UNUSABLE',
-    `The stream ${name} has ${faults.join(', ')}. Mend it with "nats stream edit ${name}", or use another namespace.`,
+    `The stream ${name} has ${faults.join(', ')}. Mend it with "nats stream edit ${name}", or use another namespace; "millrace doctor --fix" raises the number of replicas.`,
   );
+}
+
+/** In what a stream of logs or snapshots differs from what it must be, the number of replicas left out. `subjects`: those that it must have. */
+export function logStreamFaults(config: StreamConfig, subjects: string): string[] {
+  const faults = REQUIRED.filter(([field, allowed]) => !allowed.includes(config[field])).map(
+    ([field, , why]) => `${field} ${JSON.stringify(config[field])} (${why})`,
+  );
+  const { subjects: has = [], max_msg_size: maxBytes = -1 } = config;
+  if (has.length !== 1 || has[0] !== subjects) {
+    faults.push(`subjects ${JSON.stringify(has)} (they must be ${subjects})`);
+  }
+  if (maxBytes > 0 && maxBytes < MAX_MESSAGE_BYTES) {
+    faults.push(`max_msg_size ${maxBytes} (it must take ${MAX_MESSAGE_BYTES})`);
+  }
+  return faults;
 }

@@ -7,6 +7,7 @@ import { MillraceError } from '../core/errors.ts';
 import { subjectCovers } from '../core/names.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf } from '../core/subjects.ts';
+import { bucketKeys } from './bucket-keys.ts';
 import type { Bus } from './connection.ts';
 import { apiSchema, JetStreamApi } from './jetstream-api.ts';
 import { streamConfig } from './stream-config.ts';
@@ -154,13 +155,15 @@ export class EventStreams {
    * written over: so all that workers want is noted first, and whoever has changed the stream looks whether more was noted since.
    */
   async #add(subject: string): Promise<void> {
-    const bucket = await this.#bus.keyValue(`${this.own}-wanted`, this.#settings.replicas);
+    const name = `${this.own}-wanted`;
+    const bucket = await this.#bus.keyValue(name, this.#settings.replicas);
     const note = Buffer.from(subject).toString('base64url');
     await bucket.put(note, subject);
     for (let before = -1; ;) {
       const wanted: string[] = [];
-      for await (const key of await bucket.keys()) {
-        wanted.push(Buffer.from(key, 'base64url').toString());
+      for (const key of (await bucketKeys(this.#bus, name)).keys) {
+        const noted = await bucket.get(key);
+        if (noted?.operation === 'PUT') wanted.push(Buffer.from(key, 'base64url').toString());
       }
       if (wanted.length === before) return;
       before = wanted.length;

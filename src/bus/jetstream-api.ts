@@ -6,10 +6,14 @@ import { NO_RESPONDERS, type Bus } from './connection.ts';
 import { readControl, writeControl } from './messages.ts';
 
 const API_TIMEOUT_MS = 5_000;
+/** A stream of three servers is without a leader for 4 to 9 s when the one that led it was killed. */
+const ASK_AGAIN_MS = 500;
 /** JetStream's error code for a subject, or a range of it, without a message. */
 const NO_MESSAGE = 10037;
 const NO_SUCH_SEQUENCE = 10043;
 export const NO_STREAM = 10059;
+/** The account has no JetStream. */
+const NOT_ENABLED = 10039;
 
 export const apiErrorSchema = z.object({
   err_code: z.number().optional(),
@@ -126,13 +130,46 @@ export class JetStreamApi {
     if (error !== undefined) throw refusedBy(stream, error);
   }
 
+  /**
+   * While a stream has no leader nobody answers. So it is asked again meanwhile, without giving up what was asked before: one
+   * that was elected just now need not be waited for to the end of the time.
+   */
+  #askLeader(
+    stream: string,
+    question: object,
+    timeoutMs = API_TIMEOUT_MS,
+  ): Promise<z.infer<typeof messageSchema>> {
+    const untilMs = performance.now() + timeoutMs;
+    return new Promise((resolve, reject) => {
+      let unanswered = 0;
+      const ask = (): void => {
+        const leftMs = untilMs - performance.now();
+        if (leftMs <= 0) return;
+        unanswered += 1;
+        this.ask(`STREAM.MSG.GET.${stream}`, question, messageSchema, leftMs).then(
+          (answer) => {
+            clearInterval(again);
+            resolve(answer);
+          },
+          (error: Error) => {
+            unanswered -= 1;
+            if (unanswered > 0) return;
+            clearInterval(again);
+            reject(error);
+          },
+        );
+      };
+      const again = setInterval(ask, ASK_AGAIN_MS);
+      ask();
+    });
+  }
+
   async #message(
     stream: string,
     question: object,
     timeoutMs?: number,
   ): Promise<StoredMessage | undefined> {
-    const what = `STREAM.MSG.GET.${stream}`;
-    const { message, error } = await this.ask(what, question, messageSchema, timeoutMs);
+    const { message, error } = await this.#askLeader(stream, question, timeoutMs);
     if (message !== undefined) {
       const { seq: sequence, subject, data = '', hdrs, time = '' } = message;
       const headers = hdrs === undefined ? undefined : Buffer.from(hdrs, 'base64').toString();
@@ -141,6 +178,25 @@ export class JetStreamApi {
     if (error?.err_code === NO_MESSAGE || error?.err_code === NO_STREAM) return undefined;
     throw refusedBy(stream, error);
   }
+}
+
+/**
+ * False where there surely is no JetStream. One that does not answer just now is there all the same: while a cluster elects its
+ * leaders, nobody answers or says that it is not enabled.
+ */
+export async function hasJetStream(bus: Bus): Promise<boolean> {
+  try {
+    const { error } = await new JetStreamApi(bus).ask('INFO', {}, apiSchema);
+    return error?.err_code !== NOT_ENABLED;
+  } catch (error) {
+    const nobody = bus.up && isNobody(error);
+    return !nobody || bus.jetStreamHere;
+  }
+}
+
+function isNobody(error: unknown): boolean {
+  const { cause } = error as MillraceError;
+  return (cause as MillraceError | undefined)?.details === NO_RESPONDERS;
 }
 
 export function refusedBy(

@@ -11,16 +11,20 @@
  * of 8 rounds; none of its appends was accepted. So what must be certain there (`confirm`) takes an append; everything
  * else here is safe with an old answer, because a fenced append follows it, or because less is trimmed.
  */
+import { z } from 'zod';
+import { MillraceError } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 import type { LogPort } from '../core/state/log-port.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import type { Bus } from './connection.ts';
 import { ensureLogStreams, logStreamNames, type LogStreamNames } from './ensure-streams.ts';
-import { JetStreamApi, type StoredMessage } from './jetstream-api.ts';
+import { apiSchema, JetStreamApi, type StoredMessage } from './jetstream-api.ts';
 import { LogWriter, type LogCounts } from './log-writer.ts';
 import type { Retention } from './retention.ts';
 import { SnapshotStore } from './snapshot-store.ts';
 import { StreamReader } from './stream-reader.ts';
+
+const endSchema = apiSchema.extend({ state: z.object({ last_seq: z.number() }).optional() });
 
 const JOURNAL = 'journal-';
 /** Its subject, beside journals and claims. */
@@ -48,6 +52,8 @@ export class LogStreams {
   readonly #subjects: Subjects;
   readonly #names: LogStreamNames;
   readonly #retention: Retention | undefined;
+  /** One for each partition, so that all who ask here know of the newest claim that was seen here. */
+  readonly #claims = new Map<number, SubjectLog>();
 
   private constructor(bus: Bus, settings: Settings, retention: Retention | undefined) {
     this.#retention = retention;
@@ -68,12 +74,30 @@ export class LogStreams {
     return this.#writer.counts;
   }
 
+  /** The highest sequence of an append of this worker's that is known to be stored. */
+  get acknowledged(): number {
+    return this.#writer.acknowledged;
+  }
+
+  /** The last sequence of the stream of journals and claims. Throws UNAVAILABLE or TIMEOUT. */
+  async end(): Promise<number> {
+    const { log } = this.#names;
+    const { state, error } = await this.#api.ask(`STREAM.INFO.${log}`, {}, endSchema);
+    if (state !== undefined) return state.last_seq;
+    const why = error?.description ?? 'its state is not known';
+    throw new MillraceError('UNAVAILABLE', `The stream ${log} does not serve: ${why}.`);
+  }
+
   journal(id: string): SubjectLog {
     return this.#log(journalName(id));
   }
 
   claims(partition: number): SubjectLog {
-    return this.#log(claimsName(partition));
+    const known = this.#claims.get(partition);
+    if (known !== undefined) return known;
+    const log = this.#log(claimsName(partition));
+    this.#claims.set(partition, log);
+    return log;
   }
 
   snapshots(partition: number): SnapshotStore {
@@ -165,10 +189,18 @@ export class SubjectLog implements LogPort {
     this.#writer = writer;
   }
 
-  /** The last append, undefined for an empty log. From the leader. Throws UNAVAILABLE or TIMEOUT. */
+  /**
+   * The last append, undefined for an empty log. From the leader, and never one before what was seen here already: a server that
+   * was cut off while it led the stream answers with the past for some seconds, and what is trimmed by that may be needed. Throws
+   * UNAVAILABLE or TIMEOUT.
+   */
   async last(): Promise<StoredMessage | undefined> {
     const last = await this.#api.last(this.#stream, this.#subject);
-    this.#see(last?.sequence ?? 0);
+    const sequence = last?.sequence ?? 0;
+    if (sequence < this.#seen) {
+      throw new MillraceError('UNAVAILABLE', `${this.#subject} was answered from the past.`);
+    }
+    this.#see(sequence);
     return last;
   }
 

@@ -22,8 +22,11 @@ import { isNoResponders } from './status.ts';
 /** JetStream's error codes. */
 const WRONG_LAST_SEQUENCE = 10071;
 const IN_FLIGHT_ELSEWHERE = 10164;
+/** No space, on the server or for the account: said before anything is stored. */
+const NO_SPACE = new Set([10002, 10023, 10047]);
 
 const EXPECTED_SEQUENCE = 'Nats-Expected-Last-Subject-Sequence';
+const NO_SPACE_LEFT = 'the NATS server has no space left';
 const RETRY_MIN_MS = 20;
 const RETRY_MAX_MS = 500;
 /** How long an append is tried and looked for: longer than a stream is away when its leader was killed (8 s). */
@@ -33,7 +36,8 @@ export const HEADER_BYTES = 1_024;
 
 /**
  * - `refused`: something else follows the expected append. Ownership is over.
- * - `not-stored`: the append never left this process, or the broker said each time that another one was under way.
+ * - `not-stored`: the append never left this process, or the broker said each time that another one was under way, or that it has
+ *   no space.
  * - `unknown`: it may be in the log, or may still come to be.
  */
 export type AppendOutcome = 'refused' | 'not-stored' | 'unknown';
@@ -58,6 +62,7 @@ type Answer =
   | { kind: 'stored'; sequence: number }
   | { kind: 'refused' }
   | { kind: 'in-flight' }
+  | { kind: 'no-space' }
   /** The connection was down: nothing has left. */
   | { kind: 'unsent' }
   | { kind: 'unknown'; why: string };
@@ -77,6 +82,8 @@ export interface LogCounts {
 export class LogWriter {
   /** Acknowledged, snapshots left out. */
   readonly counts: LogCounts = { appends: 0, bytes: 0 };
+  /** The highest sequence of an append that is known to be stored. */
+  acknowledged = 0;
   readonly #bus: Bus;
   readonly #settings: Settings;
   readonly #api: JetStreamApi;
@@ -125,10 +132,12 @@ export class LogWriter {
       if (answer.kind === 'stored') {
         this.counts.appends += 1;
         this.counts.bytes += bytes.length;
+        this.acknowledged = Math.max(this.acknowledged, answer.sequence);
         return answer.sequence;
       }
       if (answer.kind === 'refused' && doubt === undefined) throw refused(subject);
       if (answer.kind === 'in-flight') why = 'others were writing to it all the time';
+      if (answer.kind === 'no-space') why = NO_SPACE_LEFT;
       if (answer.kind === 'unknown') doubt = answer.why;
       if (answer.kind === 'unknown' || answer.kind === 'refused') {
         const sequence = await this.#readBack(stream, subject, bytes, expected, giveUpAtMs);
@@ -147,7 +156,8 @@ export class LogWriter {
     const answer = await this.#publish(stream, subject, bytes, undefined);
     if (answer.kind === 'stored') return answer.sequence;
     if (answer.kind === 'unknown') throw unknown(subject, answer.why);
-    throw notStored(subject, 'the connection is down');
+    const full = answer.kind === 'no-space';
+    throw notStored(subject, full ? NO_SPACE_LEFT : 'the connection is down');
   }
 
   close(): void {
@@ -265,6 +275,7 @@ function readAnswer(message: Msg, { stream, expected }: Unanswered): Answer | un
   if (error !== undefined) {
     if (error.err_code === WRONG_LAST_SEQUENCE) return { kind: 'refused' };
     if (error.err_code === IN_FLIGHT_ELSEWHERE) return { kind: 'in-flight' };
+    if (NO_SPACE.has(error.err_code ?? 0)) return { kind: 'no-space' };
     return { kind: 'unknown', why: error.description ?? `error ${error.err_code}` };
   }
   if (answer.stream === undefined || sequence === undefined) return undefined;

@@ -38,9 +38,11 @@ export interface TailOptions {
 /** So many at most are asked for in one go. */
 const BATCH_MESSAGES = 512;
 const EXPIRES_NS = 60_000_000_000;
-const HEARTBEAT_NS = 10_000_000_000;
-/** Two heartbeats and a half: a consumer that is lost though the connection is not. */
-const SILENT_MS = 25_000;
+const HEARTBEAT_MS = 10_000;
+/** In a cluster a consumer is lost with its server, while the connection goes to another one. */
+const CLUSTER_HEARTBEAT_MS = 1_000;
+/** In heartbeats: a consumer that is lost though the connection is not. */
+const SILENT_HEARTBEATS = 2.5;
 const RETRY_MS = 500;
 const MIN_AGAIN_MS = 250;
 /** One that was forgotten ends by itself. */
@@ -51,6 +53,7 @@ const HEARTBEAT = 100;
 const consumerSchema = apiSchema.extend({
   name: z.string().optional(),
   num_pending: z.number().optional(),
+  cluster: z.object({ leader: z.string().optional() }).optional(),
 });
 
 export class StreamTail {
@@ -67,6 +70,7 @@ export class StreamTail {
   /** Of the pull that is under way. */
   #asked = 0;
   #silence: NodeJS.Timeout | undefined;
+  #heartbeatMs = HEARTBEAT_MS;
   readonly #stopListening: () => void;
   #closed = false;
   #begunAtMs = Number.NEGATIVE_INFINITY;
@@ -90,7 +94,7 @@ export class StreamTail {
     const batch = Math.min(BATCH_MESSAGES, this.#options.room());
     if (batch === 0 || !this.#bus.up) return;
     this.#asked = batch;
-    const request = { batch, expires: EXPIRES_NS, idle_heartbeat: HEARTBEAT_NS };
+    const request = { batch, expires: EXPIRES_NS, idle_heartbeat: this.#heartbeatMs * 1_000_000 };
     const subject = `$JS.API.CONSUMER.MSG.NEXT.${this.#options.stream}.${this.#consumer}`;
     this.#bus.publish(subject, writeControl(request), { reply: this.#inbox });
     this.#silence?.refresh();
@@ -113,7 +117,7 @@ export class StreamTail {
     if (generation !== this.#generation) return;
     const { stream, subjects, onProblem } = this.#options;
     try {
-      const { name, num_pending, error } = await this.#api.ask(
+      const { name, num_pending, cluster, error } = await this.#api.ask(
         `CONSUMER.CREATE.${stream}`,
         {
           stream_name: stream,
@@ -138,6 +142,7 @@ export class StreamTail {
       if (this.#closed || generation !== this.#generation) return;
       this.pending = num_pending ?? 0;
       this.#consumer = name;
+      this.#heartbeatMs = cluster === undefined ? HEARTBEAT_MS : CLUSTER_HEARTBEAT_MS;
     } catch (error) {
       if (this.#closed || generation !== this.#generation) return;
       onProblem(error as Error);
@@ -153,7 +158,10 @@ export class StreamTail {
       // What was on its way when another consumer took its place.
       if (generation === this.#generation && this.#consumer !== undefined) this.#onMessage(message);
     });
-    this.#silence = setTimeout(() => this.#onSilence(), SILENT_MS).unref();
+    this.#silence = setTimeout(
+      () => this.#onSilence(),
+      SILENT_HEARTBEATS * this.#heartbeatMs,
+    ).unref();
     this.more();
   }
 

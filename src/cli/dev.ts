@@ -112,10 +112,10 @@ function workerArguments(flags: DevFlags): string[] {
 
 /** What all processes must agree on. */
 function sharedArguments(flags: DevFlags): string[] {
-  const shared = ['creds', 'namespace', 'config'] as const;
+  const shared = ['creds', 'namespace', 'config', 'replicas'] as const;
   return shared.flatMap((flag) => {
     const value = flags[flag];
-    return value === undefined ? [] : [`--${flag}`, value];
+    return value === undefined ? [] : [`--${flag}`, `${value}`];
   });
 }
 

@@ -3,9 +3,11 @@
 import { Command, CommanderError } from 'commander';
 import { backupCommands } from './backup.ts';
 import { benchCommand } from './bench.ts';
+import { clusterCommand } from './cluster.ts';
 import { deployCommands } from './deploy.ts';
 import { deadCommand } from './dead.ts';
 import { devCommand } from './dev.ts';
+import { doctorCommand } from './doctor.ts';
 import { gatewayCommand } from './gateway.ts';
 import { initCommand } from './init.ts';
 import { inspectCommand } from './inspect.ts';
@@ -41,6 +43,8 @@ First steps:
   for (const add of [
     initCommand,
     devCommand,
+    clusterCommand,
+    doctorCommand,
     workerCommand,
     gatewayCommand,
     publishCommand,

@@ -14,6 +14,7 @@ export interface ConnectionFlags {
   creds?: string;
   namespace?: string;
   config?: string;
+  replicas?: number;
 }
 
 export interface OutputFlags {
@@ -26,6 +27,7 @@ export const ENVIRONMENT = {
   creds: 'NATS_CREDS',
   namespace: 'MILLRACE_NAMESPACE',
   config: 'MILLRACE_CONFIG',
+  replicas: 'MILLRACE_REPLICAS',
 } as const;
 
 export function withConnection(command: Command): Command {
@@ -45,6 +47,11 @@ export function withConnection(command: Command): Command {
     )
     .addOption(
       option('--config <file>', 'settings as JSON, see config/README.md').env(ENVIRONMENT.config),
+    )
+    .addOption(
+      option('--replicas <n>', 'on how many servers of a cluster what is made is kept (default: 1)')
+        .env(ENVIRONMENT.replicas)
+        .argParser(wholeNumber(1, MAX_REPLICAS)),
     );
 }
 
@@ -63,6 +70,9 @@ export function withFunctions(command: Command): Command {
   );
 }
 
+/** JetStream's own. */
+const MAX_REPLICAS = 5;
+
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 
 export function withLogLevel(command: Command): Command {
@@ -80,7 +90,11 @@ export async function connectOptions(
     ...(flags.server === undefined ? {} : { servers: flags.server.split(',') }),
     ...(flags.creds === undefined ? {} : { credentials: flags.creds }),
     ...(flags.namespace === undefined ? {} : { namespace: flags.namespace }),
-    settings: { ...(await readConfig(flags.config)), ...settings },
+    settings: {
+      ...(await readConfig(flags.config)),
+      ...(flags.replicas === undefined ? {} : { replicas: flags.replicas }),
+      ...settings,
+    },
   };
 }
 

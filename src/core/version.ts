@@ -1,5 +1,7 @@
 /** The oldest nats-server whose fences hold on replicated streams; 2.9 acknowledges several writers that expect the same sequence. */
 export const MINIMUM_SERVER_VERSION = '2.14.0';
+/** From here on fences go by the leader's term, too; older ones have known faults with several replicas. */
+export const RECOMMENDED_SERVER_VERSION = '2.14.4';
 
 interface Version {
   numbers: [major: number, minor: number, patch: number];

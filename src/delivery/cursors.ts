@@ -1,5 +1,6 @@
 /** How far functions have come on their sources: a KV bucket with one key for each function and stream. */
 import { z } from 'zod';
+import { bucketKeys } from '../bus/bucket-keys.ts';
 import type { Bus } from '../bus/connection.ts';
 import { readControl, writeControl } from '../bus/messages.ts';
 import { MillraceError } from '../core/errors.ts';
@@ -40,6 +41,8 @@ const ratesSchema = z.array(z.tuple([z.string(), whole, z.number(), z.number()])
 const RATES = '=rates.';
 /** JetStream's error code for a write under another revision than the present one. */
 const OTHER_REVISION = 10071;
+/** So often functions may begin while all are read. */
+const MAX_READS = 5;
 
 /** Somebody else dispatches the source now. */
 export class StaleCursor extends Error {
@@ -47,15 +50,19 @@ export class StaleCursor extends Error {
 }
 
 export class Cursors {
+  readonly #bus: Bus;
+  readonly #name: string;
   readonly #bucket: Bucket;
 
-  private constructor(bucket: Bucket) {
+  private constructor(bus: Bus, name: string, bucket: Bucket) {
+    this.#bus = bus;
+    this.#name = name;
     this.#bucket = bucket;
   }
 
   static async open(bus: Bus, settings: Settings): Promise<Cursors> {
     const name = `${settings.namespace}-deliveries`;
-    return new Cursors(await answered(bus.keyValue(name, settings.replicas)));
+    return new Cursors(bus, name, await answered(bus.keyValue(name, settings.replicas)));
   }
 
   async read(functionName: string, stream: string): Promise<StoredCursor | undefined> {
@@ -82,18 +89,27 @@ export class Cursors {
     await answered(this.#bucket.delete(keyOf(functionName, stream)));
   }
 
-  /** Throws UNAVAILABLE where one of them cannot be read: then nothing is known of what it still needs. */
+  /**
+   * Nothing is missing that was created before one of them was stored as it is here: what they all have settled may be removed.
+   * Throws UNAVAILABLE where that cannot be had, or one of them not be read: then nothing is known of what it still needs.
+   */
   async all(): Promise<CursorEntry[]> {
-    const keys: string[] = [];
-    for await (const key of await answered(this.#bucket.keys())) {
-      if (!key.startsWith(RATES)) keys.push(key);
+    for (let tries = 0; tries < MAX_READS; tries += 1) {
+      const { keys } = await answered(bucketKeys(this.#bus, this.#name));
+      const found: StoredCursor[] = [];
+      for (const key of keys) {
+        const stored = key.startsWith(RATES) ? undefined : await this.#read(key);
+        if (stored !== undefined) found.push(stored);
+      }
+      // Each may have been answered by another server, one of them from the past.
+      const now = await answered(bucketKeys(this.#bus, this.#name));
+      const known = new Set(keys);
+      const whole =
+        now.keys.every((key) => known.has(key)) &&
+        found.every(({ revision }) => revision <= now.revision);
+      if (whole) return found.map(({ entry }) => entry);
     }
-    const entries: CursorEntry[] = [];
-    for (const key of keys) {
-      const stored = await this.#read(key);
-      if (stored !== undefined) entries.push(stored.entry);
-    }
-    return entries;
+    throw new MillraceError('UNAVAILABLE', 'The cursors change too fast.');
   }
 
   /** How often the function has begun lately. Times in milliseconds since 1970. */

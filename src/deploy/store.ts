@@ -1,7 +1,10 @@
 /** Where deployed functions lie: what runs and which versions there are in a KV bucket, their code in an object store. */
 import type { KV, ObjectStore } from 'nats';
+import { bucketKeys } from '../bus/bucket-keys.ts';
 import type { Bus } from '../bus/connection.ts';
+import { JetStreamApi } from '../bus/jetstream-api.ts';
 import { readControl, writeControl } from '../bus/messages.ts';
+import { StreamReader } from '../bus/stream-reader.ts';
 import { MillraceError, messageOf } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 import { compressFile, unpackFile, type BuiltFile, type PackedFile } from './packed.ts';
@@ -89,15 +92,17 @@ export class DeployStore {
   /** Once, however often it is put. */
   async putFile(file: PackedFile): Promise<void> {
     const objects = await this.#store();
-    if ((await served(objects.info(file.hash))) !== null) return;
+    const before = await served(objects.info(file.hash));
+    // One that was collected is known still, as deleted.
+    if (before !== null && !before.deleted) return;
     await served(objects.putBlob({ name: file.hash }, await compressFile(file)));
   }
 
   /** Its hash is checked. Throws FUNCTION_LOAD_FAILED where it is damaged or not there. */
   async file(hash: string): Promise<BuiltFile> {
     const objects = await this.#store();
-    const stored = await served(objects.getBlob(hash));
-    if (stored !== null) return unpackFile(hash, stored);
+    const info = await served(objects.info(hash));
+    if (info !== null && !info.deleted) return unpackFile(hash, await this.#chunks(info.nuid));
     throw new MillraceError(
       'FUNCTION_LOAD_FAILED',
       `The deployed file ${hash.slice(0, 12)} is not in the object store.`,
@@ -107,7 +112,8 @@ export class DeployStore {
   /** Removes files that no version needs. One younger than `minAgeMs` may belong to a deploy that is under way. */
   async collect(minAgeMs: number): Promise<number> {
     const needed = new Set<string>();
-    for await (const key of await served(this.#bucket.keys(`${VERSIONS}>`))) {
+    const { keys } = await served(bucketKeys(this.#bus, this.#name('deployments'), VERSIONS));
+    for (const key of keys) {
       const { value } = await this.versions(key.slice(VERSIONS.length));
       for (const { hash } of value.flatMap(({ files }) => files)) needed.add(hash);
     }
@@ -120,9 +126,27 @@ export class DeployStore {
     return old.length;
   }
 
+  /** Not by the client, which takes what a replica has that is behind for all. Throws UNAVAILABLE. */
+  async #chunks(nuid: string): Promise<Uint8Array> {
+    const bucket = this.#name('deploys');
+    const [stream, subject] = [`OBJ_${bucket}`, `$O.${bucket}.C.${nuid}`];
+    const api = new JetStreamApi(this.#bus);
+    const last = await api.last(stream, subject);
+    const chunks: Uint8Array[] = [];
+    if (last !== undefined) {
+      const reader = new StreamReader(this.#bus, api);
+      await reader.read(stream, subject, 1, last.sequence, (_, chunk) => void chunks.push(chunk));
+    }
+    return Buffer.concat(chunks);
+  }
+
+  #name(bucket: string): string {
+    return `${this.#settings.namespace}-${bucket}`;
+  }
+
   #store(): Promise<ObjectStore> {
-    const { namespace, replicas } = this.#settings;
-    this.#objects ??= served(this.#bus.objectStore(`${namespace}-deploys`, replicas));
+    const { replicas } = this.#settings;
+    this.#objects ??= served(this.#bus.objectStore(this.#name('deploys'), replicas));
     this.#objects.catch(() => (this.#objects = undefined));
     return this.#objects;
   }

@@ -375,7 +375,9 @@ export class Hosting {
 
   /** True when it has answered: then it writes nothing more for the partition, whatever the claim says. */
   async #askToRelease(owner: string, partition: number): Promise<boolean> {
-    const { bus, settings } = this.#options;
+    const { bus, settings, cluster } = this.#options;
+    // One that is cut off, connected still, would be waited for.
+    if (await cluster.isGone(owner)) return false;
     const timeoutMs = settings.handoverMs + RELEASE_MARGIN_MS;
     return bus
       .request(this.#subjects.stateRelease(owner), writeControl({ partition }), timeoutMs)

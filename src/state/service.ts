@@ -12,6 +12,7 @@ import { Cluster } from './cluster.ts';
 import { assertFits } from './fits.ts';
 import { Hosting } from './hosting.ts';
 import { JoinServer } from './join.ts';
+import { LogEnd } from './log-end.ts';
 import { Peers } from './peers.ts';
 import { ringOf } from './rings.ts';
 import { Transactions } from './transactions.ts';
@@ -35,6 +36,7 @@ export class StateService {
   readonly #peers: Peers;
   readonly #joins: JoinServer;
   readonly #streams: LogStreams;
+  readonly #logEnd: LogEnd;
 
   private constructor(
     { bus, settings, log, workerId, publisher }: StateOptions,
@@ -46,6 +48,7 @@ export class StateService {
     this.#settings = settings;
     this.#streams = streams;
     this.retention = retention;
+    this.#logEnd = new LogEnd({ bus, log, store, streams });
     this.places = new Places(assignment.layout, ringOf);
     this.store = store;
     const { places } = this;
@@ -122,10 +125,11 @@ export class StateService {
     const { bus, settings, workerId } = options;
     assertFits(bus.maxMessageBytes, settings);
     const store = await AssignmentStore.open(bus, settings);
+    const assignment = await store.read();
     const retention = new Retention(bus, settings, workerId);
     try {
       const streams = await LogStreams.open(bus, settings, retention);
-      return new StateService(options, streams, retention, store, await store.read());
+      return new StateService(options, streams, retention, store, assignment);
     } catch (error) {
       retention.close();
       throw error;
@@ -152,6 +156,7 @@ export class StateService {
     this.cluster.close();
     this.#peers.close();
     this.retention.close();
+    this.#logEnd.close();
     this.#streams.close();
   }
 

@@ -162,6 +162,8 @@ export class Deployed {
   async #look(): Promise<boolean> {
     // Where nothing is deployed nothing is written to the disk.
     const { value: manifest } = await (await this.#openStore()).manifest();
+    // A server that was cut off while it led answers with the past for some seconds.
+    if (manifest.generation < this.#manifest.generation) return false;
     const same = manifest.generation === this.#manifest.generation;
     if (this.#closed || (same && this.#failures.length === 0)) return false;
     const running = new Map<string, LoadedFunction>();

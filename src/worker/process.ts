@@ -46,7 +46,7 @@ export async function runWorker(options: WorkerProcessOptions): Promise<number> 
       ...options.connect,
       onProblem: (problem) => logProblem(log, problem),
     },
-    'millrace-worker',
+    `millrace-worker-${process.pid}`,
     true,
   );
   let metrics: MetricsServer | undefined;

@@ -14,6 +14,7 @@ import type { Logger } from 'pino';
 import type { CallEnd } from '../core/balance/balancer.ts';
 import { Caller } from '../bus/caller.ts';
 import type { Bus } from '../bus/connection.ts';
+import { hasJetStream } from '../bus/jetstream-api.ts';
 import { Publisher } from '../bus/publisher.ts';
 import { Answers } from '../cache/answers.ts';
 import { CachedCalls } from '../cache/calls.ts';
@@ -272,7 +273,6 @@ export class Worker {
   async #openState(): Promise<void> {
     const [bus, settings, log, workerId] = [this.#bus, this.#settings, this.#log, this.id];
     const [caller, publisher] = [this.#caller, this.#publisher];
-    const { epoch } = bus;
     try {
       const service = await StateService.open({ bus, settings, log, workerId, publisher });
       const questions = new StateQuestions(bus, settings, workerId, service);
@@ -284,8 +284,8 @@ export class Worker {
       caller.ownerOf = (key) => service.ownerOf(key);
       service.start();
     } catch (error) {
-      // Neither says whether there is JetStream.
-      if (keepsFromStarting(error) || !bus.up || bus.epoch !== epoch) {
+      // With functions that find no state beside workers that have some, transactions would be torn apart.
+      if (keepsFromStarting(error) || (await hasJetStream(bus))) {
         this.#opened = undefined;
         throw error;
       }

@@ -74,9 +74,8 @@ async function restored<Result>(
   functions: string,
   look: (mill: Mill) => Promise<Result>,
 ): Promise<Result> {
-  const cluster = await Cluster.start(2, functions, (url) =>
-    millrace('restore', file, '--server', url),
-  );
+  const prepare = (url: string): Promise<void> => millrace('restore', file, '--server', url);
+  const cluster = await Cluster.start(2, functions, { prepare });
   const mill = await connect({ servers: cluster.url });
   try {
     await cluster.settled(mill);

@@ -1,8 +1,9 @@
-/** A broker and workers, all processes of their own, and what can happen to them. */
+/** A broker, or three that are a cluster, and workers, all processes of their own, and what can happen to them. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { MillraceError, type Mill } from 'millrace';
 import { startTestBroker, type TestBroker } from '../support/broker.ts';
+import { TestCluster } from '../support/broker-cluster.ts';
 import { Command } from '../support/cli.ts';
 import type { Random } from '../support/random.ts';
 import { until } from '../support/wait.ts';
@@ -11,8 +12,13 @@ import { until } from '../support/wait.ts';
 const NO_BROKER = /\[(?:UNAVAILABLE|CONNECTION_FAILED|TIMEOUT)\]/;
 /** What a worker says that will never serve state, though the broker has JetStream. */
 const NO_STATE = 'there is no state on this worker';
+/** With three servers, everything is synced three times on the same disk. */
+const START_MS = 120_000;
 /** How long everything may take, after the last fault, until nothing is open any more. */
 const SETTLE_MS = 30_000;
+
+/** Of all journals and claims. */
+const LOG_STREAM = 'millrace-log';
 
 export interface Fault {
   what: string;
@@ -24,23 +30,26 @@ export class Cluster {
   readonly faults: Fault[] = [];
   /** What workers have said that ended in a way that nobody wanted. */
   readonly broken: string[] = [];
-  readonly #broker: TestBroker;
+  readonly #broker: TestBroker | undefined;
+  readonly #servers: TestCluster | undefined;
   readonly #functions: string;
   readonly #workers = new Set<Command>();
   readonly #stopped = new Set<Command>();
 
-  private constructor(broker: TestBroker, functions: string) {
-    this.#broker = broker;
+  private constructor(broker: TestBroker | TestCluster, functions: string) {
+    this.#broker = broker instanceof TestCluster ? undefined : broker;
+    this.#servers = broker instanceof TestCluster ? broker : undefined;
     this.#functions = fileURLToPath(new URL(`../fixtures/${functions}`, import.meta.url));
   }
 
-  /** `functions`: a folder in test/fixtures. `prepare`: what is done at its broker before workers start. */
+  /** `functions`: a folder in test/fixtures. `servers`: one, or three with replicas of everything. `prepare`: what is done at its broker before workers start. */
   static async start(
     workers: number,
     functions: string,
-    prepare?: (url: string) => Promise<void>,
+    { servers = 1, prepare }: { servers?: 1 | 3; prepare?: (url: string) => Promise<void> } = {},
   ): Promise<Cluster> {
-    const cluster = new Cluster(await startTestBroker(), functions);
+    const broker = servers === 1 ? await startTestBroker() : await TestCluster.start();
+    const cluster = new Cluster(broker, functions);
     try {
       await prepare?.(cluster.url);
       await Promise.all(Array.from({ length: workers }, async () => cluster.addWorker()));
@@ -51,14 +60,20 @@ export class Cluster {
     return cluster;
   }
 
+  /** Of all servers, with commas. */
   get url(): string {
-    return this.#broker.url;
+    return this.#servers?.url ?? this.#broker?.url ?? '';
+  }
+
+  get replicas(): number {
+    return this.#servers === undefined ? 1 : 3;
   }
 
   /** Started again, as a supervisor does it, while there is no broker to start with. */
   async addWorker(): Promise<void> {
     for (;;) {
-      const worker = new Command(['worker', '--server', this.url, '--functions', this.#functions]);
+      const where = ['--server', this.url, '--replicas', `${this.replicas}`];
+      const worker = new Command(['worker', ...where, '--functions', this.#functions]);
       let ready = false;
       this.#workers.add(worker);
       void worker.finished.then(({ status, signal, stdout, stderr }) => {
@@ -67,7 +82,7 @@ export class Cluster {
         this.broken.push(`A worker ended by itself (${status ?? signal}): ${stdout}${stderr}`);
       });
       try {
-        await worker.says('is ready');
+        await worker.says('is ready', START_MS);
         ready = true;
         if (worker.stdout.includes(NO_STATE)) this.broken.push(worker.stdout);
         return;
@@ -114,18 +129,90 @@ export class Cluster {
 
   async killBroker(downMs: number): Promise<void> {
     await this.#during(`the broker is killed and away for ${Math.round(downMs)} ms`, async () => {
-      await this.#broker.kill();
+      await this.#broker?.kill();
       await delay(downMs);
-      await this.#broker.restart();
+      await this.#broker?.restart();
+    });
+  }
+
+  /** Of a cluster: one server is killed, and started again after a while. Resolves when all are one cluster again. */
+  async killServer(server: number, downMs: number): Promise<void> {
+    const servers = this.#cluster();
+    await this.#during(
+      `server ${server} is killed and away for ${Math.round(downMs)} ms`,
+      async () => {
+        await servers.kill(server);
+        await delay(downMs);
+        await servers.restart(server);
+        await servers.ready();
+      },
+    );
+  }
+
+  /** The server that leads the stream of all journals. */
+  async killLeader(downMs: number): Promise<void> {
+    const servers = this.#cluster();
+    const leader = await until('the log has a leader', async () => {
+      const found = await servers.leaderOf(LOG_STREAM);
+      return found === undefined ? undefined : { found };
+    });
+    await this.killServer(leader.found, downMs);
+  }
+
+  /** No other server hears it, nor do clients if `clients`; it runs on. */
+  async isolateServer(server: number, forMs: number, clients: boolean): Promise<void> {
+    const servers = this.#cluster();
+    const what = `server ${server} is isolated${clients ? ', from clients as well,' : ''}`;
+    await this.#during(`${what} for ${Math.round(forMs)} ms`, async () => {
+      servers.isolateServer(server, clients);
+      await delay(forMs);
+      servers.heal();
+      await servers.ready();
+    });
+  }
+
+  /** A worker that runs hears nothing and is not heard; its connection stays open. */
+  async isolateWorker(random: Random, forMs: number): Promise<void> {
+    const servers = this.#cluster();
+    const victim = this.#pick(random);
+    if (victim === undefined) return;
+    await this.#during(`a worker is isolated for ${Math.round(forMs)} ms`, async () => {
+      servers.isolateClient(`millrace-worker-${victim.child.pid}`);
+      await delay(forMs);
+      servers.heal();
+    });
+  }
+
+  async slowLinks(delayMs: number, forMs: number): Promise<void> {
+    const servers = this.#cluster();
+    await this.#during(
+      `all links take ${delayMs} ms each way for ${Math.round(forMs)} ms`,
+      async () => {
+        servers.slow(delayMs);
+        await delay(forMs);
+        servers.slow(0);
+      },
+    );
+  }
+
+  /** All servers are killed at the same moment, and started again. */
+  async restartAll(): Promise<void> {
+    const servers = this.#cluster();
+    await this.#during('all servers are killed and started again', async () => {
+      const all = servers.urls.map((_, server) => server);
+      await Promise.all(all.map(async (server) => servers.kill(server)));
+      await Promise.all(all.map(async (server) => servers.restart(server)));
+      await servers.ready();
     });
   }
 
   /** The broker says nothing for a while, then goes on with all that was sent to it. */
   async pauseBroker(forMs: number): Promise<void> {
     await this.#during(`the broker is stopped for ${Math.round(forMs)} ms`, async () => {
-      process.kill(this.#broker.pid, 'SIGSTOP');
+      const pid = this.#broker?.pid ?? 0;
+      process.kill(pid, 'SIGSTOP');
       await delay(forMs);
-      process.kill(this.#broker.pid, 'SIGCONT');
+      process.kill(pid, 'SIGCONT');
     });
   }
 
@@ -164,7 +251,13 @@ export class Cluster {
     const workers = [...this.#workers];
     this.#workers.clear();
     await Promise.all(workers.map(async (worker) => worker.end('SIGKILL')));
-    await this.#broker.stop();
+    await this.#broker?.stop();
+    await this.#servers?.stop();
+  }
+
+  #cluster(): TestCluster {
+    if (this.#servers === undefined) throw new Error('this takes a cluster of servers');
+    return this.#servers;
   }
 
   #pick(random: Random): Command | undefined {

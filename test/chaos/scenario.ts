@@ -13,6 +13,8 @@ export interface Scenario {
   name: string;
   seed: number;
   workers: number;
+  /** One, or three with replicas of everything. */
+  servers?: 1 | 3;
   forMs: number;
   faults: Faults;
   /** The share of steps that are done by a call of another function. */
@@ -31,13 +33,15 @@ const MIN_OK = 50;
 /** Throws with seed and an excerpt when something is not as promised; gives a line of numbers otherwise. */
 export async function run(scenario: Scenario): Promise<string> {
   const random = new Random(scenario.seed);
-  const cluster = await Cluster.start(scenario.workers, 'chaos');
+  const cluster = await Cluster.start(scenario.workers, 'chaos', {
+    servers: scenario.servers ?? 1,
+  });
   let mill: Mill | undefined;
   let workload: Workload | undefined;
   const problems: string[] = [];
   let settledMs = Number.NaN;
   try {
-    mill = await connect({ servers: cluster.url });
+    mill = await connect({ servers: cluster.url.split(',') });
     await cluster.settled(mill);
     const chance = new Random(random.below(2 ** 32));
     workload = new Workload(mill, chance, `${scenario.seed}`, scenario.through);

@@ -46,12 +46,12 @@ export class Command {
     return this.child.exitCode !== null || this.child.signalCode !== null;
   }
 
-  /** Waits for a text on standard output, at most 20 s; fails early when the process ends. */
-  async says(text: string): Promise<void> {
+  /** Waits for a text on standard output, by default at most 20 s; fails early when the process ends. */
+  async says(text: string, timeoutMs = 20_000): Promise<void> {
     await until(
       `"${text}" is printed; so far: ${this.stdout}${this.stderr}`,
       () => this.stdout.includes(text) || this.stderr.includes(text) || this.ended,
-      20_000,
+      timeoutMs,
     );
     if (!this.stdout.includes(text) && !this.stderr.includes(text)) {
       throw new Error(`It ended without saying "${text}": ${this.stdout}${this.stderr}`);

@@ -30,7 +30,7 @@ export async function startTestWorker(
     { write: (line: string) => void logs.push(JSON.parse(line) as Record<string, unknown>) },
   );
   const onProblem = (problem: MillraceError): void => logProblem(log, problem);
-  const opened = await openBus({ servers: url, settings, onProblem }, 'test-worker');
+  const opened = await openBus({ servers: url.split(','), settings, onProblem }, 'test-worker');
   const worker = new Worker({ ...opened, log, version: '0.0.0', tracing });
   const offer = (definitions: readonly FunctionDefinition[], version = 'v1'): Promise<void> =>
     worker.offer(

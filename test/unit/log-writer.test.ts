@@ -105,6 +105,21 @@ describe('an append', () => {
     expect(again).toEqual({ sequence: 8 });
   });
 
+  it('is not stored where there is no space, and is stored when there is some', async () => {
+    const outcome = append();
+    await answer({ error: { err_code: 10023, description: 'insufficient resources' }, seq: 0 });
+    await pass(500);
+    expect(outcome).toEqual({});
+    await answer({ stream: 'millrace-log', seq: 6 });
+    expect(outcome).toEqual({ sequence: 6 });
+    const never = append();
+    for (let tries = 0; tries < 40; tries += 1) {
+      await answer({ error: { err_code: 10023, description: 'insufficient resources' }, seq: 0 });
+      await pass(500);
+    }
+    expect(never.error).toMatchObject({ outcome: 'not-stored' });
+  });
+
   it('does not hear what others say to its reply subject', async () => {
     const outcome = append();
     const [sent] = bus.take(SUBJECT);

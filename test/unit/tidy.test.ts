@@ -110,6 +110,7 @@ const MAY_IMPORT: Record<string, Record<string, Rule> | 'all'> = {
     core: any,
     worker: ({ typeOnly }, target) => typeOnly && target === 'worker/supervision.ts',
   },
+  doctor: { core: any, bus: any, state: (_, target) => target === 'state/fits.ts' },
   // A test's own system: what dev starts, and a client.
   testing: {
     core: any,
