@@ -6,13 +6,14 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { connect, MillraceError, type Mill } from 'millrace';
+import { connect, type Mill } from 'millrace';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { checkHistory, type Operation } from '../support/serializability.ts';
 import { Command } from '../support/cli.ts';
 import { Random } from '../support/random.ts';
 import { until } from '../support/wait.ts';
 import { Cluster } from './cluster.ts';
+import { surely } from './surely.ts';
 import { killWorkers } from './faults.ts';
 import { Workload, type Noted } from './workload.ts';
 
@@ -89,18 +90,6 @@ async function restored<Result>(
   } finally {
     await mill.close();
     await cluster.stop();
-  }
-}
-
-/** Repeated until it is answered. */
-async function surely<Result>(attempt: () => Promise<Result>): Promise<Result> {
-  for (;;) {
-    try {
-      return await attempt();
-    } catch (error) {
-      if (!(error instanceof MillraceError)) throw error;
-      await delay(100);
-    }
   }
 }
 

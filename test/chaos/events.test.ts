@@ -3,11 +3,12 @@
  * stopped. CHAOS_SECONDS and CHAOS_SEED as in chaos.test.ts.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { connect, MillraceError, type Mill } from 'millrace';
+import { connect, type Mill } from 'millrace';
 import { expect, it } from 'vitest';
 import { Random } from '../support/random.ts';
 import { until } from '../support/wait.ts';
 import { Cluster } from './cluster.ts';
+import { surely } from './surely.ts';
 import { everything, killWorkers, type Faults } from './faults.ts';
 
 const SECONDS = Number(process.env['CHAOS_SECONDS'] ?? 8);
@@ -44,17 +45,6 @@ async function publishAll(mill: Mill, over: () => boolean): Promise<Map<string, 
     }),
   );
   return published;
-}
-
-async function surely<Result>(attempt: () => Promise<Result>): Promise<Result> {
-  for (;;) {
-    try {
-      return await attempt();
-    } catch (error) {
-      if (!(error instanceof MillraceError)) throw error;
-      await delay(100);
-    }
-  }
 }
 
 it.each<[string, Faults]>([
