@@ -32,7 +32,17 @@ const questionSchema = z.object({
 const askSchema = z.object({
   partition: z.number().int().nonnegative(),
   key: z.string().optional(),
-  list: z.object({ prefix: z.string(), after: z.string(), limit: z.number().int() }).optional(),
+  list: z
+    .object({
+      prefix: z.string(),
+      after: z.string(),
+      limit: z
+        .number()
+        .int()
+        .min(1)
+        .max(MAX_LIMIT + 1),
+    })
+    .optional(),
 });
 type Ask = z.infer<typeof askSchema>;
 const answerSchema = z.object({
