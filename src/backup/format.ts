@@ -11,11 +11,14 @@ import { Packr } from 'msgpackr';
 import { z } from 'zod';
 import { MillraceError, messageOf } from '../core/errors.ts';
 import { MAX_PARTITIONS } from '../core/key-ring.ts';
+import { scanMsgpack } from '../core/msgpack-scan.ts';
 
 export const FORMAT = 1;
 /** The largest is a deployed function with its source maps. */
 const MAX_FRAME_BYTES = 64 * 1024 * 1024;
 const LENGTH_BYTES = 4;
+/** A frame with more was made to fill the memory: its objects take many times its bytes. The most have ids of emitted events. */
+const LIMITS = { maxDepth: 16, maxValues: 4_000_000 };
 
 const whole = z.number().int().nonnegative();
 const partitions = whole.min(1).max(MAX_PARTITIONS);
@@ -184,6 +187,7 @@ async function* framesOf(file: string): AsyncGenerator<Buffer> {
 }
 
 function decodeFrame(file: string, body: Uint8Array): Frame {
+  if (scanMsgpack(body, LIMITS) !== undefined) throw unreadable(file, 'it is damaged');
   let fields: unknown;
   try {
     fields = packr.unpack(body);

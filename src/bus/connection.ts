@@ -31,6 +31,8 @@ const ACKNOWLEDGEMENT_PREFIX = '$JS.ACK.';
 const TIMEOUT_CODE = 'TIMEOUT';
 const NO_RESPONDERS_CODE = '503';
 
+const WHITE_SPACE = /\s/;
+
 /** `details` of the UNAVAILABLE that a request without any listener fails with. */
 export const NO_RESPONDERS = 'no responders';
 
@@ -129,8 +131,14 @@ export class Bus {
     return this.#connection.info?.max_payload ?? 1024 * 1024;
   }
 
-  /** Throws UNAVAILABLE while the connection is down: nothing is dropped in silence. */
+  /**
+   * Throws UNAVAILABLE while the connection is down: nothing is dropped in silence. INVALID_INPUT for a subject with white space: the
+   * client does not look, and what follows would be a command to the broker.
+   */
   publish(subject: string, payload: Uint8Array, options?: PublishOptions): void {
+    if (WHITE_SPACE.test(subject)) {
+      throw new MillraceError('INVALID_INPUT', `Nothing is published on ${quote(subject)}.`);
+    }
     if (!this.#up) {
       throw new MillraceError('UNAVAILABLE', 'The connection to NATS is down.');
     }

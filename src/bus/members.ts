@@ -22,6 +22,8 @@ export interface MemberEvents {
 }
 
 const NOTHING = new Uint8Array();
+/** Names of functions that are remembered when nobody offers them any more. */
+const MAX_EVER_OFFERED = 65_536;
 
 export class Members {
   readonly directory = new Directory();
@@ -84,7 +86,9 @@ export class Members {
   #onAnnouncement(data: Uint8Array): void {
     const announcement = readControl(announcementSchema, data);
     if (announcement === undefined) return;
-    for (const name of announcement.functions) this.#everOffered.add(name);
+    for (const name of announcement.functions) {
+      if (this.#everOffered.size < MAX_EVER_OFFERED) this.#everOffered.add(name);
+    }
     const reconnected = this.directory.announced(announcement, performance.now());
     if (reconnected) this.#events.onReconnected(announcement.id);
     this.#events.onAnnounced(announcement.id);

@@ -1,5 +1,6 @@
 /** The control messages between our own processes: one schema each, the type inferred from it. All are JSON. */
 import { z } from 'zod';
+import { MAX_PARTITIONS } from '../core/key-ring.ts';
 import { ContentType, decodePayload, type PayloadLimits } from '../core/payload.ts';
 
 const workerState = z.enum(['running', 'draining']);
@@ -64,7 +65,7 @@ export const ownerBeatSchema = z.object({
   /** The last change of their number that is done at all that it owns. */
   settled: count.optional(),
   /** Partition and epoch. */
-  owned: z.array(z.tuple([count, count])),
+  owned: z.array(z.tuple([count.max(MAX_PARTITIONS - 1), count])).max(MAX_PARTITIONS),
 });
 export type OwnerBeat = z.infer<typeof ownerBeatSchema>;
 

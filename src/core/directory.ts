@@ -52,6 +52,8 @@ const DEFAULT_CAPACITY = 100;
 const NONE: readonly string[] = [];
 /** More collections than a platform has. */
 const MAX_WATCHED = 100_000;
+/** More than this are no workers. */
+const MAX_WORKERS = 10_000;
 
 export interface CacheRecord extends CacheRules {
   /** Has it a key of its own? Else the whole input is. */
@@ -113,6 +115,7 @@ export class Directory {
   /** True when the worker is back on a new connection, so that what was sent on the old one may be lost. */
   announced({ full = NONE, ...record }: WorkerRecord & WorkerBeat, nowMs: number): boolean {
     const known = this.entries.get(record.id);
+    if (known === undefined && this.entries.size >= MAX_WORKERS) return false;
     this.entries.set(record.id, { record, heardAtMs: nowMs, silent: false, full });
     for (const [, { state }] of record.caches ?? []) {
       for (const name of state) if (this.watched.size < MAX_WATCHED) this.watched.add(name);

@@ -2,6 +2,7 @@
 import { Packr } from 'msgpackr';
 import { z } from 'zod';
 import type { Delivery } from '../core/delivery/marker.ts';
+import { scanMsgpack } from '../core/msgpack-scan.ts';
 import { ContentType, type Encoded, type EncodedBody } from '../core/payload.ts';
 
 /** Of a call that brings an event: beside the event's own headers. */
@@ -51,12 +52,25 @@ function writeDelivery(delivery: DeliveryHeader): string {
   return JSON.stringify(fields);
 }
 
-/** Undefined for what is no list. */
+function isDelivery(fields: unknown): fields is Fields {
+  if (!Array.isArray(fields)) return false;
+  const [id, subject, timeMs, attempt, again, stream, heldAtMs, ...where] = fields as unknown[];
+  const [source, sequence, key, below, open] = where;
+  return (
+    [id, subject, stream, source, key ?? ''].every((each) => typeof each === 'string') &&
+    [timeMs, attempt, heldAtMs, sequence, below].every(Number.isFinite) &&
+    typeof again === 'boolean' &&
+    Array.isArray(open) &&
+    open.every(Number.isFinite)
+  );
+}
+
+/** Undefined for what no dispatcher of ours has written. */
 function readDelivery(text: string): DeliveryHeader | undefined {
   try {
     const fields: unknown = JSON.parse(text);
-    if (!Array.isArray(fields) || !Array.isArray(fields[11])) return undefined;
-    const [id, subject, timeMs, attempt, again, stream, heldAtMs, ...where] = fields as Fields;
+    if (!isDelivery(fields)) return undefined;
+    const [id, subject, timeMs, attempt, again, stream, heldAtMs, ...where] = fields;
     const [source, sequence, key, below, open] = where;
     const place = { source, sequence, key: key ?? undefined, below, open };
     return { id, subject, timeMs, attempt, again, stream, heldAtMs, ...place };
@@ -68,6 +82,9 @@ function readDelivery(text: string): DeliveryHeader | undefined {
 /** What the header says of a call that brings several events; the body has them. */
 const BATCH = 'batch';
 const packr = new Packr({ useRecords: false, moreTypes: false });
+/** A list of events with their headers. */
+const BATCH_LIMITS = { maxDepth: 3, maxValues: 262_144 };
+const TYPES: readonly unknown[] = Object.values(ContentType);
 type Packed = [
   delivery: string,
   type: ContentType,
@@ -111,12 +128,32 @@ export function eventsOf(
     return delivery && { events: [{ delivery, type, body, headers: rest }], batch: false };
   }
   const events: DispatchedEvent[] = [];
-  for (const [written, as, own, data] of packr.unpack(body as Uint8Array) as Packed) {
+  for (const [written, as, own, data] of unpackBatch(body)) {
     const delivery = readDelivery(written);
     if (delivery === undefined) return undefined;
     events.push({ delivery, type: as, headers: own, body: data });
   }
-  return { events, batch: true };
+  return events.length === 0 ? undefined : { events, batch: true };
+}
+
+/** Empty for what is none. */
+function unpackBatch(body: EncodedBody): Packed {
+  if (typeof body === 'string' || scanMsgpack(body, BATCH_LIMITS) !== undefined) return [];
+  const list: unknown = packr.unpack(body);
+  return Array.isArray(list) && list.every(isPacked) ? list : [];
+}
+
+function isPacked(event: unknown): event is Packed[number] {
+  if (!Array.isArray(event)) return false;
+  const [written, type, headers, body] = event as unknown[];
+  return (
+    typeof written === 'string' &&
+    TYPES.includes(type) &&
+    typeof headers === 'object' &&
+    headers !== null &&
+    Object.values(headers).every((value) => typeof value === 'string') &&
+    (typeof body === 'string' || body instanceof Uint8Array)
+  );
 }
 
 const failureSchema = z.object({

@@ -21,6 +21,8 @@ import { subjectsOf } from '../core/subjects.ts';
 
 /** How many workers that have gone are remembered. */
 const MAX_LEFT = 10_000;
+/** How many are heard at once: more than this are no workers. */
+const MAX_MEMBERS = 10_000;
 
 export interface ClusterMember {
   id: string;
@@ -151,7 +153,11 @@ export class Cluster {
     if (this.left.size >= MAX_LEFT) this.left.clear();
     this.left.add(workerId);
     const member = this.members.get(workerId);
-    if (member === undefined) return;
+    if (member === undefined) {
+      // It may have locked something all the same: its beats have not been heard yet, or it never was.
+      this.#events.onGone(workerId);
+      return;
+    }
     this.members.delete(workerId);
     this.#owners = undefined;
     for (const partition of member.owned.keys()) this.#events.onOwner(partition);
@@ -206,6 +212,7 @@ export class Cluster {
     // It was only silent.
     this.left.delete(id);
     const before = this.members.get(id);
+    if (before === undefined && this.members.size >= MAX_MEMBERS) return;
     const owned = new Map(beat.owned);
     const heardAtMs = performance.now();
     this.members.set(id, { id, capacity, hosting, owned, settled, heardAtMs });

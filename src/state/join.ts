@@ -10,6 +10,7 @@ import { readControl, writeControl } from '../bus/messages.ts';
 import { NO_PARTITION } from '../core/state/messages.ts';
 import type { PreparedEvent } from '../bus/publisher.ts';
 import { isErrorCode, MillraceError } from '../core/errors.ts';
+import { reservedReason } from '../core/names.ts';
 import { subjectsOf } from '../core/subjects.ts';
 import type { Settings } from '../core/settings.ts';
 import type { Collection } from '../function/context.ts';
@@ -62,6 +63,7 @@ type JoinAnswer = z.infer<typeof answerSchema>;
 export class JoinServer {
   readonly #attempts: ReadonlyMap<string, Attempt>;
   readonly #requests: Subscription;
+  readonly #settings: Settings;
 
   constructor(
     bus: Bus,
@@ -70,6 +72,7 @@ export class JoinServer {
     attempts: ReadonlyMap<string, Attempt>,
   ) {
     this.#attempts = attempts;
+    this.#settings = settings;
     const subject = subjectsOf(settings.namespace).stateJoin(workerId);
     this.#requests = bus.subscribe(subject, ({ data, reply }) => {
       const request = readControl(requestSchema, data);
@@ -86,7 +89,7 @@ export class JoinServer {
     const attempt = this.#attempts.get(request.tx);
     if (attempt === undefined) return { interrupted: true };
     try {
-      return { value: await perform(attempt, request) };
+      return { value: await perform(attempt, request, this.#settings) };
     } catch (error) {
       if (error instanceof MillraceError) {
         return { error: { code: error.code, message: error.message } };
@@ -96,14 +99,41 @@ export class JoinServer {
   }
 }
 
-async function perform(attempt: Attempt, request: JoinRequest): Promise<string | null> {
+async function perform(
+  attempt: Attempt,
+  request: JoinRequest,
+  settings: Settings,
+): Promise<string | null> {
   const { what, collection = '', key = '', value = '' } = request;
-  if (what === 'emit') await attempt.emit(decodeEmit(Buffer.from(value, 'base64')));
+  if (what === 'emit') await attempt.emit(emitted(value, settings));
   else if (what === 'doom') await attempt.doom(value);
   else if (what === 'interrupt') await attempt.interrupt();
   else if (what === 'get') return attempt.readText(collection, key);
-  else attempt.writeText(collection, key, what === 'delete' ? null : value);
+  else if (what === 'delete') attempt.writeText(collection, key, null);
+  else attempt.writeText(collection, key, jsonText(value, collection, key, settings));
   return null;
+}
+
+/** The platform's own subjects are for what our own functions' contexts emit there. */
+function emitted(value: string, { namespace }: Settings): PreparedEvent {
+  const event = decodeEmit(Buffer.from(value, 'base64'));
+  const { cache, later } = subjectsOf(namespace);
+  const own = event.subject === cache || event.subject.startsWith(later(''));
+  const reason = own ? undefined : reservedReason(event.subject, namespace);
+  if (reason === undefined) return event;
+  throw new MillraceError('INVALID_INPUT', `The subject of an emitted event ${reason}.`);
+}
+
+/** What is stored is read by everybody, as JSON. */
+function jsonText(text: string, collection: string, key: string, settings: Settings): string {
+  try {
+    return Attempt.encode(settings, collection, key, JSON.parse(text));
+  } catch (cause) {
+    if (cause instanceof MillraceError) throw cause;
+    throw new MillraceError('INVALID_INPUT', `The value for ${collection}/${key} is no JSON.`, {
+      cause,
+    });
+  }
 }
 
 /** One that this worker coordinates itself. */

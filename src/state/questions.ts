@@ -37,7 +37,17 @@ const askSchema = z.object({
   key: z.string().optional(),
   /** How many keys it has in each collection. */
   collections: z.boolean().optional(),
-  list: z.object({ prefix: z.string(), after: z.string(), limit: z.number().int() }).optional(),
+  list: z
+    .object({
+      prefix: z.string(),
+      after: z.string(),
+      limit: z
+        .number()
+        .int()
+        .min(1)
+        .max(MAX_LIMIT + 1),
+    })
+    .optional(),
 });
 type Ask = z.infer<typeof askSchema>;
 const answerSchema = z.object({

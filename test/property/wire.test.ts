@@ -1,5 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { MAX_PARTITIONS } from '../../src/core/key-ring.ts';
 import type {
   CoordinatorMessage,
   LogRecord,
@@ -11,6 +12,8 @@ import { decodeEnvelopes, encodeEnvelopes, type Envelope } from '../../src/core/
 
 const text = fc.string({ unit: 'grapheme', maxLength: 12 });
 const count = fc.nat(2 ** 31);
+const partition = fc.nat(MAX_PARTITIONS - 1);
+const worker = fc.stringMatching(/^[A-Za-z0-9_-]{1,64}$/);
 const tx = text;
 const mode = fc.constantFrom('shared' as const, 'exclusive' as const);
 const value = fc.option(text, { nil: null });
@@ -29,7 +32,7 @@ const refusal: fc.Arbitrary<Refusal> = fc.record(
 /** Of items that are moved: none of them is deleted. */
 const moved = fc.array(fc.tuple(text, text, count), { maxLength: 3 });
 const none = fc.constant('' as const);
-const partitions = fc.array(count, { maxLength: 4 });
+const partitions = fc.array(partition, { maxLength: 4 });
 const kind = <Kind extends string>(name: Kind): fc.Arbitrary<Kind> => fc.constant(name);
 
 const toPartition: fc.Arbitrary<PartitionMessage> = fc.oneof(
@@ -37,7 +40,7 @@ const toPartition: fc.Arbitrary<PartitionMessage> = fc.oneof(
     kind: kind('lock'),
     tx,
     age: fc.record({ startMs: fc.double({ noNaN: true, noDefaultInfinity: true }), first: text }),
-    coordinator: text,
+    coordinator: worker,
     key: text,
     mode,
     ttlMs: fc.double({ min: 0, max: 1e6, noNaN: true }),
@@ -46,23 +49,23 @@ const toPartition: fc.Arbitrary<PartitionMessage> = fc.oneof(
   fc.record({
     kind: kind('prepare'),
     tx,
-    coordinator: text,
+    coordinator: worker,
     epoch: count,
     grant: count,
     home: count,
-    participants: fc.array(count, { maxLength: 4 }),
-    writers,
+    participants: partitions,
+    writers: partitions,
     writes: fc.array(fc.tuple(text, value), { maxLength: 3 }),
     emits,
   }),
   fc.record(
-    { kind: kind('vote'), tx, from: count, yes: fc.boolean(), refusal },
+    { kind: kind('vote'), tx, from: partition, yes: fc.boolean(), refusal },
     { requiredKeys: ['kind', 'tx', 'from', 'yes'] },
   ),
   fc.record({ kind: kind('commit'), tx, home: count }),
   fc.record({ kind: kind('abort'), tx }),
   fc.record({ kind: kind('ended'), tx, from: fc.option(count, { nil: undefined }) }),
-  fc.record({ kind: kind('resolve'), tx, coordinator: text }),
+  fc.record({ kind: kind('resolve'), tx, coordinator: worker }),
   fc.record({ kind: kind('fetch'), tx: none, generation: count, to: count, after: text }),
   fc.record({
     kind: kind('items'),

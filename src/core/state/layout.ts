@@ -70,6 +70,8 @@ export class Places {
 
   /** All keys of this move have arrived. */
   learn(generation: number, from: number, to: number): void {
-    if (generation === this.layout.generation) this.#moved.add(`${from} ${to}`);
+    const { layout } = this;
+    const moves = isSource(layout, from) && isTarget(layout, to);
+    if (generation === layout.generation && moves) this.#moved.add(`${from} ${to}`);
   }
 }

@@ -7,6 +7,8 @@ import { Session } from './session.ts';
 
 /** How often a holder that others wait for is told again what it has. */
 const REMIND_MS = 200;
+/** Of all sessions together: a coordinator that only locks must not fill the memory. */
+const MAX_LOCKED_KEYS = 1_000_000;
 
 export class Sessions {
   readonly partition: number;
@@ -59,6 +61,10 @@ export class Sessions {
     const { tx, key, mode } = message;
     const session = this.map.get(tx) ?? this.open(message, nowMs, maximum);
     if (session?.state !== 'active') return;
+    if (this.locks.size >= MAX_LOCKED_KEYS && !session.keys.has(key)) {
+      this.lose(session, { why: 'overloaded', partition: this.partition, key });
+      return;
+    }
     const answer = this.locks.request(session, key, mode);
     if (answer.granted) {
       this.grant(session, key, mode);

@@ -3,6 +3,8 @@
  * field's type is checked; what does not fit is left out and counted by the reader.
  */
 import { Packr } from 'msgpackr';
+import { MAX_PARTITIONS } from '../key-ring.ts';
+import { scanMsgpack } from '../msgpack-scan.ts';
 import type {
   CoordinatorMessage,
   LockMode,
@@ -20,6 +22,15 @@ export type Envelope =
 
 type Fields = readonly unknown[];
 const packr = new Packr({ useRecords: false, moreTypes: false, variableMapSize: true });
+/** A list of messages, in which are lists, of lists. The largest has a `prepare` with as many writes as a setting may allow. */
+const LIMITS = { maxDepth: 4, maxValues: 512 * 1024 };
+/** Of a transaction's id, or what a partition calls an item: those of ours are shorter. */
+const MAX_ID_LENGTH = 128;
+const MAX_KEY_LENGTH = 2_048;
+/** No run has longer: what a session has locked is free then, whoever has forgotten it. */
+const MAX_TTL_MS = 2 * 86_400_000;
+/** What is sent to it goes to a subject with its id in it. */
+const WORKER_ID = /^[A-Za-z0-9_-]{1,64}$/;
 const MODES: readonly LockMode[] = ['shared', 'exclusive'];
 const REASONS: readonly Refusal['why'][] = ['conflict', 'lost', 'full', 'overloaded', 'timeout'];
 
@@ -103,8 +114,16 @@ class Reader {
     this.#at = at;
   }
 
-  text(): string {
-    return this.#next((value) => typeof value === 'string', '');
+  id(): string {
+    return this.#next(isId, '');
+  }
+
+  worker(): string {
+    return this.#next((value) => typeof value === 'string' && WORKER_ID.test(value), '');
+  }
+
+  key(): string {
+    return this.#next(isKey, '');
   }
 
   textOrNull(): string | null {
@@ -119,6 +138,10 @@ class Reader {
     return this.#next((value) => Number.isFinite(value), 0);
   }
 
+  ttlMs(): number {
+    return this.#next((value) => Number.isFinite(value) && (value as number) <= MAX_TTL_MS, 0);
+  }
+
   flag(): boolean {
     return this.#next((value) => typeof value === 'boolean', false);
   }
@@ -127,15 +150,21 @@ class Reader {
     return MODES[this.#next((value) => value === 0 || value === 1, 0)] as LockMode;
   }
 
-  counts(): number[] {
-    return this.#list((value) => Number.isSafeInteger(value));
+  partition(): number {
+    return this.#next(isPartition, 0);
+  }
+
+  partitions(): number[] {
+    const all = this.#list<number>(isPartition);
+    if (all.length > MAX_PARTITIONS) this.ok = false;
+    return all;
   }
 
   writes(): Write[] {
     return this.#list(
       (value) =>
         Array.isArray(value) &&
-        typeof value[0] === 'string' &&
+        isKey(value[0]) &&
         (value[1] === null || typeof value[1] === 'string'),
     );
   }
@@ -144,7 +173,7 @@ class Reader {
     return this.#list(
       (value) =>
         Array.isArray(value) &&
-        typeof value[0] === 'string' &&
+        isKey(value[0]) &&
         typeof value[1] === 'string' &&
         Number.isSafeInteger(value[2]),
     );
@@ -186,7 +215,7 @@ class Reader {
 
 function envelopeOf(fields: Fields): Envelope | undefined {
   const [partition, kind, tx] = fields;
-  if (!Number.isSafeInteger(partition) || typeof tx !== 'string') return undefined;
+  if (!Number.isSafeInteger(partition) || !isId(tx)) return undefined;
   const read = new Reader(fields, 3);
   const toPartition = (partition as number) >= 0;
   const message = toPartition
@@ -202,27 +231,27 @@ function partitionMessage(kind: unknown, tx: string, read: Reader): PartitionMes
       return {
         kind,
         tx,
-        age: { startMs: read.time(), first: read.text() },
-        coordinator: read.text(),
-        key: read.text(),
+        age: { startMs: read.time(), first: read.id() },
+        coordinator: read.worker(),
+        key: read.key(),
         mode: read.mode(),
-        ttlMs: read.time(),
+        ttlMs: read.ttlMs(),
       };
     case 'prepare':
       return {
         kind,
         tx,
-        coordinator: read.text(),
+        coordinator: read.worker(),
         epoch: read.count(),
         grant: read.count(),
         home: read.count(),
-        participants: read.counts(),
-        writers: read.counts(),
+        participants: read.partitions(),
+        writers: read.partitions(),
         writes: read.writes(),
         emits: read.bytesList(),
       };
     case 'vote':
-      return withRefusal({ kind, tx, from: read.count(), yes: read.flag() }, read.refusal());
+      return withRefusal({ kind, tx, from: read.partition(), yes: read.flag() }, read.refusal());
     case 'commit':
       return { kind, tx, home: read.count() };
     case 'ended': {
@@ -230,7 +259,7 @@ function partitionMessage(kind: unknown, tx: string, read: Reader): PartitionMes
       return { kind, tx, from: from < 0 ? undefined : from };
     }
     case 'resolve':
-      return { kind, tx, coordinator: read.text() };
+      return { kind, tx, coordinator: read.worker() };
     case 'release':
     case 'abort':
       return { kind, tx };
@@ -243,14 +272,14 @@ function moveMessage(kind: unknown, read: Reader): MoveMessage | undefined {
   const tx = '';
   switch (kind) {
     case 'fetch':
-      return { kind, tx, generation: read.count(), to: read.count(), after: read.text() };
+      return { kind, tx, generation: read.count(), to: read.count(), after: read.key() };
     case 'items':
       return {
         kind,
         tx,
         generation: read.count(),
         from: read.count(),
-        after: read.text(),
+        after: read.key(),
         items: read.items(),
         last: read.flag(),
         version: read.count(),
@@ -275,7 +304,7 @@ function coordinatorMessage(
         kind,
         tx,
         partition: read.count(),
-        key: read.text(),
+        key: read.key(),
         mode: read.mode(),
         value: read.textOrNull(),
         version: read.count(),
@@ -284,9 +313,9 @@ function coordinatorMessage(
         contention: read.count(),
       };
     case 'queued':
-      return { kind, tx, partition: read.count(), key: read.text(), behind: read.text() };
+      return { kind, tx, partition: read.count(), key: read.key(), behind: read.id() };
     case 'wound':
-      return { kind, tx, partition: read.count(), key: read.text(), by: read.text() };
+      return { kind, tx, partition: read.count(), key: read.key(), by: read.id() };
     case 'lost': {
       const [epoch, grant, refusal] = [read.count(), read.count(), read.refusal()];
       return refusal === undefined ? undefined : { kind, tx, epoch, grant, refusal };
@@ -296,7 +325,7 @@ function coordinatorMessage(
         kind,
         tx,
         partition: read.count(),
-        key: read.text(),
+        key: read.key(),
         to: read.count(),
         generation: read.count(),
       };
@@ -320,7 +349,20 @@ function refusalFields(refusal: Refusal | undefined): Fields | null {
   return [why, partition, key ?? null, other ?? null];
 }
 
+function isId(value: unknown): value is string {
+  return typeof value === 'string' && value.length <= MAX_ID_LENGTH;
+}
+
+function isPartition(value: unknown): boolean {
+  return Number.isInteger(value) && (value as number) >= 0 && (value as number) < MAX_PARTITIONS;
+}
+
+function isKey(value: unknown): boolean {
+  return typeof value === 'string' && value.length <= MAX_KEY_LENGTH;
+}
+
 function unpack(bytes: Uint8Array): unknown {
+  if (scanMsgpack(bytes, LIMITS) !== undefined) return undefined;
   try {
     return packr.unpack(bytes);
   } catch {
