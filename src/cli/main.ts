@@ -15,6 +15,7 @@ import { ENVIRONMENT } from './options.ts';
 import { describeUsage, EXIT_USAGE, fail, printError } from './output.ts';
 import { PACKAGE_VERSION } from './package-info.ts';
 import { partitionsCommand } from './partitions.ts';
+import { permissionsCommand } from './permissions.ts';
 import { publishCommand } from './publish.ts';
 import { workerCommand } from './worker.ts';
 
@@ -51,6 +52,7 @@ First steps:
     partitionsCommand,
     logsCommand,
     backupCommands,
+    permissionsCommand,
     benchCommand,
   ]) {
     add(program);
