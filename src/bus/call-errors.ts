@@ -140,3 +140,11 @@ export function isUnclear(error: unknown): boolean {
   const { code, details } = error as MillraceError;
   return code === 'TIMEOUT' || (details as { outcome?: string } | undefined)?.outcome === 'unknown';
 }
+
+export function notAllowed(functionName: string): CallError {
+  return new CallError(
+    functionName,
+    'FORBIDDEN',
+    `NATS permissions forbid this client to call ${functionName}.`,
+  );
+}

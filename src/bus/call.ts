@@ -1,10 +1,12 @@
 /** A call on its way, as the calling side keeps it. */
 import type { CallEnd } from '../core/balance/balancer.ts';
 import type { Track } from '../core/balance/track.ts';
-import type { MillraceError } from '../core/errors.ts';
+import type { CallError, MillraceError } from '../core/errors.ts';
 import type { ContentType, Encoded, EncodedBody } from '../core/payload.ts';
-import { cancelled } from './call-errors.ts';
-import type { OutgoingCall } from './frame.ts';
+import { cancelled, notAllowed } from './call-errors.ts';
+import type { Settings } from '../core/settings.ts';
+import type { Subjects } from '../core/subjects.ts';
+import { callSizeBytes, packFrames, type OutgoingCall } from './frame.ts';
 
 export interface CallRequest {
   functionName: string;
@@ -130,4 +132,46 @@ export function inboxToken(inbox: string): string {
 /** Of failures that its worker or function is to blame for, others do not count against the worker. */
 export function endOf({ code }: MillraceError): CallEnd {
   return code === 'FUNCTION_FAILED' || code === 'TIMEOUT' ? 'failed' : 'unknown';
+}
+
+function byFunction(calls: readonly Call[]): Call[][] {
+  const groups = new Map<string, Call[]>();
+  for (const call of calls) {
+    const group = groups.get(call.functionName);
+    if (group === undefined) groups.set(call.functionName, [call]);
+    else group.push(call);
+  }
+  return [...groups.values()];
+}
+
+/** Calls of one worker in frames; from `outside` each has calls of one function, because permissions go by function. */
+export function framesOf(calls: readonly Call[], settings: Settings, outside: boolean) {
+  const { frameMaxCalls, frameMaxBytes } = settings;
+  const groups = outside ? byFunction(calls) : [calls];
+  return groups.flatMap((group) => packFrames(group, callSizeBytes, frameMaxCalls, frameMaxBytes));
+}
+
+/** Where a frame for the worker goes. */
+export function callSubject(
+  subjects: Subjects,
+  workerId: string,
+  calls: readonly OutgoingCall[],
+  outside: boolean,
+): string {
+  const [first] = outside ? calls : [];
+  if (first === undefined) return subjects.workerCall(workerId);
+  return subjects.workerAsk(workerId, first.functionName);
+}
+
+/** Those that NATS permissions have let nothing of through, by the subject that they forbid. */
+export function failRefused(
+  subject: string,
+  sent: Iterable<Call>,
+  subjects: Subjects,
+  fail: (call: Call, why: CallError) => void,
+): void {
+  for (const call of sent) {
+    if (subject === callSubject(subjects, call.workerId, [call], true))
+      fail(call, notAllowed(call.functionName));
+  }
 }

@@ -32,8 +32,11 @@ import {
   workerGone,
 } from './call-errors.ts';
 import {
+  callSubject,
   deliver,
   endOf,
+  failRefused,
+  framesOf,
   inboxToken,
   newCall,
   watchSignal,
@@ -46,7 +49,6 @@ import {
   callSizeBytes,
   decodeReplies,
   encodeCalls,
-  packFrames,
   ReplyStatus,
   type OutgoingCall,
 } from './frame.ts';
@@ -96,11 +98,14 @@ export class Caller {
       onLoads: (workerId, loads) => this.balancer.heard(workerId, loads),
       onNobody: () => this.#onNobody(),
     });
-    const { directory } = this.members;
-    this.balancer = new Balancer(directory, random, (text) => process.emitWarning(text));
-    this.#stopListening = bus.onStatus((up) => {
-      if (up) this.#onConnectionBack();
-    });
+    const warn = (text: string): void => process.emitWarning(text);
+    this.balancer = new Balancer(this.members.directory, random, warn);
+    const fail = (call: Call, why: MillraceError): void => this.#fail(call, why);
+    const stops = [
+      bus.onStatus((up) => up && this.#onConnectionBack()),
+      bus.onRefused((subject) => failRefused(subject, this.#sent.all(), this.#subjects, fail)),
+    ];
+    this.#stopListening = () => stops.forEach((stop) => stop());
   }
 
   get inFlight(): number {
@@ -198,9 +203,8 @@ export class Caller {
   }
 
   #sendAll(workerId: string, calls: readonly Call[]): void {
-    const { frameMaxCalls, frameMaxBytes } = this.#settings;
     const waiting = calls.filter((call) => !call.settled);
-    for (const frame of packFrames(waiting, callSizeBytes, frameMaxCalls, frameMaxBytes)) {
+    for (const frame of framesOf(waiting, this.#settings, this.#bus.outside)) {
       this.#sendFrame(workerId, frame.items, frame.sizeBytes);
     }
   }
@@ -226,8 +230,8 @@ export class Caller {
   /** Throws UNAVAILABLE while the connection is down. */
   #publishFrame(to: string, firstId: number, calls: readonly OutgoingCall[], size: number): void {
     const reply = `${this.#bus.inbox}.c.f.${firstId}.${calls.length}`;
-    const frame = encodeCalls(firstId, calls, size);
-    this.#bus.publish(this.#subjects.workerCall(to), frame, { reply });
+    const subject = callSubject(this.#subjects, to, calls, this.#bus.outside);
+    this.#bus.publish(subject, encodeCalls(firstId, calls, size), { reply });
   }
 
   /** Subjects below our inbox: `c.r` replies, `c.f.<firstId>.<count>` a frame's fate, `c.p.<worker>` a probe's. */

@@ -116,7 +116,8 @@ export class Captures {
       };
     } catch (error) {
       // Remembered, since it may be for want of permission: asking costs the whole wait then.
-      if ((error as MillraceError).code === 'TIMEOUT') return unknownCapture(stream);
+      if (['TIMEOUT', 'FORBIDDEN'].includes((error as MillraceError).code))
+        return unknownCapture(stream);
       throw error;
     }
   }

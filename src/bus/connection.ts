@@ -3,12 +3,10 @@
  * it never gives up reconnecting, notices a dead link within seconds, tells its users when it is down instead of
  * losing what they publish, and refuses a server that is too old.
  */
-import { readFile } from 'node:fs/promises';
 import {
   DiscardPolicy,
   connect,
   createInbox,
-  credsAuthenticator,
   Events,
   StorageType,
   type ConnectionOptions,
@@ -21,15 +19,24 @@ import {
 } from 'nats';
 import { MillraceError, messageOf } from '../core/errors.ts';
 import { quote } from '../core/names.ts';
-import { parseServerUrl, withoutPassword, type ServerUrl } from '../core/server-url.ts';
+import { inboxOf, type Role } from '../core/permissions.ts';
+import { parseServerUrl, withoutPassword } from '../core/server-url.ts';
 import { mayBeAnswered } from '../core/subjects.ts';
 import { isAtLeast, MINIMUM_SERVER_VERSION } from '../core/version.ts';
+import {
+  credentialsFrom,
+  tlsFrom,
+  whyUntrusted,
+  type CredentialFiles,
+  type TlsFiles,
+} from './authentication.ts';
 
 const ACKNOWLEDGEMENT_PREFIX = '$JS.ACK.';
 
 /** Codes of the client's errors: its enum is typed, its errors' `code` is any text. */
 const TIMEOUT_CODE = 'TIMEOUT';
 const NO_RESPONDERS_CODE = '503';
+const FORBIDDEN_CODE = 'PERMISSIONS_VIOLATION';
 
 const WHITE_SPACE = /\s/;
 
@@ -44,11 +51,14 @@ const CONNECT_TIMEOUT_MS = 4_000;
 /** Answers that were refused are told of at most once in this time: whoever asks could fill the log otherwise. */
 const REFUSED_ANSWER_NOTICE_MS = 60_000;
 
-export interface BusOptions {
+export interface BusOptions extends CredentialFiles {
   /** URL or URLs; user and password, or a token, may stand in them. Default `NATS_URL`'s or the local server. */
   servers: string | readonly string[];
-  /** Path of a NATS credentials file. */
-  credentials?: string | undefined;
+  tls?: TlsFiles | undefined;
+  /** Whose permissions it has (core/permissions.ts); undefined where there are none. */
+  role?: Role | undefined;
+  /** Where answers come; default: the role's own inbox, else `_INBOX`. */
+  inboxPrefix?: string | undefined;
   /** Shown by the broker in its list of connections. */
   name: string;
   /** Nothing is answered on subjects below it: they are the platform's own. */
@@ -68,6 +78,8 @@ export class Bus {
   readonly #connection: NatsConnection;
   readonly #onProblem: (problem: MillraceError) => void;
   readonly #namespace: string;
+  readonly #role: Role | undefined;
+  readonly #refusalListeners = new Set<(subject: string) => void>();
   readonly #statusListeners = new Set<(up: boolean) => void>();
   /** A unique prefix for replies to this process: everything below it is ours. */
   readonly inbox: string;
@@ -81,7 +93,8 @@ export class Bus {
     this.#connection = connection;
     this.#onProblem = options.onProblem ?? (() => {});
     this.#namespace = options.namespace;
-    this.inbox = createInbox();
+    this.#role = options.role;
+    this.inbox = createInbox(inboxPrefixOf(options));
     void this.#watch();
   }
 
@@ -108,6 +121,16 @@ export class Bus {
 
   get up(): boolean {
     return this.#up;
+  }
+
+  /** It may call functions only as one who is none of the workers. */
+  get outside(): boolean {
+    return this.#role !== undefined && this.#role !== 'worker';
+  }
+
+  /** Are there permissions that may forbid what it publishes? */
+  get restricted(): boolean {
+    return this.#role !== undefined;
   }
 
   /** Counts the connections to the broker since the start: what was sent under an earlier one may be lost. */
@@ -153,7 +176,8 @@ export class Bus {
    */
   answer(reply: string | undefined, payload: Uint8Array, options?: PublishOptions): void {
     if (reply === undefined || reply === '' || !this.#up) return;
-    if (mayBeAnswered(reply, this.#namespace)) this.publish(reply, payload, options);
+    const inboxesOnly = this.#role !== undefined;
+    if (mayBeAnswered(reply, this.#namespace, inboxesOnly)) this.publish(reply, payload, options);
     else this.#answerRefused(reply);
   }
 
@@ -200,6 +224,7 @@ export class Bus {
           cause,
         });
       }
+      if (code === FORBIDDEN_CODE) throw forbidden('publish', subject, cause);
       const nobody = code === NO_RESPONDERS_CODE;
       const why = nobody ? `nobody listens on ${subject}` : messageOf(cause);
       throw new MillraceError('UNAVAILABLE', `The request was not answered: ${why}.`, {
@@ -236,7 +261,7 @@ export class Bus {
   async objectStore(bucket: string, replicas: number): Promise<ObjectStore> {
     const manager = await this.#connection.jetstreamManager();
     // Made here: the client would send `replicas` along, a field that the server refuses.
-    await manager.streams.add({
+    const made = manager.streams.add({
       name: `OBJ_${bucket}`,
       subjects: [`$O.${bucket}.C.>`, `$O.${bucket}.M.>`],
       storage: StorageType.File,
@@ -245,6 +270,10 @@ export class Bus {
       allow_direct: false,
       allow_rollup_hdrs: true,
     });
+    // Who may only read finds it there.
+    await made.catch((error: unknown) => {
+      if ((error as { code?: string }).code !== FORBIDDEN_CODE) throw error;
+    });
     return this.#connection.jetstream().views.os(bucket);
   }
 
@@ -252,6 +281,12 @@ export class Bus {
   onStatus(listener: (up: boolean) => void): () => void {
     this.#statusListeners.add(listener);
     return () => this.#statusListeners.delete(listener);
+  }
+
+  /** `listener` hears of what was published on a subject that NATS permissions forbid. Returns how to stop listening. */
+  onRefused(listener: (subject: string) => void): () => void {
+    this.#refusalListeners.add(listener);
+    return () => this.#refusalListeners.delete(listener);
   }
 
   async close(): Promise<void> {
@@ -290,11 +325,9 @@ export class Bus {
       else if (status.type === Events.Reconnect) this.#setUp(true);
       else if (status.type === Events.Error && status.permissionContext !== undefined) {
         const { operation, subject } = status.permissionContext;
-        this.#onProblem(
-          new MillraceError('UNAVAILABLE', `NATS permissions forbid to ${operation} ${subject}.`, {
-            retryable: false,
-          }),
-        );
+        if (operation === 'publish')
+          for (const listener of this.#refusalListeners) listener(subject);
+        this.#onProblem(forbidden(operation, subject));
       }
     }
   }
@@ -316,11 +349,22 @@ export class Bus {
   }
 }
 
+/** Throws USAGE for what is no prefix of subjects. */
+function inboxPrefixOf({ role, inboxPrefix }: BusOptions): string | undefined {
+  return inboxPrefix ?? (role === undefined ? undefined : inboxOf(role));
+}
+
+export function forbidden(operation: string, subject: string, cause?: unknown): MillraceError {
+  const message = `NATS permissions forbid to ${operation === 'subscription' ? 'subscribe to' : 'publish on'} ${subject}.`;
+  return new MillraceError('FORBIDDEN', message, cause === undefined ? {} : { cause });
+}
+
 async function connectionOptions(
   servers: string[],
   options: BusOptions,
 ): Promise<ConnectionOptions> {
   const urls = servers.map(parseServerUrl);
+  const prefix = inboxPrefixOf(options);
   return {
     servers: urls.map(({ address }) => address),
     name: options.name,
@@ -334,25 +378,10 @@ async function connectionOptions(
     noAsyncTraces: true,
     // Credentials are exchanged while workers run: a refusal is tried again like any other.
     ignoreAuthErrorAbort: true,
-    ...(await credentialsFrom(urls, options.credentials)),
+    ...(prefix === undefined ? {} : { inboxPrefix: prefix }),
+    ...(await tlsFrom(urls, options.tls)),
+    ...(await credentialsFrom(urls, options)),
   };
-}
-
-/** Of a file; else those of the first URL that has any. */
-async function credentialsFrom(
-  urls: readonly ServerUrl[],
-  file: string | undefined,
-): Promise<ConnectionOptions> {
-  if (file !== undefined) {
-    const text = await readFile(file).catch((cause: unknown) => {
-      const message = `The credentials file ${file} cannot be read: ${messageOf(cause)}.`;
-      throw new MillraceError('USAGE', message, { cause });
-    });
-    return { authenticator: credsAuthenticator(text) };
-  }
-  const { user, password = '', token } = urls.find((url) => url.user ?? url.token) ?? {};
-  if (token !== undefined) return { token };
-  return user === undefined ? {} : { user, pass: password };
 }
 
 function shown(servers: readonly string[]): string {
@@ -369,13 +398,13 @@ function connectionFailed(servers: readonly string[], cause: unknown): MillraceE
       { cause },
     );
   }
-  return new MillraceError(
-    'CONNECTION_FAILED',
-    `Connecting to NATS at ${where} failed: ${messageOf(cause)}.`,
-    {
-      cause,
-    },
-  );
+  const untrusted = whyUntrusted(cause);
+  if (untrusted !== undefined) {
+    const message = `The TLS connection to NATS at ${where} is not safe: ${untrusted}.`;
+    return new MillraceError('TLS_FAILED', message, { cause });
+  }
+  const message = `Connecting to NATS at ${where} failed: ${messageOf(cause)}.`;
+  return new MillraceError('CONNECTION_FAILED', message, { cause });
 }
 
 function refused(subject: string, cause: Error): MillraceError {

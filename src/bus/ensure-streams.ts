@@ -74,30 +74,42 @@ async function ensure(
   subjects: string,
   replicas: number,
 ): Promise<void> {
-  const created = await api.ask(
-    `STREAM.CREATE.${name}`,
-    {
-      ...streamConfig(name, [subjects], replicas),
-      max_msg_size: MAX_MESSAGE_BYTES,
-      duplicate_window: DUPLICATE_WINDOW_NS,
-      allow_rollup_hdrs: false,
-      allow_direct: false,
-      allow_msg_ttl: false,
-      allow_msg_schedules: false,
-      deny_delete: true,
-      deny_purge: false,
-    },
-    streamSchema,
+  const created = await unlessForbidden(
+    api.ask(
+      `STREAM.CREATE.${name}`,
+      {
+        ...streamConfig(name, [subjects], replicas),
+        max_msg_size: MAX_MESSAGE_BYTES,
+        duplicate_window: DUPLICATE_WINDOW_NS,
+        allow_rollup_hdrs: false,
+        allow_direct: false,
+        allow_msg_ttl: false,
+        allow_msg_schedules: false,
+        deny_delete: true,
+        deny_purge: false,
+      },
+      streamSchema,
+    ),
   );
   // Whatever the refusal says, a stream that is there is checked; so is one that was made just now, because an older
   // server leaves out what it does not know.
   const { config } =
-    created.error === undefined ? created : await api.ask(`STREAM.INFO.${name}`, {}, streamSchema);
+    created?.error === undefined && created !== undefined
+      ? created
+      : await api.ask(`STREAM.INFO.${name}`, {}, streamSchema);
   if (config === undefined) {
-    const why = created.error?.description ?? 'its configuration is not known';
+    const why = created?.error?.description ?? 'its configuration is not known';
     throw new MillraceError('UNAVAILABLE', `The stream ${name} cannot be created: ${why}.`);
   }
   assertUsable(name, config, subjects, replicas);
+}
+
+/** Who takes a backup may look at streams, not make them. */
+async function unlessForbidden<Answer>(asked: Promise<Answer>): Promise<Answer | undefined> {
+  return asked.catch((error: unknown) => {
+    if ((error as MillraceError).code === 'FORBIDDEN') return undefined;
+    throw error;
+  });
 }
 
 function assertUsable(

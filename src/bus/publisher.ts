@@ -7,6 +7,7 @@
  *
  * One that is to come later is stored in a stream of the platform's own until it is due (later.ts).
  */
+import { setImmediate as turn } from 'node:timers/promises';
 import { headers as newHeaders, nuid, type Msg, type MsgHdrs, type Subscription } from 'nats';
 import { z } from 'zod';
 import { MillraceError } from '../core/errors.ts';
@@ -22,7 +23,7 @@ import { assertNotReserved, assertPublishSubject } from '../core/names.ts';
 import type { Settings } from '../core/settings.ts';
 import { Captures, type Capture } from './captures.ts';
 import { subjectsOf } from '../core/subjects.ts';
-import type { Bus } from './connection.ts';
+import { forbidden, type Bus } from './connection.ts';
 import { EVENT_ID_HEADER, MESSAGE_ID_HEADER, scopedId } from './event-id.ts';
 import { checkHeaders, checkId } from './invoke.ts';
 import { JetStreamApi } from './jetstream-api.ts';
@@ -58,6 +59,8 @@ export interface PreparedEvent {
 
 /** The clocks of two workers, or of a worker and of who has restored a stream, differ by less. */
 const CLOCK_MARGIN_MS = 60_000;
+/** Subjects of refused events that are remembered, for the turn in which they are told of. */
+const MAX_REFUSED = 1_024;
 /** So soon after its transaction nobody else can have taken its outbox over. */
 const SURELY_FIRST_MS = 1_000;
 
@@ -78,6 +81,9 @@ export class Publisher {
   readonly #api: JetStreamApi;
   readonly #stored: Stored;
   readonly #stopListening: () => void;
+  readonly #stopHearing: () => void;
+  /** Subjects that permissions forbade just now. */
+  readonly #refused = new Set<string>();
   #nextToken = 1;
   #flushing: Promise<void> | undefined;
   /** How to fail the flushes that are under way. */
@@ -98,6 +104,7 @@ export class Publisher {
       // Workers announce their functions when their events are captured.
       bus.subscribe(subjectsOf(settings.namespace).announce, () => this.#captures.forgetAll()),
     ];
+    this.#stopHearing = bus.onRefused((subject) => this.#onRefused(subject));
     this.#stopListening = bus.onStatus((up) => {
       if (up) for (const [token, event] of this.#unacknowledged) this.#post(token, event);
     });
@@ -138,8 +145,12 @@ export class Publisher {
     }
     const { acknowledged } = await this.#captures.of(event.subject);
     if (acknowledged) return this.#store(event);
+    this.#refused.delete(event.subject);
     this.#bus.publish(event.subject, event.payload, { headers: event.headers });
     await this.#flushed();
+    // The broker says so before it confirms; the client tells of it a turn later.
+    if (this.#bus.restricted) await turn();
+    if (this.#refused.has(event.subject)) throw forbidden('publish', event.subject);
     return { id: event.id };
   }
 
@@ -163,6 +174,7 @@ export class Publisher {
 
   close(): void {
     this.#stopListening();
+    this.#stopHearing();
     for (const subscription of this.#subscriptions) subscription.unsubscribe();
     clearInterval(this.#sweep);
     for (const event of this.#unacknowledged.values()) {
@@ -192,6 +204,17 @@ export class Publisher {
   #post(token: number, event: Unacknowledged): void {
     const { subject, payload, headers } = event;
     this.#bus.publish(subject, payload, { headers, reply: `${this.#inbox}.${token}` });
+  }
+
+  /** NATS permissions have let none of these through. */
+  #onRefused(subject: string): void {
+    if (this.#refused.size >= MAX_REFUSED) this.#refused.clear();
+    this.#refused.add(subject);
+    for (const [token, event] of this.#unacknowledged) {
+      if (event.subject !== subject) continue;
+      this.#unacknowledged.delete(token);
+      event.reject(forbidden('publish', subject));
+    }
   }
 
   #onAcknowledged(message: Msg): void {
@@ -224,7 +247,11 @@ export class Publisher {
   async #unlessOther(event: PreparedEvent, receipt: PublishReceipt): Promise<PublishReceipt> {
     const { stream = '', sequence = 0 } = receipt;
     if (event.headers.get(MESSAGE_ID_HEADER) !== event.id) return receipt;
-    const found = await this.#api.at(stream, sequence);
+    const found = await this.#api.at(stream, sequence).catch((error: unknown) => {
+      // Who may only publish may not look: the stream's word counts.
+      if ((error as MillraceError).code !== 'FORBIDDEN') throw error;
+      return undefined;
+    });
     if (found === undefined || found.subject === event.subject) return receipt;
     const headers = newHeaders();
     for (const [name, values] of event.headers) headers.set(name, values.at(-1) ?? '');

@@ -17,6 +17,7 @@ import { ENVIRONMENT } from './options.ts';
 import { describeUsage, EXIT_USAGE, fail, printError } from './output.ts';
 import { PACKAGE_VERSION } from './package-info.ts';
 import { partitionsCommand } from './partitions.ts';
+import { permissionsCommand } from './permissions.ts';
 import { publishCommand } from './publish.ts';
 import { workerCommand } from './worker.ts';
 
@@ -55,6 +56,7 @@ First steps:
     partitionsCommand,
     logsCommand,
     backupCommands,
+    permissionsCommand,
     benchCommand,
   ]) {
     add(program);

@@ -6,12 +6,19 @@ import type { ConnectOptions } from '../client/client.ts';
 import { DEFAULT_SERVER } from '../client/client.ts';
 import { dueMsOf, MAX_DELAY_MS } from '../core/later.ts';
 import { functionNameReason, quote } from '../core/names.ts';
+import { inboxPrefixReason, ROLES, type Role } from '../core/permissions.ts';
 import { parseServerUrl } from '../core/server-url.ts';
 import { parseSettings, type SettingsInput } from '../core/settings.ts';
 
 export interface ConnectionFlags {
   server?: string;
   creds?: string;
+  nkey?: string;
+  tlsCa?: string;
+  tlsCert?: string;
+  tlsKey?: string;
+  role?: Role;
+  inboxPrefix?: string;
   namespace?: string;
   config?: string;
   replicas?: number;
@@ -25,6 +32,12 @@ export interface OutputFlags {
 export const ENVIRONMENT = {
   server: 'NATS_URL',
   creds: 'NATS_CREDS',
+  nkey: 'NATS_NKEY',
+  tlsCa: 'NATS_CA',
+  tlsCert: 'NATS_CERT',
+  tlsKey: 'NATS_KEY',
+  role: 'MILLRACE_ROLE',
+  inboxPrefix: 'NATS_INBOX_PREFIX',
   namespace: 'MILLRACE_NAMESPACE',
   config: 'MILLRACE_CONFIG',
   replicas: 'MILLRACE_REPLICAS',
@@ -40,6 +53,26 @@ export function withConnection(command: Command): Command {
         .argParser(serverList),
     )
     .addOption(option('--creds <file>', 'NATS credentials file').env(ENVIRONMENT.creds))
+    .addOption(option('--nkey <file>', 'file with the seed of an nkey').env(ENVIRONMENT.nkey))
+    .addOption(
+      option('--tls-ca <file>', 'who may have signed the server’s certificate').env(
+        ENVIRONMENT.tlsCa,
+      ),
+    )
+    .addOption(
+      option('--tls-cert <file>', 'own certificate, for mutual TLS').env(ENVIRONMENT.tlsCert),
+    )
+    .addOption(option('--tls-key <file>', 'its key').env(ENVIRONMENT.tlsKey))
+    .addOption(
+      new Option('--role <role>', 'which of "millrace permissions" the NATS user has')
+        .env(ENVIRONMENT.role)
+        .choices(ROLES),
+    )
+    .addOption(
+      option('--inbox-prefix <subject>', 'where answers come (default: _INBOX.<role>)')
+        .env(ENVIRONMENT.inboxPrefix)
+        .argParser(legalInboxPrefix),
+    )
     .addOption(
       option('--namespace <name>', 'which installation (default: millrace)')
         .env(ENVIRONMENT.namespace)
@@ -89,6 +122,14 @@ export async function connectOptions(
   return {
     ...(flags.server === undefined ? {} : { servers: flags.server.split(',') }),
     ...(flags.creds === undefined ? {} : { credentials: flags.creds }),
+    ...(flags.nkey === undefined ? {} : { nkey: flags.nkey }),
+    ...(flags.role === undefined ? {} : { role: flags.role }),
+    ...(flags.inboxPrefix === undefined ? {} : { inboxPrefix: flags.inboxPrefix }),
+    tls: {
+      ...(flags.tlsCa === undefined ? {} : { ca: flags.tlsCa }),
+      ...(flags.tlsCert === undefined ? {} : { cert: flags.tlsCert }),
+      ...(flags.tlsKey === undefined ? {} : { key: flags.tlsKey }),
+    },
     ...(flags.namespace === undefined ? {} : { namespace: flags.namespace }),
     settings: {
       ...(await readConfig(flags.config)),
@@ -132,7 +173,13 @@ export function functionNames(text: string): string[] {
   return names;
 }
 
-function legalNamespace(namespace: string): string {
+export function legalInboxPrefix(prefix: string): string {
+  const reason = inboxPrefixReason(prefix);
+  if (reason === undefined) return prefix;
+  throw new InvalidArgumentError(`It ${reason}.`);
+}
+
+export function legalNamespace(namespace: string): string {
   try {
     return parseSettings({ namespace }).namespace;
   } catch {

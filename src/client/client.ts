@@ -1,6 +1,7 @@
 /** What a program uses to publish events, invoke functions and inspect. */
 import { asCallError } from '../bus/call-errors.ts';
 import { Caller } from '../bus/caller.ts';
+import type { TlsFiles } from '../bus/authentication.ts';
 import { Bus } from '../bus/connection.ts';
 import { FRAME_OVERHEAD_BYTES } from '../bus/frame.ts';
 import type { InternalOptions, InvokeOptions, StreamCallOptions } from '../bus/invoke.ts';
@@ -9,7 +10,9 @@ import { Publisher, type PublishOptions, type PublishReceipt } from '../bus/publ
 import { StreamedAnswer } from '../bus/streamed-answer.ts';
 import { CachedCalls } from '../cache/calls.ts';
 import type { StrategyFactory } from '../core/balance/strategy.ts';
-import type { MillraceError } from '../core/errors.ts';
+import { MillraceError } from '../core/errors.ts';
+import { quote } from '../core/names.ts';
+import { inboxPrefixReason, ROLES, type Role } from '../core/permissions.ts';
 import type { CacheReport } from '../core/report.ts';
 import { parseSettings, type Settings, type SettingsInput } from '../core/settings.ts';
 import { openTracing, type TelemetryOptions } from '../telemetry/open.ts';
@@ -36,6 +39,17 @@ export interface ConnectOptions {
   servers?: string | readonly string[];
   /** Path of a NATS credentials file. Default: the environment's `NATS_CREDS`. */
   credentials?: string;
+  /** Path of a file with the seed of an nkey. Default: the environment's `NATS_NKEY`. */
+  nkey?: string;
+  /** PEM files for TLS: `ca` and, for mutual TLS, `cert` and `key`. Default: the environment's `NATS_CA`, `NATS_CERT`, `NATS_KEY`. */
+  tls?: TlsFiles;
+  /**
+   * Which permissions of `millrace permissions` the NATS user has: answers come to the role's own inbox, and functions are called
+   * as from outside. Default: the environment's `MILLRACE_ROLE`, else none, for users who may do everything.
+   */
+  role?: Role;
+  /** Where answers come, if not below `_INBOX.<role>`. Default: the environment's `NATS_INBOX_PREFIX`. */
+  inboxPrefix?: string;
   /** Which installation to talk to. Default `millrace`. */
   namespace?: string;
   /** Shown by the broker in its list of connections. Default `millrace-client`. */
@@ -223,7 +237,7 @@ export async function openBus(
   });
   const bus = await Bus.open({
     servers: serversOf(options.servers) ?? serversOf(process.env['NATS_URL']) ?? [DEFAULT_SERVER],
-    credentials: given(options.credentials) ?? given(process.env['NATS_CREDS']),
+    ...authenticationOf(options),
     name: options.name ?? defaultName,
     namespace: settings.namespace,
     ...(options.onProblem === undefined ? {} : { onProblem: options.onProblem }),
@@ -239,6 +253,43 @@ export async function openBus(
       frameMaxBytes: Math.min(settings.frameMaxBytes, roomBytes),
     },
   };
+}
+
+function authenticationOf(options: ConnectOptions) {
+  const { env } = process;
+  const { ca, cert, key } = options.tls ?? {};
+  const nkey = given(options.nkey);
+  // One that is named goes before what the environment says of the other.
+  const credentials =
+    given(options.credentials) ?? (nkey === undefined ? given(env['NATS_CREDS']) : undefined);
+  return {
+    credentials,
+    nkey: nkey ?? (credentials === undefined ? given(env['NATS_NKEY']) : undefined),
+    tls: {
+      ...defined('ca', given(ca) ?? given(env['NATS_CA'])),
+      ...defined('cert', given(cert) ?? given(env['NATS_CERT'])),
+      ...defined('key', given(key) ?? given(env['NATS_KEY'])),
+    },
+    role: roleOf(given(options.role) ?? given(env['MILLRACE_ROLE'])),
+    inboxPrefix: inboxPrefixOf(given(options.inboxPrefix) ?? given(env['NATS_INBOX_PREFIX'])),
+  };
+}
+
+function defined<Name extends string>(name: Name, value: string | undefined) {
+  return value === undefined ? {} : ({ [name]: value } as Record<Name, string>);
+}
+
+function roleOf(text: string | undefined): Role | undefined {
+  const role = ROLES.find((each) => each === text);
+  if (role !== undefined || text === undefined) return role;
+  const known = ROLES.join(', ');
+  throw new MillraceError('USAGE', `There is no role ${quote(text)}; there are: ${known}.`);
+}
+
+function inboxPrefixOf(text: string | undefined): string | undefined {
+  const reason = text === undefined ? undefined : inboxPrefixReason(text);
+  if (reason === undefined) return text;
+  throw new MillraceError('USAGE', `The inbox prefix ${quote(text)} ${reason}.`);
 }
 
 /** A variable that is set to nothing, as `NATS_URL= millrace …` does, counts as one that is not set. */

@@ -24,6 +24,7 @@ export const ERROR_REGISTRY = {
   NOT_SUPPORTED: { status: 501, retryable: false },
   INVALID_DEFINITION: { status: 0, retryable: false },
   FUNCTION_LOAD_FAILED: { status: 0, retryable: false },
+  TLS_FAILED: { status: 0, retryable: false },
   CONNECTION_FAILED: { status: 0, retryable: true },
   BROKER_NOT_FOUND: { status: 0, retryable: false },
   BROKER_TOO_OLD: { status: 0, retryable: false },

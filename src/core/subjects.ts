@@ -4,6 +4,8 @@ export interface Subjects {
   fn(functionName: string): string;
   /** Frames of calls for one worker. */
   workerCall(workerId: string): string;
+  /** Likewise, of one function, from who may call only that: nothing that workers say to each other is taken there. */
+  workerAsk(workerId: string, functionName: string): string;
   /** What readers say of a worker's answers in parts: docs/streaming.md. */
   workerStream(workerId: string, key: string): string;
   /** Answered with the worker's beat as long as it is connected. */
@@ -71,8 +73,12 @@ export interface Subjects {
   queueGroup(functionName: string): string;
 }
 
-/** Is the reply subject of a message one where an answer is no word of the broker's or the platform's? */
-export function mayBeAnswered(reply: string, namespace: string): boolean {
+/**
+ * Is the reply subject of a message one where an answer is no word of the broker's or the platform's? `inboxesOnly`: nor an
+ * event, which its requester may not be allowed to publish.
+ */
+export function mayBeAnswered(reply: string, namespace: string, inboxesOnly = false): boolean {
+  if (inboxesOnly) return reply.startsWith('_INBOX.');
   return !reply.startsWith('$') && !reply.startsWith(`${namespace}.`);
 }
 
@@ -80,6 +86,7 @@ export function subjectsOf(namespace: string): Subjects {
   return {
     fn: (functionName) => `${namespace}.fn.${functionName}`,
     workerCall: (workerId) => `${namespace}.worker.${workerId}.call`,
+    workerAsk: (workerId, functionName) => `${namespace}.worker.${workerId}.ask.${functionName}`,
     workerStream: (workerId, key) => `${namespace}.worker.${workerId}.stream.${key}`,
     workerPing: (workerId) => `${namespace}.worker.${workerId}.ping`,
     workerReport: (workerId) => `${namespace}.worker.${workerId}.report`,

@@ -13,7 +13,8 @@ import {
   type IncomingCall,
 } from '../bus/frame.ts';
 import { RUN_HEADER } from '../bus/run-traces.ts';
-import type { MillraceError } from '../core/errors.ts';
+import { MillraceError } from '../core/errors.ts';
+import { isOwnFunction } from '../core/names.ts';
 import {
   CONTENT_TYPE_HEADER,
   ContentType,
@@ -23,7 +24,13 @@ import {
 } from '../core/payload.ts';
 import type { Incoming } from './invocation.ts';
 import { encodeError, type Replies } from './replies.ts';
-import { ID_HEADER, isOfCalls, PARTS_HEADER, SUBJECT_HEADER } from './reserved-headers.ts';
+import {
+  ID_HEADER,
+  isOfCalls,
+  isReserved,
+  PARTS_HEADER,
+  SUBJECT_HEADER,
+} from './reserved-headers.ts';
 
 const NO_HEADERS: Readonly<Record<string, string>> = Object.freeze({});
 const NO_CALL_HEADERS = Object.freeze({ headers: NO_HEADERS, own: NO_HEADERS });
@@ -37,8 +44,11 @@ export interface FrameTarget {
   deliver: (functionName: string, incoming: Incoming) => void;
 }
 
-/** False when the message is no frame of ours. */
-export function receiveFrame(message: Msg, target: FrameTarget): boolean {
+/**
+ * False when the message is no frame of ours. `only`: it comes from outside of the workers, who may call this function and say
+ * nothing of deliveries and transactions.
+ */
+export function receiveFrame(message: Msg, target: FrameTarget, only?: string): boolean {
   const reply = message.reply ?? '';
   const end = reply.search(FRAME_REPLY);
   const calls = end > 0 ? decodeCalls(message.data) : undefined;
@@ -46,9 +56,27 @@ export function receiveFrame(message: Msg, target: FrameTarget): boolean {
   const caller = reply.slice(0, end);
   const token = inboxToken(caller);
   for (const call of calls) {
-    target.deliver(call.functionName, fromCall(caller, token, call, target));
+    const incoming = fromCall(caller, token, call, target);
+    if (only === undefined) target.deliver(call.functionName, incoming);
+    else if (call.functionName === only && !isOwnFunction(only))
+      target.deliver(only, fromOutside(incoming, target.subjectOf(only)));
+    else incoming.fail(notNamed(call.functionName));
   }
   return true;
+}
+
+/** Without what only workers say. */
+function fromOutside(incoming: Incoming, subject: string): Incoming {
+  const headers: Record<string, string> = {};
+  for (const [name, value] of Object.entries(incoming.headers)) {
+    if (!isReserved(name)) headers[name] = value;
+  }
+  return { ...incoming, headers, subject, transaction: undefined };
+}
+
+function notNamed(functionName: string): MillraceError {
+  const message = `${functionName} is not the function that the frame's subject names.`;
+  return new MillraceError('FORBIDDEN', message);
 }
 
 function fromCall(

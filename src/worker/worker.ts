@@ -9,7 +9,7 @@
  * - W4  A call that comes again while it is still running or waiting here is not run twice.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { nuid, type Msg, type Subscription } from 'nats';
+import { nuid, type Msg } from 'nats';
 import type { Logger } from 'pino';
 import type { CallEnd } from '../core/balance/balancer.ts';
 import { Caller } from '../bus/caller.ts';
@@ -33,6 +33,7 @@ import { PartitionChanges } from './partition-changes.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
 import { Announcer } from './announcer.ts';
 import { BlockWatch } from './block-watch.ts';
+import { CallSubscriptions } from './call-subscriptions.ts';
 import { Canaries } from './canary.ts';
 import { dispatchedHere, unwrapped, type Runs } from './delivered.ts';
 import { SelfReport, type SelfReportOptions } from './reports.ts';
@@ -55,7 +56,7 @@ import type { RunnerHost } from './runner-host.ts';
 import { FunctionRunner } from './runner.ts';
 import { FunctionStats } from './stats.ts';
 import { FunctionSubscriptions } from './subscriptions.ts';
-import { failPlain, receiveFrame, receivePlain } from './transports.ts';
+import { failPlain, receiveFrame, receivePlain, type FrameTarget } from './transports.ts';
 import { Isolated } from './threads/isolated.ts';
 import { unlessDown } from './unless-down.ts';
 import { UnknownFunctions } from './unknown-functions.ts';
@@ -93,7 +94,7 @@ export class Worker {
   readonly #inspector: Inspector;
   readonly #discovery: Discovery;
   readonly #subscriptions: FunctionSubscriptions;
-  readonly #calls: Subscription;
+  readonly #calls: CallSubscriptions;
   readonly #unknown: UnknownFunctions;
   readonly #host: RunnerHost;
   readonly #stopListening: () => void;
@@ -149,8 +150,8 @@ export class Worker {
     this.#subscriptions = new FunctionSubscriptions(bus, this.#subjects, (name, message) =>
       this.#onPlain(name, message),
     );
-    this.#calls = bus.subscribe(this.#subjects.workerCall(this.id), (message) =>
-      this.#onFrame(message),
+    this.#calls = new CallSubscriptions(bus, this.#subjects, this.id, (message, only) =>
+      this.#onFrame(message, only),
     );
     this.#unknown = new UnknownFunctions(bus, settings, this.#caller, (name) =>
       this.#runners.has(name),
@@ -363,9 +364,9 @@ export class Worker {
    * W4: a call that comes again while it still runs or waits here is not run a second time. After a reconnect callers
    * send all that was in flight again; without this the copies would fill the queues.
    */
-  #onFrame(message: Msg): void {
+  #onFrame(message: Msg, only?: string): void {
     let running: Map<string, Invocation> | undefined;
-    const received = receiveFrame(message, {
+    const target: FrameTarget = {
       replies: this.#replies,
       subjectOf: (name) => this.#subjects.fn(name),
       deliver: (name, incoming) => {
@@ -377,8 +378,8 @@ export class Worker {
           else same.answerTo(unwrapped(incoming, this.#runs(name)));
         }
       },
-    });
-    if (received) return;
+    };
+    if (receiveFrame(message, target, only)) return;
     failPlain(this.#bus, message.reply ?? '', notAFrame());
   }
 

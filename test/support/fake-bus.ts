@@ -57,6 +57,14 @@ export class FakeBus {
     return { unsubscribe, drain: () => Promise.resolve(unsubscribe()) };
   }
 
+  /** As without permissions. */
+  readonly outside = false;
+  readonly restricted = false;
+
+  onRefused(): () => void {
+    return () => {};
+  }
+
   onStatus(listener: (up: boolean) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
