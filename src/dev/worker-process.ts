@@ -82,11 +82,16 @@ export class WorkerProcess {
 
   /** At once, with what it has started itself. */
   kill(): void {
+    this.signal('SIGKILL');
+  }
+
+  /** To it and to what it has started itself. */
+  signal(name: 'SIGKILL' | 'SIGSTOP' | 'SIGCONT'): void {
     const { pid, exitCode, signalCode } = this.#child;
     // Once it has been collected, its number may be another's.
     if (pid === undefined || exitCode !== null || signalCode !== null) return;
     try {
-      process.kill(process.platform === 'win32' ? pid : -pid, 'SIGKILL');
+      process.kill(process.platform === 'win32' ? pid : -pid, name);
     } catch {
       // It has ended just now.
     }

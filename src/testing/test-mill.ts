@@ -8,6 +8,9 @@ import { Mill, openBus } from '../client/client.ts';
 import type { DeadEvent } from '../client/dead.ts';
 import { MillraceError } from '../core/errors.ts';
 import { dueNow } from './due-now.ts';
+import { Faults, type FaultyWorker } from './faults.ts';
+import { checkInvariant, type InvariantCheck, type InvariantReport } from './invariant.ts';
+import { Link } from './link.ts';
 import { contentTypeOf, decodePayload } from '../core/payload.ts';
 import { parseSettings, type Settings, type SettingsInput } from '../core/settings.ts';
 import { WorkerProcess } from '../dev/worker-process.ts';
@@ -18,6 +21,8 @@ export interface TestMillOptions {
   /** Worker processes, 1 to 16; default 1. */
   workers?: number;
   settings?: SettingsInput;
+  /** Workers reach the broker through this process, so that `faults` can keep back their messages; default false. */
+  faults?: boolean;
   /** Of the workers; default: this process's. */
   env?: NodeJS.ProcessEnv;
   /** What workers print on standard output; default `warn`. */
@@ -81,7 +86,9 @@ export class TestMill extends Mill {
   readonly #parts: Parts;
   readonly #events: Bus;
   readonly #limits: Settings;
-  readonly #workers: WorkerProcess[] = [];
+  readonly #workers: FaultyWorker[] = [];
+  /** What can go wrong, on purpose: docs/testing.md. */
+  readonly faults: Faults;
   #skippedMs = 0;
   #closed = false;
 
@@ -90,6 +97,11 @@ export class TestMill extends Mill {
     this.#events = bus;
     this.#limits = settings;
     this.#parts = parts;
+    this.faults = new Faults({
+      namespace: settings.namespace,
+      workers: () => this.#workers,
+      kill: async (id) => this.killWorker(id),
+    });
   }
 
   /** For other clients, and for `nats`. */
@@ -99,7 +111,7 @@ export class TestMill extends Mill {
 
   /** Ids of the workers that this test has started and not killed, the oldest first. */
   get workers(): string[] {
-    return this.#workers.map(({ id }) => id);
+    return this.#workers.map(({ process: { id } }) => id);
   }
 
   /** Gives its id once it is ready. */
@@ -108,20 +120,35 @@ export class TestMill extends Mill {
     const { functions = 'functions', logLevel = 'warn', env = process.env } = options;
     const words = ['worker', '--local', '--functions', resolve(functions)];
     words.push('--config', config, '--log-level', logLevel);
-    const worker = new WorkerProcess(words, undefined, { ...env, NATS_URL: this.url });
+    const link = options.faults === true ? await Link.open(this.url) : undefined;
+    const NATS_URL = link?.url ?? this.url;
+    const worker: FaultyWorker = {
+      process: new WorkerProcess(words, undefined, { ...env, NATS_URL }),
+      link,
+    };
+    if (link !== undefined) link.judge = (said) => this.faults.judge(worker, said);
     this.#workers.push(worker);
-    await worker.ready;
-    return worker.id;
+    await worker.process.ready;
+    return worker.process.id;
   }
 
   /** Kills a worker in the midst of what it does, as a machine does that loses its power: the oldest one, or the one with this id. Throws NOT_FOUND. */
   async killWorker(id?: string): Promise<string> {
-    const index = id === undefined ? 0 : this.#workers.findIndex((worker) => worker.id === id);
+    const index = id === undefined ? 0 : this.#workers.findIndex((one) => one.process.id === id);
     const [worker] = index < 0 ? [] : this.#workers.splice(index, 1);
     if (worker === undefined) throw new MillraceError('NOT_FOUND', 'There is no such worker.');
-    worker.kill();
-    await worker.exited;
-    return worker.id;
+    worker.process.kill();
+    await worker.process.exited;
+    await worker.link?.close();
+    return worker.process.id;
+  }
+
+  /**
+   * Runs a load while things go wrong, and looks again and again, and at the end when all is at rest, whether what must always hold does.
+   * Rejects with INVARIANT_BROKEN, which names the seed and what happened: docs/testing.md.
+   */
+  async checkInvariant(check: InvariantCheck): Promise<InvariantReport> {
+    return checkInvariant(this, check);
   }
 
   /** A committed value; undefined where there is none. Rejects as `inspect.state` does otherwise. `Value` is taken on trust. */
@@ -214,8 +241,9 @@ export class TestMill extends Mill {
     if (this.#closed) return;
     this.#closed = true;
     // Nobody needs what they still do.
-    for (const worker of this.#workers) worker.kill();
-    await Promise.all(this.#workers.map(async ({ exited }) => exited));
+    for (const worker of this.#workers) worker.process.kill();
+    await Promise.all(this.#workers.map(async (worker) => worker.process.exited));
+    await Promise.all(this.#workers.map(async ({ link }) => link?.close()));
     await super.close();
     await this.#parts.broker.stop();
     await rm(this.#parts.folder, { recursive: true, force: true });
