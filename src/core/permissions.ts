@@ -100,8 +100,9 @@ const create = (stream: string): string => `${API}.STREAM.CREATE.${stream}`;
 const purge = (stream: string): string => `${API}.STREAM.PURGE.${stream}`;
 const bucketStream = (bucket: string): string => `KV_${bucket}`;
 const objectStream = (bucket: string): string => `OBJ_${bucket}`;
-/** What the client asks of JetStream before it opens a bucket. */
+/** What the client asks of JetStream before it opens a bucket, and who captures a subject: names of streams are no secret. */
 const ACCOUNT = `${API}.INFO`;
+const STREAM_NAMES = `${API}.STREAM.NAMES`;
 
 export function permissionsOf(
   role: Role,
@@ -145,7 +146,7 @@ const RULES: Record<Role, Rule> = {
         '_INBOX.>',
         ...grants.publish,
         ACCOUNT,
-        `${API}.STREAM.NAMES`,
+        STREAM_NAMES,
         ...own.flatMap((stream) => [...read(stream), create(stream)]),
         `${API}.STREAM.UPDATE.${streams.events}`,
         ...Object.values(streams).map(purge),
@@ -201,6 +202,7 @@ const RULES: Record<Role, Rule> = {
       publish: [
         ...knowing(names),
         ACCOUNT,
+        STREAM_NAMES,
         ...[kv, store].flatMap((stream) => [...read(stream), create(stream)]),
         purge(store),
         `$KV.${buckets.deployments}.>`,
@@ -221,6 +223,7 @@ const RULES: Record<Role, Rule> = {
     return {
       publish: [
         ACCOUNT,
+        STREAM_NAMES,
         ...[...copied, ...kept, ...Object.values(objects).map(objectStream)].flatMap(read),
         ...copied.flatMap((stream) => [
           `${API}.STREAM.SNAPSHOT.${stream}`,
@@ -245,14 +248,14 @@ function knowing({ subjects }: Names): string[] {
 
 function publishing({ subjects, streams }: Names, { publish, streams: own, delayed }: Grants) {
   const later = delayed ? [subjects.later('*'), info(streams.later)] : [];
-  return [...publish, `${API}.STREAM.NAMES`, info(streams.events), ...own.map(info), ...later];
+  return [...publish, STREAM_NAMES, info(streams.events), ...own.map(info), ...later];
 }
 
 /** By a plain request, by a frame for one function, and taking an answer in parts. */
 function invoking({ subjects }: Names, { invoke = ['*'] }: Grants): string[] {
   return [
     ...invoke.flatMap((name) => [subjects.fn(name), subjects.workerAsk('*', name)]),
-    subjects.workerStream('*', '*'),
+    subjects.workerStream('*', '>'),
   ];
 }
 

@@ -1,6 +1,6 @@
 import pino, { type Logger } from 'pino';
 import type { Bus } from '../../src/bus/connection.ts';
-import { openBus } from '../../src/client/client.ts';
+import { openBus, type ConnectOptions } from '../../src/client/client.ts';
 import type { MillraceError } from '../../src/core/errors.ts';
 import type { SettingsInput } from '../../src/core/settings.ts';
 import type { FunctionDefinition } from '../../src/function/definition.ts';
@@ -23,6 +23,7 @@ export async function startTestWorker(
   functions: readonly FunctionDefinition[],
   settings: SettingsInput = {},
   tracing?: Tracing,
+  connect: ConnectOptions = {},
 ): Promise<TestWorker> {
   const logs: Record<string, unknown>[] = [];
   const log: Logger = pino(
@@ -30,7 +31,8 @@ export async function startTestWorker(
     { write: (line: string) => void logs.push(JSON.parse(line) as Record<string, unknown>) },
   );
   const onProblem = (problem: MillraceError): void => logProblem(log, problem);
-  const opened = await openBus({ servers: url.split(','), settings, onProblem }, 'test-worker');
+  const servers = url.split(',');
+  const opened = await openBus({ servers, ...connect, settings, onProblem }, 'test-worker');
   const worker = new Worker({ ...opened, log, version: '0.0.0', tracing });
   const offer = (definitions: readonly FunctionDefinition[], version = 'v1'): Promise<void> =>
     worker.offer(
