@@ -175,6 +175,7 @@ const RULES: Record<Role, Rule> = {
       ...knowing(names),
       ...inspecting(names),
       names.subjects.logAsk('*'),
+      names.subjects.runsAsk,
       '$SRV.PING',
       '$SRV.INFO',
       '$SRV.STATS',
@@ -182,7 +183,7 @@ const RULES: Record<Role, Rule> = {
       '$SRV.INFO.>',
       '$SRV.STATS.>',
     ],
-    subscribe: [...members(names), names.subjects.logLines('*', '*')],
+    subscribe: [...members(names), names.subjects.logLines('*', '*'), names.subjects.runs('*')],
   }),
 
   gateway: (names, grants) => ({
@@ -191,8 +192,10 @@ const RULES: Record<Role, Rule> = {
       ...publishing(names, grants),
       ...invoking(names, grants),
       ...inspecting(names),
+      // For the dashboard.
+      names.subjects.runsAsk,
     ],
-    subscribe: [...members(names), ...grants.subscribe],
+    subscribe: [...members(names), names.subjects.runs('*'), ...grants.subscribe],
   }),
 
   deployer: (names) => {

@@ -57,6 +57,8 @@ const MAY_PUBLISH: Record<Names, readonly Role[]> = {
   logLines: WORKER,
   logAsk: ['worker', 'inspector'],
   inspecting: WORKER,
+  runs: WORKER,
+  runsAsk: INSPECTORS,
 };
 /** Who may listen, where that is more than workers. */
 const MAY_SUBSCRIBE: Partial<Record<Names, readonly Role[]>> = {
@@ -67,6 +69,7 @@ const MAY_SUBSCRIBE: Partial<Record<Names, readonly Role[]>> = {
   stateBeat: ['worker', ...CLIENTS],
   cache: ['worker', ...CLIENTS],
   logLines: ['worker', 'inspector'],
+  runs: INSPECTORS,
 };
 
 const NAMES = Object.keys(MAY_PUBLISH) as Names[];
