@@ -1,5 +1,6 @@
 /** All that the platform keeps in JetStream under a namespace, and what a backup has of it. */
 import { assignmentBucket } from '../bus/assignment-store.ts';
+import { bucketKeys } from '../bus/bucket-keys.ts';
 import type { Bus } from '../bus/connection.ts';
 import { logStreamNames } from '../bus/ensure-streams.ts';
 import type { JetStreamApi } from '../bus/jetstream-api.ts';
@@ -82,8 +83,7 @@ export async function lookAround(
     // Cursors go on all the time; which ones there are is what counts.
     print.push(bucket, bucket === stores.cursors ? 0 : description.state.last_seq);
     const store = await bus.keyValue(bucket, description.config.num_replicas ?? replicas);
-    const keys: string[] = [];
-    for await (const key of await store.keys()) keys.push(key);
+    const { keys } = await bucketKeys(bus, bucket);
     for (const key of keys.sort()) {
       const entry = await store.get(key);
       if (entry?.operation !== 'PUT') continue;
