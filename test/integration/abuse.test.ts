@@ -16,6 +16,7 @@ import { subjectsOf } from '../../src/core/subjects.ts';
 import type { CoordinatorMessage, PartitionMessage } from '../../src/core/state/messages.ts';
 import { decodeEnvelopes, encodeEnvelopes, type Envelope } from '../../src/core/state/wire.ts';
 import { defineFunction } from '../../src/function/define.ts';
+import type { FunctionDefinition } from '../../src/function/definition.ts';
 import { startTestBroker, type TestBroker } from '../support/broker.ts';
 import {
   hostileBytes,
@@ -386,6 +387,105 @@ describe('abuse', () => {
     );
     expect(other).toBe(/^[A-Za-z0-9_-]{1,64}$/.test(name) ? undefined : 'INVALID_INPUT');
     expect(Object.keys(Object.prototype)).toEqual([]);
+  });
+
+  it('with a clock that is set back by an hour, nothing is lost, double, or waits', async () => {
+    const before = await mill.invoke('counts', 'counters');
+    const { now } = Date;
+    const tallies = await mill.invoke('counts', 'tallies');
+    const publish = async (from: number): Promise<unknown> =>
+      Promise.all(
+        Array.from({ length: 20 }, async (_, index) =>
+          mill.publish('abuse.count', { key: 'a', n: index }, { id: `clock-${from + index}` }),
+        ),
+      );
+    await publish(0);
+    const clock = vi.spyOn(Date, 'now').mockImplementation(() => now() - 3_600_000);
+    try {
+      await publish(20);
+      // What was published before comes again.
+      await publish(0);
+      await mill.invoke('transfer', { from: ACCOUNTS[0], to: ACCOUNTS[1], amount: 5 });
+      const more = (values: unknown): number => (values as number[])[0] ?? 0;
+      for (const [name, counted] of [
+        ['counters', before],
+        ['tallies', tallies],
+      ] as const) {
+        const wanted = more(counted) + 40;
+        await until(
+          'all is counted',
+          async () => more(await mill.invoke('counts', name)) >= wanted,
+        );
+        expect(more(await mill.invoke('counts', name))).toBe(wanted);
+      }
+      expect(await mill.invoke('total', null)).toBe(ACCOUNTS.length * START_BALANCE);
+    } finally {
+      clock.mockRestore();
+    }
+    expect(await mill.invoke('total', null)).toBe(ACCOUNTS.length * START_BALANCE);
+  });
+
+  it('a flood beyond what a function takes is refused with codes, holds bounded memory, and is over when it ends', async () => {
+    const released = new Set<() => void>();
+    let held = true;
+    const slow = defineFunction({
+      name: 'slow',
+      delivery: 'ephemeral',
+      handler: async () => {
+        if (held) await new Promise<void>((resolve) => released.add(resolve));
+        return 'done';
+      },
+    });
+    const settings = { concurrency: 8, maxQueued: 64, namespace: 'flood' };
+    const worker = await startTestWorker(broker.url, [slow], settings);
+    const client = await connect({ servers: broker.url, settings: { namespace: 'flood' } });
+    collectGarbage();
+    const before = process.memoryUsage().heapUsed;
+    const codes = new Map<string, number>();
+    const heard = (code: string): void => void codes.set(code, (codes.get(code) ?? 0) + 1);
+    const calls = Array.from({ length: 20_000 }, async () =>
+      client.invoke('slow', 'x'.repeat(100)).then(
+        () => heard('ok'),
+        (error: MillraceError) => heard(error.code),
+      ),
+    );
+    // A client that asks and never reads its answers.
+    const mute = await connectPlain({ servers: broker.url });
+    for (let index = 0; index < 20_000; index += 1) {
+      mute.publish('flood.fn.slow', 'null', { reply: '_INBOX.mute' });
+    }
+    await mute.flush();
+    await until('it runs', () => released.size > 0);
+    await until('the rest is refused', async () => {
+      const [report] = await client.inspect.functions();
+      return (report?.refused ?? 0) > 20_000;
+    });
+    held = false;
+    for (const release of released) release();
+    await Promise.all(calls);
+    expect([...codes.keys()].sort()).toEqual(['UNAVAILABLE', 'ok']);
+    expect(await client.invoke('slow', null)).toBe('done');
+    collectGarbage();
+    expect(process.memoryUsage().heapUsed - before).toBeLessThan(MAX_GROWTH_BYTES);
+    await mute.close();
+    await client.close();
+    await worker.stop();
+  });
+
+  it('a thousand functions are announced and reported; more than fit into a message are refused', async () => {
+    const many = (length: number): FunctionDefinition[] =>
+      Array.from({ length }, (_, index) =>
+        defineFunction({ name: `f-${index}`, delivery: 'ephemeral', handler: () => index }),
+      );
+    const settings = { namespace: 'many' };
+    const worker = await startTestWorker(broker.url, many(1_000), settings);
+    const client = await connect({ servers: broker.url, settings });
+    expect(await client.invoke('f-999', null)).toBe(999);
+    expect(await client.inspect.functions()).toHaveLength(1_000);
+    await expect(worker.offer(many(20_000))).rejects.toMatchObject({ code: 'USAGE' });
+    expect(await client.invoke('f-999', null)).toBe(999);
+    await client.close();
+    await worker.stop();
   });
 
   it('requests with plain NATS are answered with a code, whatever their subjects and headers are', async () => {
