@@ -5,6 +5,7 @@
 import { connect, defineFunction } from '../src/index.ts';
 import { startTestBroker } from '../test/support/broker.ts';
 import { startTestWorker } from '../test/support/worker.ts';
+import { print } from './print.ts';
 
 const KEYS = Number(process.argv[2] ?? 1_000_000);
 const KEYS_EACH = 2_000;
@@ -33,7 +34,7 @@ async function timed(what: string, work: () => Promise<unknown>): Promise<void> 
   }
   times.sort((left, right) => left - right);
   const [median, most] = [times[PAGES >> 1], times.at(-1)].map((ms) => Math.round(ms ?? 0));
-  console.log(`${what}: median ${median} ms, at most ${most} ms`);
+  print(`${what}: median ${median} ms, at most ${most} ms`);
 }
 
 const broker = await startTestBroker();
@@ -53,7 +54,7 @@ await Promise.all(
   }),
 );
 const seconds = (performance.now() - startMs) / 1_000;
-console.log(`${KEYS} keys in ${seconds.toFixed(1)} s; ${before} MB before, ${megabytes()} MB now`);
+print(`${KEYS} keys in ${seconds.toFixed(1)} s; ${before} MB before, ${megabytes()} MB now`);
 let cursor: string | null = null;
 await timed('a page of 100', async () => {
   ({ cursor } = await mill.inspect.list('items', cursor === null ? {} : { cursor }));
@@ -66,7 +67,7 @@ await timed('the last of a prefix', async () =>
   mill.inspect.list('items', { prefix: 'key-00099' }),
 );
 await timed('one key', async () => mill.inspect.state('items', 'key-00000500'));
-console.log(`${megabytes()} MB at the end`);
+print(`${megabytes()} MB at the end`);
 await mill.close();
 await worker.stop();
 await broker.stop();

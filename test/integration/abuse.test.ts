@@ -169,6 +169,7 @@ describe('abuse', () => {
   const listened = new Set<string>();
 
   beforeAll(async () => {
+    // oxlint-disable-next-line typescript/unbound-method -- called with its own `this` below
     const { subscribe } = Bus.prototype;
     vi.spyOn(Bus.prototype, 'subscribe').mockImplementation(function (this: Bus, ...of) {
       listened.add(of[0]);
@@ -255,10 +256,17 @@ describe('abuse', () => {
       expect(await mill.invoke('total', null)).toBe(ACCOUNTS.length * START_BALANCE);
       const seen = await mill.inspect.workers();
       expect(seen.filter(({ state }) => state === 'running')).toHaveLength(workers.length);
-      await until('nothing is in doubt', async () => {
-        const { active } = await mill.inspect.transactions();
-        return active.length === 0;
-      });
+      // Calls that were repeated run, too, and come to their end.
+      let active: unknown[] = [];
+      await until(
+        'no transaction is left',
+        async () => {
+          ({ active } = await mill.inspect.transactions());
+          return active.length === 0;
+        },
+        60_000,
+      ).catch(() => {});
+      expect(active).toEqual([]);
       expect(({} as Record<string, unknown>)['polluted']).toBeUndefined();
       expect(Object.keys(Object.prototype)).toEqual([]);
       for (const { logs } of workers) {
@@ -266,12 +274,12 @@ describe('abuse', () => {
       }
       collectGarbage();
       const grownBytes = process.memoryUsage().heapUsed - before;
-      console.log(
-        `${attacks} messages on ${subjects.length} subjects, seed ${SEED}, ${order} orders, heap ${Math.round(grownBytes / 1024)} KiB more`,
+      process.stdout.write(
+        `${attacks} messages on ${subjects.length} subjects, seed ${SEED}, ${order} orders, heap ${Math.round(grownBytes / 1024)} KiB more\n`,
       );
       expect(grownBytes).toBeLessThan(MAX_GROWTH_BYTES);
     },
-    (SECONDS + 100) * 1_000,
+    (SECONDS + 180) * 1_000,
   );
   it('forged messages of transactions change nothing: of old epochs, other grants, unknown ones, and repeated', async () => {
     const subjects = subjectsOf('millrace');
@@ -287,24 +295,25 @@ describe('abuse', () => {
         for (const envelope of envelopes) forge(subject, forgeriesOf(envelope));
       },
     });
-    let refused = 0;
+    const refused: unknown[] = [];
     const transfers = Array.from({ length: 200 }, async (_, index) => {
       const from = ACCOUNTS[index % ACCOUNTS.length];
       const to = ACCOUNTS[(index * 7 + 1) % ACCOUNTS.length];
       if (from === to) return;
-      await mill.invoke('transfer', { from, to, amount: 3 }).catch((error: MillraceError) => {
-        expect(error).toBeInstanceOf(MillraceError);
-        refused += 1;
-      });
+      await mill
+        .invoke('transfer', { from, to, amount: 3 })
+        .catch((error: unknown) => refused.push(error));
     });
     const totals = Array.from({ length: 20 }, async () => mill.invoke('total', null));
     await Promise.all(transfers);
-    for (const sum of await Promise.allSettled(totals)) {
-      if (sum.status === 'fulfilled') expect(sum.value).toBe(ACCOUNTS.length * START_BALANCE);
-    }
+    const sums = (await Promise.allSettled(totals)).flatMap((outcome) =>
+      outcome.status === 'fulfilled' ? [outcome.value] : [],
+    );
+    expect(new Set(sums)).toEqual(new Set([ACCOUNTS.length * START_BALANCE]));
     listener.unsubscribe();
     expect(forged).toBeGreaterThan(1_000);
-    expect(refused).toBeLessThan(200);
+    expect(refused.every((error) => error instanceof MillraceError)).toBe(true);
+    expect(refused.length).toBeLessThan(200);
     // Of nobody, and held for as long as anything may be.
     const partitions = Array.from({ length: 8 }, (_, partition) => partition);
     for (const { id } of workers) {
@@ -368,19 +377,17 @@ describe('abuse', () => {
     }
     // As a key: what was written is there, under that key and no other; or it was refused.
     const value = { [`k${name.length}`]: name.toWellFormed() };
-    const kept = await mill
+    const kept: unknown = await mill
       .invoke('keep', { collection: 'names', key: name, value })
-      .catch((error: unknown) => error);
-    if (kept instanceof MillraceError) {
-      expect(['INVALID_INPUT', 'PAYLOAD_TOO_LARGE', 'FUNCTION_FAILED']).toContain(kept.code);
-      expect(legalKey(name)).toBe(false);
-    } else {
-      expect(kept).toEqual(value);
-      expect(legalKey(name)).toBe(true);
-      expect(await mill.inspect.state('names', name)).toMatchObject({ key: name, value });
-      const page = await mill.inspect.list('names', { prefix: name });
-      expect(page.items.map(({ key }) => key)).toContain(name);
-    }
+      .catch((error: MillraceError) => error.code);
+    expect(kept).toEqual(legalKey(name) ? value : 'INVALID_INPUT');
+    const shown: unknown = await mill.inspect.state('names', name).then(
+      (found) => [found.key, found.value],
+      (error: MillraceError) => error.code,
+    );
+    expect(shown).toEqual(legalKey(name) ? [name, value] : 'INVALID_INPUT');
+    const listed = await mill.inspect.list('names', { limit: 1_000 });
+    expect(listed.items.some(({ key }) => key === name)).toBe(legalKey(name));
     const other = await mill.invoke('keep', { collection: name, key: 'x', value: 1 }).then(
       () => undefined,
       (error: MillraceError) => error.code,
@@ -457,7 +464,8 @@ describe('abuse', () => {
     await mute.flush();
     await until('it runs', () => released.size > 0);
     await until('the rest is refused', async () => {
-      const [report] = await client.inspect.functions();
+      // Not answered while it is busy with refusing.
+      const [report] = await client.inspect.functions().catch(() => []);
       return (report?.refused ?? 0) > 20_000;
     });
     held = false;
