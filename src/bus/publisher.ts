@@ -301,13 +301,17 @@ export class Publisher {
   }
 }
 
-/** By its own clock a worker knows when it has emitted; others' may be wrong. */
-function mayBeForgotten(
-  { rememberedMs, remembersSinceMs }: Capture,
+/**
+ * By its own clock a worker knows when it has emitted; others' may be wrong. What was emitted in the future was emitted before a
+ * clock was set back: nobody knows how long ago.
+ */
+export function mayBeForgotten(
+  { rememberedMs, remembersSinceMs }: Pick<Capture, 'rememberedMs' | 'remembersSinceMs'>,
   sinceMs: number,
   again: boolean,
 ): boolean {
   const ageMs = Date.now() - sinceMs;
+  if (ageMs < -CLOCK_MARGIN_MS) return true;
   const half = rememberedMs / 2;
   if (!again) return ageMs >= Math.max(half, SURELY_FIRST_MS);
   return (

@@ -52,12 +52,12 @@ export function writePublished(dueMs: number, nowMs: number, keepMs: number): st
 
 /**
  * Was it published before? Under its id and for the same time: surely. Under its id for another time: then it is what streams
- * call a duplicate, for as long as they do, and a new event after that.
+ * call a duplicate, for as long as they do, and a new event after that. A clock that was set back must not make that long time longer.
  */
 export function wasPublished(value: string | null, dueMs: number, nowMs: number): boolean {
   if (value === null) return false;
   const [, beforeDueMs, beforeMs] = JSON.parse(value) as [number, number, number];
-  return beforeDueMs === dueMs || nowMs - beforeMs < ID_REMEMBERED_MS;
+  return beforeDueMs === dueMs || Math.abs(nowMs - beforeMs) < ID_REMEMBERED_MS;
 }
 
 function timeOf(at: unknown): number {

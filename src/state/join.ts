@@ -117,8 +117,8 @@ async function perform(
 /** The platform's own subjects are for what our own functions' contexts emit there. */
 function emitted(value: string, { namespace }: Settings): PreparedEvent {
   const event = decodeEmit(Buffer.from(value, 'base64'));
-  const { cache, later } = subjectsOf(namespace);
-  const own = event.subject === cache || event.subject.startsWith(later(''));
+  const subjects = subjectsOf(namespace);
+  const own = event.subject === subjects.cache || event.subject.startsWith(subjects.later(''));
   const reason = own ? undefined : reservedReason(event.subject, namespace);
   if (reason === undefined) return event;
   throw new MillraceError('INVALID_INPUT', `The subject of an emitted event ${reason}.`);

@@ -50,6 +50,7 @@ const askSchema = z.object({
     .optional(),
 });
 type Ask = z.infer<typeof askSchema>;
+type ListAsk = NonNullable<Ask['list']>;
 const answerSchema = z.object({
   owner: z.boolean(),
   lockedBy: z.string().nullish(),
@@ -251,11 +252,7 @@ export class StateQuestions {
     if (key !== undefined) return { owner: true, lockedBy: machine.sessions.holderOf(key) ?? null };
     if (collections === true) return { owner: true, collections: collectionsOf(machine.items) };
     if (list === undefined) return { owner: true };
-    const keys: string[] = [];
-    for (const item of machine.items.keys()) {
-      if (item.startsWith(list.prefix) && item > list.after) keys.push(item);
-    }
-    return { owner: true, keys: keys.sort().slice(0, list.limit) };
+    return { owner: true, keys: pageOf(machine.items.keys(), list) };
   }
 
   #question(payload: Uint8Array): z.infer<typeof questionSchema> {
@@ -280,6 +277,22 @@ function collectionsOf(items: Items): [name: string, keys: number][] {
     if (known) counts.set(collection, (counts.get(collection) ?? 0) + 1);
   }
   return [...counts];
+}
+
+/** In order. All are looked at, a page's worth is kept: sorting a large partition for each page would hold up everybody. */
+export function pageOf(items: Iterable<string>, { prefix, after, limit }: ListAsk): string[] {
+  const kept: string[] = [];
+  let last: string | undefined;
+  for (const item of items) {
+    if (last !== undefined && item > last) continue;
+    if (item <= after || !item.startsWith(prefix)) continue;
+    kept.push(item);
+    if (kept.length < 2 * limit) continue;
+    kept.sort();
+    kept.length = limit;
+    last = kept.at(-1);
+  }
+  return kept.sort().slice(0, limit);
 }
 
 function transactionReport(transaction: Transaction): TransactionReport {

@@ -3,11 +3,14 @@ import type { Subscription } from 'nats';
 import type { Bus } from '../bus/connection.ts';
 import { writeControl, type Announcement, type Beat } from '../bus/messages.ts';
 import type { WorkerState } from '../core/directory.ts';
+import { MillraceError } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 
 /** Beats that follow each other sooner than the usual. */
 const MIN_BEAT_MS = 100;
+/** What a worker's report says of each function, without its counts by subject and its histogram. */
+const REPORT_BYTES = 512;
 
 /** As it is when it is asked for: `full` often, both with each beat. */
 export interface LoadNow {
@@ -60,6 +63,20 @@ export class Announcer {
   look(): void {
     if (performance.now() - this.#saidAtMs < MIN_BEAT_MS) return;
     if (String(this.#load.full()) !== this.#saidFull) this.#sayBeat();
+  }
+
+  /** Throws USAGE for more functions than one message to the others has room for: nobody would learn of any. */
+  assertFits(offered: Offered): void {
+    const { maxMessageBytes } = this.#bus;
+    const { length } = offered.functions;
+    // Beats, and the counts of kept lists, come on top of what is offered.
+    const bytes = Math.max(2 * writeControl(offered).length, length * REPORT_BYTES);
+    if (bytes <= maxMessageBytes) return;
+    throw new MillraceError(
+      'USAGE',
+      `${length} functions are more than one worker can tell the others of: it takes messages of ${bytes} bytes, and the broker's max_payload is ${maxMessageBytes}. Spread them over several workers, or raise max_payload.`,
+      { details: { bytes, limitBytes: maxMessageBytes } },
+    );
   }
 
   offer(offered: Offered): void {

@@ -113,7 +113,7 @@ export class Inspector {
     this.#deadLetters = deadLetters;
     this.#reports = [
       bus.subscribe(this.#subjects.workerReport(workerId), ({ reply, data }) =>
-        bus.answer(reply, writeControl(reports.worker(data.length > 0))),
+        bus.answer(reply, this.#report(data.length > 0)),
       ),
       bus.subscribe(this.#subjects.workerCatalog(workerId), ({ reply }) =>
         bus.answer(reply, writeControl({ functions: reports.catalog() })),
@@ -161,6 +161,20 @@ export class Inspector {
   #forget(reply: string): void {
     clearTimeout(this.#waiting.get(reply));
     this.#waiting.delete(reply);
+  }
+
+  /** Of a thousand functions it may not fit into one message: then without what takes the most room. */
+  #report(held: boolean): Buffer {
+    const report = this.#self.worker(held);
+    const bytes = writeControl(report);
+    if (bytes.length <= this.#bus.maxMessageBytes) return bytes;
+    const functions = report.functions.map((each) => ({
+      ...each,
+      held: [],
+      subjects: [],
+      latency: [],
+    }));
+    return writeControl({ ...report, functions });
   }
 
   async #answer(subject: string, data: Uint8Array, reply: string): Promise<void> {

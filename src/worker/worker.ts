@@ -230,6 +230,8 @@ export class Worker {
       this.#canaries.set(runner, loaded, (...canary) => this.#newRunner(all, ...canary));
       runners.set(loaded.name, runner);
     }
+    const offered = offeredOf(functions, runners, registration);
+    this.#announcer.assertFits(offered);
     this.#next = runners;
     try {
       this.#subscriptions.add(functions);
@@ -244,7 +246,7 @@ export class Worker {
       this.#next = undefined;
     }
     registerStrategies(functions, this.#caller.balancer);
-    this.#announcer.offer(offeredOf(functions, runners, registration));
+    this.#announcer.offer(offered);
     registration?.begin();
     this.#dropAnswers();
     // Where the connection breaks just now, the announcement is made again once it is back.

@@ -99,6 +99,16 @@ const decoders: Record<string, [sample: Uint8Array, decode: (bytes: Uint8Array) 
   ],
 };
 
+/** What it throws, unless that is a coded refusal. */
+function uncoded(decode: () => unknown): unknown {
+  try {
+    decode();
+    return undefined;
+  } catch (error) {
+    return error instanceof MillraceError ? undefined : error;
+  }
+}
+
 describe('what decoders do with bytes that nobody of ours has written', () => {
   it.each(Object.entries(decoders))('%s: a value or a coded refusal', (_, [sample, decode]) => {
     fc.assert(
@@ -107,11 +117,7 @@ describe('what decoders do with bytes that nobody of ours has written', () => {
         const bytes = random.chance(0.5)
           ? hostileBytes(random)
           : mutated(sample, hostileBytes(random), random);
-        try {
-          decode(bytes);
-        } catch (error) {
-          expect(error).toBeInstanceOf(MillraceError);
-        }
+        expect(uncoded(() => decode(bytes))).toBeUndefined();
         expect(Object.keys(Object.prototype)).toEqual([]);
       }),
       { numRuns: RUNS },
@@ -127,11 +133,7 @@ describe('what decoders do with bytes that nobody of ours has written', () => {
     const brackets = Buffer.alloc(1024 * 1024, '[');
     for (const bomb of [maps, deep, brackets]) {
       const before = process.memoryUsage().heapUsed;
-      try {
-        decode(bomb);
-      } catch (error) {
-        expect(error).toBeInstanceOf(MillraceError);
-      }
+      expect(uncoded(() => decode(bomb))).toBeUndefined();
       // Built, the maps alone take more than 200 MB.
       expect(process.memoryUsage().heapUsed - before).toBeLessThan(100 * 1024 * 1024);
     }

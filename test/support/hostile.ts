@@ -37,7 +37,7 @@ const TEXTS = [
   '{"tx":"__proto__","what":"set","collection":"a/b","key":"","value":"{"}',
   '{"functions":[["__proto__",null],["constructor",["toString"]]]}',
   '{"collections":[["accounts",null]]}',
-  `${'['.repeat(10_000)}`,
+  '['.repeat(10_000),
   `${'{"a":'.repeat(5_000)}1${'}'.repeat(5_000)}`,
   '\ufeff{}',
   '\u0000\u0000',

@@ -125,3 +125,15 @@ describe('a worker without beats', () => {
     expect(directory.silence(161, 100)).toEqual(['a', 'b']);
   });
 });
+
+describe('a flood of announcements', () => {
+  it('is remembered up to a bound, and does not push out those that are there', () => {
+    const directory = directoryOf(worker('real'));
+    for (let index = 0; index < 20_000; index += 1) {
+      directory.announced(worker(`forged-${index}`, { functions: ['g'] }), 0);
+    }
+    expect(directory.size).toBe(10_000);
+    expect(directory.announced(worker('real', { connectionEpoch: 2 }), 1)).toBe(true);
+    expect(directory.pick('f', first)).toBe('real');
+  });
+});

@@ -68,6 +68,9 @@ describe('an event that was published', () => {
     expect(wasPublished(before, NOW_MS, NOW_MS + 500_000)).toBe(true);
     expect(wasPublished(before, NOW_MS + 1, NOW_MS + 120_049)).toBe(true);
     expect(wasPublished(before, NOW_MS + 1, NOW_MS + 120_050)).toBe(false);
+    // The clock was set back by an hour: it is a new event all the same, and the old one still the old one.
+    expect(wasPublished(before, NOW_MS + 1, NOW_MS - 3_600_000)).toBe(false);
+    expect(wasPublished(before, NOW_MS, NOW_MS - 3_600_000)).toBe(true);
   });
 });
 

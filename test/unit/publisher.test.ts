@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Msg } from 'nats';
-import { Publisher, type PublishReceipt } from '../../src/bus/publisher.ts';
+import { mayBeForgotten, Publisher, type PublishReceipt } from '../../src/bus/publisher.ts';
 import { MillraceError } from '../../src/core/errors.ts';
 import { parseSettings } from '../../src/core/settings.ts';
 import { FakeBus } from '../support/fake-bus.ts';
@@ -200,5 +200,17 @@ describe('a stored event', () => {
     expect(outcome.error).toBeDefined();
     bus.lose();
     expect(() => bus.restore()).not.toThrow();
+  });
+});
+
+describe('an event that is published again', () => {
+  it('is looked for in its stream where a clock that was set back hides its age', () => {
+    const capture = { rememberedMs: 120_000, remembersSinceMs: 0 };
+    expect(mayBeForgotten(capture, Date.now() - 5_000, true)).toBe(false);
+    expect(mayBeForgotten(capture, Date.now() - 300_000, true)).toBe(true);
+    // By up to a minute clocks may differ.
+    expect(mayBeForgotten(capture, Date.now() + 30_000, true)).toBe(false);
+    expect(mayBeForgotten(capture, Date.now() + 3_600_000, true)).toBe(true);
+    expect(mayBeForgotten(capture, Date.now() + 3_600_000, false)).toBe(true);
   });
 });
