@@ -275,7 +275,8 @@ it.each(['publisher', 'invoker', 'inspector', 'gateway'] as const)(
   async (role) => {
     const before = await still();
     const attacker = await broker.raw(role);
-    const journal = subjects.log(`journal-${worker.id}`);
+    const journal = subjects.log(`journal-${worker.id}-1`);
+    expect(before.some((line) => line.includes(journal))).toBe(true);
     const wiping = newHeaders();
     wiping.set('Nats-Rollup', 'all');
     const takingId = newHeaders();
