@@ -7,7 +7,7 @@ import { z } from 'zod';
 import type { Bus } from '../bus/connection.ts';
 import { readControl, writeControl } from '../bus/messages.ts';
 import { MillraceError } from '../core/errors.ts';
-import type { Settings } from '../core/settings.ts';
+import { mayInspect, type Settings } from '../core/settings.ts';
 import type { StateReport, TransactionReport } from '../core/state-report.ts';
 import { assertCollection, assertKey, itemKey, splitItemKey } from '../core/state/keys.ts';
 import type { Layout } from '../core/state/layout.ts';
@@ -94,7 +94,7 @@ export class StateQuestions {
       })),
       transactions: [...transactions.active.values()]
         .slice(0, MAX_REPORTED)
-        .map((transaction) => transactionReport(transaction)),
+        .map((transaction) => transactionReport(transaction, this.#settings)),
       prepared: owners
         .flatMap(([id, { machine }]) =>
           [...machine.sessions.values()]
@@ -233,12 +233,16 @@ export class StateQuestions {
         `The question must be {"collection": …, "key": …}, or {"collection": …, "prefix": …, "limit": 1 to ${MAX_LIMIT}, "cursor": …}.`,
       );
     }
-    assertCollection(question.collection);
-    return question;
+    const { collection } = question;
+    assertCollection(collection);
+    if (mayInspect(this.#settings, collection)) return question;
+    const message = `The collection ${collection} is closed to inspect by the setting inspectState.`;
+    throw new MillraceError('FORBIDDEN', message);
   }
 }
 
-function transactionReport(transaction: Transaction): TransactionReport {
+/** Of a collection that is closed to inspect not even the keys. */
+function transactionReport(transaction: Transaction, settings: Settings): TransactionReport {
   const { identity, state } = transaction;
   return {
     id: identity.id,
@@ -246,8 +250,10 @@ function transactionReport(transaction: Transaction): TransactionReport {
     coordinator: identity.coordinator,
     participants: transaction.partitions,
     ageMs: Math.max(0, Date.now() - identity.age.startMs),
-    waitsFor: transaction
-      .waitsFor()
-      .map(({ key, partition, behind }) => ({ key, partition, transaction: behind })),
+    waitsFor: transaction.waitsFor().map(({ key, partition, behind }) => ({
+      key: mayInspect(settings, splitItemKey(key).collection) ? key : '',
+      partition,
+      transaction: behind,
+    })),
   };
 }
