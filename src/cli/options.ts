@@ -39,6 +39,8 @@ export const ENVIRONMENT = {
   inboxPrefix: 'NATS_INBOX_PREFIX',
   namespace: 'MILLRACE_NAMESPACE',
   config: 'MILLRACE_CONFIG',
+  trust: 'MILLRACE_TRUST',
+  sign: 'MILLRACE_SIGN',
 } as const;
 
 export function withConnection(command: Command): Command {
