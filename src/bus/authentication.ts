@@ -12,9 +12,9 @@ import type { ServerUrl } from '../core/server-url.ts';
 /** Paths of PEM files; a certificate has its key. */
 export interface TlsFiles {
   /** Certificates that may have signed the server's; default: those that Node knows. */
-  ca?: string;
-  cert?: string;
-  key?: string;
+  ca?: string | undefined;
+  cert?: string | undefined;
+  key?: string | undefined;
 }
 
 /** Paths. */
@@ -54,7 +54,7 @@ export async function tlsFrom(
   urls: readonly ServerUrl[],
   files: TlsFiles | undefined,
 ): Promise<ConnectionOptions> {
-  const given = files !== undefined && Object.keys(files).length > 0;
+  const given = Object.values(files ?? {}).some((file) => file !== undefined);
   if (!given && !urls.some(({ address }) => address.startsWith('tls:'))) return {};
   const { ca, cert, key } = files ?? {};
   if ((cert === undefined) !== (key === undefined)) {

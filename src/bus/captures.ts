@@ -9,6 +9,8 @@ import { readControl } from './messages.ts';
 
 const STREAM_NAMES = '$JS.API.STREAM.NAMES';
 const STREAM_INFO = '$JS.API.STREAM.INFO.';
+/** JetStream's error code: not for this account. */
+const NOT_ENABLED = 10039;
 const CAPTURE_CACHE_MS = 2_000;
 /** Hardly anybody edits whether a stream acknowledges. */
 const STREAM_CACHE_MS = 30_000;
@@ -19,7 +21,9 @@ const NS_PER_MS = 1_000_000;
 
 const namesSchema = z.object({
   streams: z.array(z.string()).nullish(),
-  error: z.object({ description: z.string().optional() }).optional(),
+  error: z
+    .object({ err_code: z.number().optional(), description: z.string().optional() })
+    .optional(),
 });
 const infoSchema = z.object({
   config: z.object({
@@ -77,6 +81,8 @@ export class Captures {
 
   async #lookUp(subject: string): Promise<Capture> {
     const streams = await this.#streamsOf(subject);
+    // Its account imports the subject from one that may have a stream: the acknowledgement tells.
+    if (streams === undefined) return { ...unknownCapture(''), stream: undefined };
     const captures = await Promise.all(
       streams.map(async (name) =>
         this.#byStream.get(name, () => this.#look(name)).catch(() => unknownCapture(name)),
@@ -85,7 +91,8 @@ export class Captures {
     return captures.find(({ acknowledged }) => acknowledged) ?? UNCAPTURED;
   }
 
-  async #streamsOf(subject: string): Promise<readonly string[]> {
+  /** Undefined in an account without JetStream. */
+  async #streamsOf(subject: string): Promise<readonly string[] | undefined> {
     let answer: Uint8Array;
     try {
       answer = await this.#ask(STREAM_NAMES, JSON.stringify({ subject }));
@@ -95,6 +102,7 @@ export class Captures {
       throw error;
     }
     const names = readControl(namesSchema, answer);
+    if (names?.error?.err_code === NOT_ENABLED) return undefined;
     if (names === undefined || names.error !== undefined) {
       const why = names?.error?.description ?? 'its answer was not understood';
       throw new MillraceError('UNAVAILABLE', `JetStream cannot say who stores ${subject}: ${why}.`);

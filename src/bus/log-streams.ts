@@ -18,6 +18,7 @@ import type { LogPort } from '../core/state/log-port.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import type { Bus } from './connection.ts';
 import { ensureLogStreams, logStreamNames, type LogStreamNames } from './ensure-streams.ts';
+import { isForeign } from './foreign.ts';
 import { apiSchema, JetStreamApi, type StoredMessage } from './jetstream-api.ts';
 import { LogWriter, type LogCounts } from './log-writer.ts';
 import type { Retention } from './retention.ts';
@@ -138,7 +139,7 @@ export class LogStreams {
       mark,
       (sequence, bytes, { subject }) => {
         const name = subject.slice(prefix.length);
-        if (name !== MARK) what.onAppend(name, sequence, bytes);
+        if (name !== MARK && !isForeign(bytes)) what.onAppend(name, sequence, bytes);
       },
       { reach: true },
     );
@@ -170,6 +171,8 @@ export class SubjectLog implements LogPort {
   readonly #reader: StreamReader;
   readonly #writer: LogWriter;
   readonly #retention: Retention | undefined;
+  /** The last sequence where nothing of ours is there; else 0. */
+  #foreignOnly = 0;
   /** The highest sequence that was seen on the subject. */
   #seen = 0;
 
@@ -190,23 +193,36 @@ export class SubjectLog implements LogPort {
   }
 
   /**
-   * The last append, undefined for an empty log. From the leader, and never one before what was seen here already: a server that
-   * was cut off while it led the stream answers with the past for some seconds, and what is trimmed by that may be needed. Throws
-   * UNAVAILABLE or TIMEOUT.
+   * The last append, at the sequence that the next one has to follow; undefined for an empty log. From the leader, and never one
+   * before what was seen here already: a server that was cut off while it led the stream answers with the past for some seconds,
+   * and what is trimmed by that may be needed. Throws UNAVAILABLE or TIMEOUT.
    */
   async last(): Promise<StoredMessage | undefined> {
     const last = await this.#api.last(this.#stream, this.#subject);
-    const sequence = last?.sequence ?? 0;
-    if (sequence < this.#seen) {
+    const fence = last?.sequence ?? 0;
+    if (fence < this.#seen) {
       throw new MillraceError('UNAVAILABLE', `${this.#subject} was answered from the past.`);
     }
-    this.#see(sequence);
-    return last;
+    this.#see(fence);
+    if (last === undefined || !isForeign(last.bytes)) return last;
+    const own = await this.#lastOwn(fence);
+    this.#foreignOnly = own === undefined ? fence : 0;
+    return own && { ...last, bytes: own.bytes };
+  }
+
+  /** What was appended last, up to `to`. */
+  async #lastOwn(to: number): Promise<{ sequence: number; bytes: Uint8Array } | undefined> {
+    const found: { sequence: number; bytes: Uint8Array }[] = [];
+    await this.read(1, to, (sequence, bytes) => {
+      found[0] = { sequence, bytes };
+    });
+    return found[0];
   }
 
   /** Resolves with the append's sequence. Throws AppendError (its `outcome` says what is known), PAYLOAD_TOO_LARGE. */
   async append(bytes: Uint8Array, expected: number): Promise<number> {
-    const sequence = await this.#writer.append(this.#stream, this.#subject, bytes, expected);
+    const behind = expected === 0 ? this.#foreignOnly : expected;
+    const sequence = await this.#writer.append(this.#stream, this.#subject, bytes, behind);
     this.#see(sequence);
     return sequence;
   }
@@ -236,7 +252,9 @@ export class SubjectLog implements LogPort {
     to: number,
     onAppend: (sequence: number, bytes: Uint8Array) => void,
   ): Promise<void> {
-    return this.#reader.read(this.#stream, this.#subject, from, to, onAppend);
+    return this.#reader.read(this.#stream, this.#subject, from, to, (sequence, bytes) => {
+      if (!isForeign(bytes)) onAppend(sequence, bytes);
+    });
   }
 
   /** Removes what lies before `before`, never the last append; not while a backup is taken. Throws UNAVAILABLE or TIMEOUT. */
@@ -247,9 +265,11 @@ export class SubjectLog implements LogPort {
 
   async #trim(before: number): Promise<void> {
     // The last one is the fence: without it a former owner could write again. One that is no longer the last is as good.
-    const last = await this.last();
+    const last = await this.#api.last(this.#stream, this.#subject);
     if (last === undefined) return;
-    await this.#api.purge(this.#stream, this.#subject, Math.min(before, last.sequence));
+    const own = isForeign(last.bytes) ? await this.#lastOwn(last.sequence) : last;
+    if (own === undefined) return;
+    await this.#api.purge(this.#stream, this.#subject, Math.min(before, own.sequence));
   }
 
   #see(sequence: number): void {

@@ -10,6 +10,7 @@ import { crc32 } from 'node:zlib';
 import { MillraceError } from '../core/errors.ts';
 import type { SnapshotPointer } from '../core/state/claim.ts';
 import type { SnapshotPort } from '../core/state/log-port.ts';
+import { isForeign } from './foreign.ts';
 import type { JetStreamApi } from './jetstream-api.ts';
 import type { LogWriter } from './log-writer.ts';
 import type { Retention } from './retention.ts';
@@ -95,6 +96,7 @@ export class SnapshotStore implements SnapshotPort {
       firstSequence,
       lastSequence,
       (sequence, bytes) => {
+        if (isForeign(bytes)) return;
         const part = decodeChunk(bytes);
         if (part === undefined) throw corrupt(`its message ${sequence} cannot be read`);
         id ??= part.id;

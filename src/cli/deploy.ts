@@ -1,4 +1,5 @@
-import { InvalidArgumentError, type Command } from 'commander';
+import { readFile, writeFile } from 'node:fs/promises';
+import { InvalidArgumentError, Option, type Command } from 'commander';
 import { connect, openBus } from '../client/client.ts';
 import {
   authorHere,
@@ -6,12 +7,15 @@ import {
   type RollbackResult,
   type VersionInfo,
 } from '../client/deploys.ts';
+import { MillraceError, messageOf } from '../core/errors.ts';
+import { makeDeployKey, Signer } from '../deploy/signature.ts';
 import { DeployStore } from '../deploy/store.ts';
 import type { DeployResult } from '../deploy/deploy.ts';
 import type { InspectedFunction } from '../core/report.ts';
 import {
   connectOptions,
   DEFAULT_FUNCTIONS,
+  ENVIRONMENT,
   notEmpty,
   withConnection,
   withJson,
@@ -24,12 +28,14 @@ interface DeployFlags extends ConnectionFlags, OutputFlags {
   author?: string;
   message?: string;
   canary?: number;
+  sign?: string;
 }
 
 type Flags = ConnectionFlags & OutputFlags;
 
 export function deployCommands(program: Command): void {
   deploy(program);
+  deployKey(program);
   versions(program);
   rollback(program);
   promote(program);
@@ -46,10 +52,16 @@ not in the folder are left alone. Where one function does not load, here or on a
     )
     .argument('[dir]', 'the folder', DEFAULT_FUNCTIONS)
     .option('--canary <share>', 'give changed functions this share of the calls first: 10%', share)
+    .addOption(
+      new Option('--sign <file>', 'sign it with the deploy key in this file')
+        .env(ENVIRONMENT.sign)
+        .argParser(notEmpty),
+    )
     .option('--message <text>', 'what it is about, for versions', notEmpty)
     .option('--author <name>', 'who deploys (default: user@host)', notEmpty)
     .action(async (directory: string, flags: DeployFlags) => {
       const beganMs = performance.now();
+      const signer = flags.sign === undefined ? undefined : await signerOf(flags.sign);
       // Loaded only here: the bundler would slow every other command down.
       const { deployFolder } = await import('../deploy/deploy.ts');
       const { bus, settings, tracing } = await openBus(
@@ -64,6 +76,7 @@ not in the folder are left alone. Where one function does not load, here or on a
           author: flags.author ?? authorHere(),
           message: flags.message,
           canary: flags.canary,
+          signer,
           onProgress: (text) => {
             if (process.stderr.isTTY) printError(text);
           },
@@ -78,6 +91,34 @@ not in the folder are left alone. Where one function does not load, here or on a
       // The bundler's own process would keep this one.
       process.exit(process.exitCode ?? 0);
     });
+}
+
+function deployKey(program: Command): void {
+  withJson(program.command('deploy-key'))
+    .summary('make a key that signs deploys')
+    .description(
+      'Makes a key: the secret one is written to the file, for deploy --sign; the public one is printed, for worker --trust.',
+    )
+    .argument('<file>', 'must not be there yet')
+    .action(async (file: string, flags: OutputFlags) => {
+      const { seed, key } = makeDeployKey();
+      // Nobody else may read it.
+      await writeFile(file, `${seed}\n`, { flag: 'wx', mode: 0o600 }).catch((cause: unknown) => {
+        throw new MillraceError('USAGE', `${file} cannot be written: ${messageOf(cause)}.`, {
+          cause,
+        });
+      });
+      if (flags.json) printJson({ file, key });
+      else print(key);
+    });
+}
+
+async function signerOf(file: string): Promise<Signer> {
+  const seed = await readFile(file, 'utf8').catch((cause: unknown) => {
+    const message = `The deploy key ${file} cannot be read: ${messageOf(cause)}.`;
+    throw new MillraceError('USAGE', message, { cause });
+  });
+  return new Signer(seed.trim());
 }
 
 function deployed({ functions, workers, local }: DeployResult, tookMs: number): string {

@@ -41,6 +41,8 @@ export const ENVIRONMENT = {
   namespace: 'MILLRACE_NAMESPACE',
   config: 'MILLRACE_CONFIG',
   replicas: 'MILLRACE_REPLICAS',
+  trust: 'MILLRACE_TRUST',
+  sign: 'MILLRACE_SIGN',
 } as const;
 
 export function withConnection(command: Command): Command {

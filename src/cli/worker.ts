@@ -1,6 +1,8 @@
-import type { Command } from 'commander';
+import { InvalidArgumentError, Option, type Command } from 'commander';
+import { isDeployKey } from '../deploy/signature.ts';
 import {
   connectOptions,
+  ENVIRONMENT,
   functionNames,
   notEmpty,
   wholeNumber,
@@ -18,6 +20,7 @@ interface WorkerFlags extends ConnectionFlags {
   capacity?: number;
   only?: string[];
   local?: boolean;
+  trust?: string[];
   logLevel: string;
   metricsPort?: number;
   metricsHost: string;
@@ -34,6 +37,11 @@ when some handler did not end in time, or the worker could not start. A second C
     )
     .option('--concurrency <n>', 'how many runs of one function at once', wholeNumber(1, 65_536))
     .option('--only <functions>', 'run these only, separated by commas', functionNames)
+    .addOption(
+      new Option('--trust <keys>', 'of what is deployed run only what one of these keys has signed')
+        .env(ENVIRONMENT.trust)
+        .argParser(deployKeys),
+    )
     .option('--local', 'of two functions of the same name run that of the folder')
     .option(
       '--capacity <n>',
@@ -60,6 +68,7 @@ when some handler did not end in time, or the worker could not start. A second C
         functionsOptional: command.getOptionValueSource('functions') === 'default',
         preferLocal: flags.local ?? false,
         only: flags.only,
+        trusted: flags.trust,
         logLevel: flags.logLevel,
         version: PACKAGE_VERSION,
         metrics: port === undefined ? undefined : { port, host },
@@ -67,4 +76,15 @@ when some handler did not end in time, or the worker could not start. A second C
       // Timers and sockets of user code, and the channel to a parent, would keep the process alive.
       process.exit(status);
     });
+}
+
+/** For commander: public keys with commas between them. */
+function deployKeys(text: string): string[] {
+  const keys = text.split(',').map((key) => key.trim());
+  const wrong = keys.find((key) => !isDeployKey(key));
+  if (wrong === undefined) return keys;
+  // What is no public key may be the secret one: it is not shown.
+  throw new InvalidArgumentError(
+    'It must be public keys of "millrace deploy-key", which begin with U.',
+  );
 }

@@ -266,17 +266,13 @@ function authenticationOf(options: ConnectOptions) {
     credentials,
     nkey: nkey ?? (credentials === undefined ? given(env['NATS_NKEY']) : undefined),
     tls: {
-      ...defined('ca', given(ca) ?? given(env['NATS_CA'])),
-      ...defined('cert', given(cert) ?? given(env['NATS_CERT'])),
-      ...defined('key', given(key) ?? given(env['NATS_KEY'])),
+      ca: given(ca) ?? given(env['NATS_CA']),
+      cert: given(cert) ?? given(env['NATS_CERT']),
+      key: given(key) ?? given(env['NATS_KEY']),
     },
     role: roleOf(given(options.role) ?? given(env['MILLRACE_ROLE'])),
     inboxPrefix: inboxPrefixOf(given(options.inboxPrefix) ?? given(env['NATS_INBOX_PREFIX'])),
   };
-}
-
-function defined<Name extends string>(name: Name, value: string | undefined) {
-  return value === undefined ? {} : ({ [name]: value } as Record<Name, string>);
 }
 
 function roleOf(text: string | undefined): Role | undefined {

@@ -74,6 +74,17 @@ const shape = z.strictObject({
     .default(''),
   tracesRatio: z.number().min(0).max(1).default(1),
   maxTracesPerSecond: integer(1, 1_000_000, 100),
+  inspectState: z
+    .union(
+      [
+        z.enum(['open', 'closed']),
+        z.strictObject({
+          collections: z.array(z.string().regex(/^[A-Za-z0-9_-]{1,64}$/)).max(1_000),
+        }),
+      ],
+      'must be "open", "closed" or { "collections": […] } with names of collections',
+    )
+    .default('open'),
 });
 
 const settingsSchema = shape
@@ -95,6 +106,11 @@ export type Settings = Readonly<z.infer<typeof settingsSchema>>;
 export type SettingsInput = z.input<typeof settingsSchema>;
 
 export const SETTING_NAMES = Object.keys(shape.shape) as (keyof Settings)[];
+
+/** May inspect show what lies in the collection, and which keys it has? */
+export function mayInspect({ inspectState: open }: Settings, collection: string): boolean {
+  return typeof open === 'string' ? open === 'open' : open.collections.includes(collection);
+}
 
 /** Throws USAGE naming the setting and what it must be. `source` says where the values came from, e.g. a file's path. */
 export function parseSettings(given: unknown = {}, source = 'the settings'): Settings {

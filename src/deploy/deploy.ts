@@ -17,6 +17,7 @@ import {
   type VersionRecord,
 } from './records.ts';
 import { Rollout, type Change, type RolledOut } from './rollout.ts';
+import type { Signature, Signer } from './signature.ts';
 import type { DeployStore } from './store.ts';
 
 export interface DeployOptions {
@@ -27,6 +28,8 @@ export interface DeployOptions {
   message?: string | undefined;
   /** The share of calls that changed functions get first, above 0 and below 1; all of them by default. */
   canary?: number | undefined;
+  /** Signs all that is deployed, also what runs already. */
+  signer?: Signer | undefined;
   /** Is told what is being done. */
   onProgress?: (text: string) => void;
 }
@@ -62,7 +65,7 @@ export async function deployFolder(
   store: DeployStore,
   options: DeployOptions,
 ): Promise<DeployResult> {
-  const { author, canary, onProgress = () => {} } = options;
+  const { author, canary, signer, onProgress = () => {} } = options;
   const by = author.slice(0, MAX_AUTHOR_CHARACTERS);
   // Read first: what others deploy while this one is built is not overwritten.
   const before = await store.manifest();
@@ -88,8 +91,12 @@ export async function deployFolder(
     );
   }
   const { message } = options;
+  const remembered = signer === undefined ? changed : plans;
   await Promise.all(
-    changed.map(async ({ built }) => remember(store, built, by, message, before.value)),
+    remembered.map(async ({ built }) => {
+      const signed = signer?.sign(settings.namespace, built);
+      await remember(store, { ...built, signed }, by, message, before.value);
+    }),
   );
   const functions = plans.map(({ built, outcome, ran }) => {
     const { name, version } = built;
@@ -153,10 +160,12 @@ async function assertBeside(
   );
 }
 
+type SignedFunction = CheckedFunction & { signed: Signature | undefined };
+
 /** The newest last; a version that is deployed again keeps its place. The oldest that nobody needs goes. */
 async function remember(
   store: DeployStore,
-  { name, version, entry, files, source, identity }: CheckedFunction,
+  { name, version, entry, files, source, identity, signed }: SignedFunction,
   by: string,
   message: string | undefined,
   { functions }: Manifest,
@@ -169,14 +178,19 @@ async function remember(
     identity,
     by,
     at: new Date().toISOString(),
+    ...(signed === undefined ? {} : { signed }),
     ...(message === undefined ? {} : { message: message.slice(0, MAX_MESSAGE_CHARACTERS) }),
   };
   const now = functions.get(name);
   const kept = new Set([version, now?.version, now?.previous, now?.canary?.version]);
   for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt += 1) {
     const { value, revision } = await store.versions(name);
-    if (value.some((each) => each.version === version)) return;
-    const versions = [...value, record];
+    const known = value.find((each) => each.version === version);
+    if (known !== undefined && (signed === undefined || known.signed?.key === signed.key)) return;
+    const versions =
+      known === undefined
+        ? [...value, record]
+        : value.map((each) => (each === known ? { ...record, at: known.at, by: known.by } : each));
     while (versions.length > MAX_VERSIONS) {
       versions.splice(
         versions.findIndex((each) => !kept.has(each.version)),

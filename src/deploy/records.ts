@@ -40,6 +40,8 @@ const versionSchema = z.object({
   at: time,
   by: author,
   message: z.string().max(MAX_MESSAGE_CHARACTERS).optional(),
+  /** Who vouches for it: signature.ts. */
+  signed: z.object({ key: z.string().max(100), signature: z.string().max(200) }).optional(),
 });
 export type VersionRecord = z.infer<typeof versionSchema>;
 

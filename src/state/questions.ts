@@ -7,7 +7,7 @@ import { z } from 'zod';
 import type { Bus } from '../bus/connection.ts';
 import { readControl, writeControl } from '../bus/messages.ts';
 import { MillraceError } from '../core/errors.ts';
-import type { Settings } from '../core/settings.ts';
+import { mayInspect, type Settings } from '../core/settings.ts';
 import type { StateReport, TransactionReport } from '../core/state-report.ts';
 import { assertCollection, assertKey, itemKey, splitItemKey } from '../core/state/keys.ts';
 import { isOwnCollection, type Items } from '../core/state/items.ts';
@@ -111,7 +111,7 @@ export class StateQuestions {
       })),
       transactions: [...transactions.active.values()]
         .slice(0, MAX_REPORTED)
-        .map((transaction) => transactionReport(transaction)),
+        .map((transaction) => transactionReport(transaction, this.#settings)),
       prepared: owners
         .flatMap(([id, { machine }]) =>
           [...machine.sessions.values()]
@@ -263,8 +263,11 @@ export class StateQuestions {
         `The question must be {"collection": …, "key": …}, or {"collection": …, "prefix": …, "limit": 1 to ${MAX_LIMIT}, "cursor": …}.`,
       );
     }
-    assertCollection(question.collection);
-    return question;
+    const { collection } = question;
+    assertCollection(collection);
+    if (mayInspect(this.#settings, collection)) return question;
+    const message = `The collection ${collection} is closed to inspect by the setting inspectState.`;
+    throw new MillraceError('FORBIDDEN', message);
   }
 }
 
@@ -295,7 +298,8 @@ export function pageOf(items: Iterable<string>, { prefix, after, limit }: ListAs
   return kept.sort().slice(0, limit);
 }
 
-function transactionReport(transaction: Transaction): TransactionReport {
+/** Of a collection that is closed to inspect not even the keys. */
+function transactionReport(transaction: Transaction, settings: Settings): TransactionReport {
   const { identity, state } = transaction;
   return {
     id: identity.id,
@@ -303,8 +307,10 @@ function transactionReport(transaction: Transaction): TransactionReport {
     coordinator: identity.coordinator,
     participants: transaction.partitions,
     ageMs: Math.max(0, Date.now() - identity.age.startMs),
-    waitsFor: transaction
-      .waitsFor()
-      .map(({ key, partition, behind }) => ({ key, partition, transaction: behind })),
+    waitsFor: transaction.waitsFor().map(({ key, partition, behind }) => ({
+      key: mayInspect(settings, splitItemKey(key).collection) ? key : '',
+      partition,
+      transaction: behind,
+    })),
   };
 }

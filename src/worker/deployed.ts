@@ -4,6 +4,7 @@
  * - P1  Asked to prepare, it loads without offering: nobody sees what is not switched to.
  * - P2  It runs what the manifest says, as far as that loads here; a version that does not leaves the one before running.
  * - P3  A change that it was not told of, because it was stopped or cut off, is seen within LOOK_EVERY_MS.
+ * - P4  With keys to trust it loads nothing that none of them has signed: before a file of it is fetched.
  */
 import { resolve } from 'node:path';
 import type { Msg, Subscription } from 'nats';
@@ -19,6 +20,7 @@ import { DeployedFiles } from '../deploy/files.ts';
 import { prepareSchema, switchSchema, type WorkerWord } from '../deploy/messages.ts';
 import { NOTHING_DEPLOYED, type Manifest } from '../deploy/records.ts';
 import { Rollout } from '../deploy/rollout.ts';
+import { assertSigned } from '../deploy/signature.ts';
 import { DeployStore } from '../deploy/store.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import type { Worker } from './worker.ts';
@@ -36,6 +38,8 @@ export interface DeployedOptions {
   only: readonly string[] | undefined;
   /** Of two of the same name the folder's own runs, not the deployed one. */
   preferLocal: boolean;
+  /** Public keys, one of which must have signed what is deployed; undefined: nobody need have. */
+  trusted?: readonly string[] | undefined;
 }
 
 const LOOK_EVERY_MS = 5_000;
@@ -207,7 +211,9 @@ export class Deployed {
     const known = this.#loaded.get(key);
     if (known !== undefined) return known;
     const record = await (await this.#openStore()).version(name, version);
-    const loaded = await (await this.#openFiles()).load(record, this.#of.settings.namespace);
+    const { trusted, settings } = this.#of;
+    if (trusted !== undefined) assertSigned(settings.namespace, name, record, trusted);
+    const loaded = await (await this.#openFiles()).load(record, settings.namespace);
     if (loaded.name !== name) {
       throw new MillraceError('FUNCTION_LOAD_FAILED', `it calls itself ${loaded.name}`);
     }

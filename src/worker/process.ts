@@ -25,6 +25,8 @@ export interface WorkerProcessOptions {
   preferLocal: boolean;
   /** Names of functions; undefined for all of the folder. */
   only?: readonly string[] | undefined;
+  /** Public keys of those whose deploys are run; undefined for anybody's. */
+  trusted?: readonly string[] | undefined;
   logLevel: string;
   /** The package's version, for discovery. */
   version: string;
@@ -74,6 +76,7 @@ export async function runWorker(options: WorkerProcessOptions): Promise<number> 
       worker,
       only: options.only,
       preferLocal: options.preferLocal,
+      trusted: options.trusted,
       directory: deployedDirectory(process.cwd()),
       packageEntry: runningEntry(),
     });

@@ -72,7 +72,10 @@ describe('config/README.md', () => {
     const rows = [...text.matchAll(/^\|\s*`([^`]+)`\s*\|\s*`?([^|`]*?)`?\s*\|/gm)].map(
       ([, name = '', value = '']): [string, string] => [name, value],
     );
-    const wanted = SETTING_NAMES.map((name): [string, string] => [name, String(DEFAULTS[name])]);
+    const wanted = SETTING_NAMES.map((name): [string, string] => [
+      name,
+      String(DEFAULTS[name] as string | number),
+    ]);
     expect(rows).toHaveLength(new Set(rows.map(([name]) => name)).size);
     expect(Object.fromEntries(rows)).toEqual(Object.fromEntries(wanted));
   });
