@@ -4,7 +4,7 @@ import { MillraceError, messageOf } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 import type { Layout } from '../core/state/layout.ts';
 import type { Bus } from './connection.ts';
-import { readControl, writeControl } from './messages.ts';
+import { assertFormat, readControl, writeControl } from './messages.ts';
 
 export const ASSIGNMENT = 'assignment';
 /** The highest sequence of the stream of logs that was acknowledged, as far as it was noted. */
@@ -13,6 +13,7 @@ const LOG_END = 'log-end';
 const count = z.number().int().nonnegative();
 /** backup/restore-note.ts */
 const restoringSchema = z.object({ restoring: z.string() });
+const FORMAT = 1;
 const assignmentSchema = z.object({
   owners: z.array(z.string().nullable()).min(1),
   layout: z.object({ generation: count, from: count.min(1), to: count.min(1) }).optional(),
@@ -43,14 +44,14 @@ export class AssignmentStore {
     this.#bucket = bucket;
   }
 
-  /** Creates what is not there yet. Throws UNAVAILABLE where JetStream does not serve, RESTORE_UNFINISHED. */
+  /** Creates what is not there yet. Throws UNAVAILABLE where JetStream does not serve, RESTORE_UNFINISHED, NEWER_VERSION. */
   static async open(bus: Bus, settings: Settings): Promise<AssignmentStore> {
     try {
       const bucket = await bus.keyValue(assignmentBucket(settings.namespace), settings.replicas);
       const store = new AssignmentStore(bucket);
       const entry = await bucket.get(ASSIGNMENT);
       if (entry === null) await store.#create(settings.partitions);
-      else if (isRestoring(entry.value)) throw restoreUnfinished();
+      else assertReadable(entry.value);
       return store;
     } catch (cause) {
       if (cause instanceof MillraceError) throw cause;
@@ -64,8 +65,8 @@ export class AssignmentStore {
 
   async read(): Promise<Assignment> {
     const entry = await this.#bucket.get(ASSIGNMENT);
+    if (entry !== null) assertReadable(entry.value);
     const table = entry === null ? undefined : readControl(assignmentSchema, entry.value);
-    if (entry !== null && isRestoring(entry.value)) throw restoreUnfinished();
     if (entry === null || table === undefined) {
       throw new MillraceError('UNAVAILABLE', 'The assignment of partitions cannot be read.');
     }
@@ -105,17 +106,18 @@ export class AssignmentStore {
   async #create(partitions: number): Promise<void> {
     const owners = Array.from({ length: partitions }, () => null);
     // Another worker may be first: its table counts.
-    await this.#bucket.create(ASSIGNMENT, writeControl({ owners })).catch(() => {});
+    await this.#bucket.create(ASSIGNMENT, writeControl({ format: FORMAT, owners })).catch(() => {});
   }
 }
 
-function isRestoring(value: Uint8Array): boolean {
-  return readControl(restoringSchema, value) !== undefined;
+function assertReadable(value: Uint8Array): void {
+  if (readControl(restoringSchema, value) !== undefined) throw restoreUnfinished();
+  assertFormat(value, 'The table of partitions', FORMAT);
 }
 
 /** For a restore: nobody else changes it meanwhile. */
 export function encodeAssignment({ owners, layout }: AssignmentTable): Uint8Array {
-  return writeControl({ owners, layout });
+  return writeControl({ format: FORMAT, owners, layout });
 }
 
 function restoreUnfinished(): MillraceError {

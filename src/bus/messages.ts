@@ -1,6 +1,7 @@
 /** The control messages between our own processes: one schema each, the type inferred from it. All are JSON. */
 import { z } from 'zod';
 import { MAX_PARTITIONS } from '../core/key-ring.ts';
+import { newerVersion } from '../core/newer.ts';
 import { ContentType, decodePayload, type PayloadLimits } from '../core/payload.ts';
 
 const workerState = z.enum(['running', 'draining']);
@@ -48,6 +49,8 @@ export const announcementSchema = beatSchema.extend({
     }),
   ),
   capacity: z.number().positive().optional(),
+  /** core/newer.ts; in both it is missing where it is the first one. */
+  protocol: count.optional(),
 });
 export type Announcement = z.infer<typeof announcementSchema>;
 
@@ -66,6 +69,7 @@ export const ownerBeatSchema = z.object({
   settled: count.optional(),
   /** Partition and epoch. */
   owned: z.array(z.tuple([count.max(MAX_PARTITIONS - 1), count])).max(MAX_PARTITIONS),
+  protocol: count.optional(),
 });
 export type OwnerBeat = z.infer<typeof ownerBeatSchema>;
 
@@ -86,6 +90,14 @@ export function readControl<Message>(
   } catch {
     return undefined;
   }
+}
+
+const formatSchema = z.object({ format: count });
+
+/** Of what is stored as JSON; without a format it is of the first. Throws NEWER_VERSION. `what` begins the sentence. */
+export function assertFormat(bytes: Uint8Array, what: string, known: number): void {
+  const { format } = readControl(formatSchema, bytes) ?? { format: known };
+  if (format > known) throw newerVersion(what, format, known);
 }
 
 export function writeControl(message: object): Buffer {

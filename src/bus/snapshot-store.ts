@@ -8,6 +8,7 @@
 import { randomBytes } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import { MillraceError } from '../core/errors.ts';
+import { newerVersion } from '../core/newer.ts';
 import type { SnapshotPointer } from '../core/state/claim.ts';
 import type { SnapshotPort } from '../core/state/log-port.ts';
 import { isForeign } from './foreign.ts';
@@ -83,7 +84,7 @@ export class SnapshotStore implements SnapshotPort {
     };
   }
 
-  /** Throws UNAVAILABLE where the snapshot is not whole: nothing of what `onChunk` was given may be used then. */
+  /** Throws NEWER_VERSION, and UNAVAILABLE where the snapshot is not whole: nothing of what `onChunk` was given may be used then. */
   async read(
     { firstSequence, lastSequence, chunks }: SnapshotPointer,
     onChunk: (bytes: Uint8Array) => void,
@@ -131,8 +132,11 @@ function decodeChunk(
   bytes: Uint8Array,
 ): { id: Buffer; index: number; chunk: Uint8Array } | undefined {
   const message = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (message.length < HEAD_BYTES || message.readUInt8(0) !== VERSION) return undefined;
+  if (message.length < HEAD_BYTES) return undefined;
   if (message.readUInt32BE(CRC_AT) !== checksum(message)) return undefined;
+  const version = message.readUInt8(0);
+  if (version > VERSION) throw newerVersion('A snapshot', version, VERSION);
+  if (version < VERSION) return undefined;
   return {
     id: message.subarray(1, INDEX_AT),
     index: message.readUInt32BE(INDEX_AT),

@@ -34,6 +34,7 @@ export const ERROR_REGISTRY = {
   STREAM_UNUSABLE: { status: 0, retryable: false },
   BACKUP_UNREADABLE: { status: 0, retryable: false },
   RESTORE_UNFINISHED: { status: 0, retryable: false },
+  NEWER_VERSION: { status: 0, retryable: false },
   INVARIANT_BROKEN: { status: 0, retryable: false },
   USAGE: { status: 0, retryable: false },
 } as const satisfies Record<string, { status: number; retryable: boolean }>;

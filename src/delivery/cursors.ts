@@ -2,13 +2,14 @@
 import { z } from 'zod';
 import { bucketKeys } from '../bus/bucket-keys.ts';
 import type { Bus } from '../bus/connection.ts';
-import { readControl, writeControl } from '../bus/messages.ts';
+import { assertFormat, readControl, writeControl } from '../bus/messages.ts';
 import { MillraceError } from '../core/errors.ts';
 import { subjectsOverlap } from '../core/names.ts';
 import type { RateRecord } from '../core/delivery/rates.ts';
 import type { Settings } from '../core/settings.ts';
 
 const whole = z.number().int().nonnegative();
+const FORMAT = 1;
 const entrySchema = z.object({
   function: z.string(),
   stream: z.string(),
@@ -73,7 +74,7 @@ export class Cursors {
   async create(entry: CursorEntry): Promise<void> {
     const key = keyOf(entry.function, entry.stream);
     try {
-      await answered(this.#bucket.create(key, writeControl(entry)));
+      await answered(this.#bucket.create(key, encodeCursor(entry)));
     } catch (error) {
       if (!(error instanceof StaleCursor)) throw error;
     }
@@ -82,7 +83,7 @@ export class Cursors {
   /** Resolves with the new revision. Throws StaleCursor where `revision` is not the present one any more. */
   async put(entry: CursorEntry, revision: number): Promise<number> {
     const key = keyOf(entry.function, entry.stream);
-    return answered(this.#bucket.update(key, writeControl(entry), revision));
+    return answered(this.#bucket.update(key, encodeCursor(entry), revision));
   }
 
   async remove(functionName: string, stream: string): Promise<void> {
@@ -126,6 +127,7 @@ export class Cursors {
   async #read(key: string): Promise<StoredCursor | undefined> {
     const stored = await answered(this.#bucket.get(key));
     if (stored === null || stored.operation !== 'PUT') return undefined;
+    assertFormat(stored.value, `The cursor ${key}`, FORMAT);
     const entry = readControl(entrySchema, stored.value);
     if (entry === undefined) {
       throw new MillraceError('UNAVAILABLE', `The cursor ${key} cannot be read.`);
@@ -145,8 +147,13 @@ async function answered<Answer>(asking: Promise<Answer>): Promise<Answer> {
   }
 }
 
-/** Undefined for what is none, such as rates. */
+function encodeCursor(entry: CursorEntry): Buffer {
+  return writeControl({ format: FORMAT, ...entry });
+}
+
+/** Undefined for what is none, such as rates. Throws NEWER_VERSION. */
 export function readCursor(value: Uint8Array): CursorEntry | undefined {
+  assertFormat(value, 'A cursor', FORMAT);
   return readControl(entrySchema, value);
 }
 

@@ -6,7 +6,7 @@ import type { Publisher } from '../bus/publisher.ts';
 import { EventStreams, type Source } from '../bus/event-streams.ts';
 import { valueOf, type ByName, type WorkerRecord } from '../core/directory.ts';
 import { hash32 } from '../core/hash.ts';
-import { MillraceError } from '../core/errors.ts';
+import { MillraceError, messageOf } from '../core/errors.ts';
 import type { FunctionReport } from '../core/report.ts';
 import type { Settings } from '../core/settings.ts';
 import type { FlowDefinition } from '../function/flow.ts';
@@ -70,6 +70,8 @@ export class Deliveries {
   #registered = new Map<string, Registered>();
   /** `<function> <stream>` → its dispatcher, or that there will be one. */
   readonly #dispatchers = new Map<string, Dispatcher | 'starting'>();
+  /** Whose cursors a newer version has written. */
+  readonly #newer = new Set<string>();
   /** Likewise: what they run may still end. */
   readonly #stopping = new Map<string, Promise<void>>();
   /** Likewise: since when this worker waits for the one that dispatches it to stop. */
@@ -322,6 +324,11 @@ export class Deliveries {
       this.#dispatchers.set(key, new Dispatcher({ ...rest, ...own }, entry));
     } catch (error) {
       log.debug({ err: error, function: loaded.name }, 'durable events are not dispatched yet');
+      if ((error as MillraceError).code === 'NEWER_VERSION' && !this.#newer.has(key)) {
+        this.#newer.add(key);
+        const why = `${messageOf(error)} [NEWER_VERSION]`;
+        log.error({ function: loaded.name }, `its durable events are not dispatched here: ${why}`);
+      }
       this.#dispatchers.delete(key);
     }
   }

@@ -9,7 +9,7 @@ export const MAX_DEPLOYED_FUNCTIONS = 1_000;
 export const MAX_MESSAGE_CHARACTERS = 500;
 export const MAX_AUTHOR_CHARACTERS = 200;
 
-const FORMAT = 1;
+export const FORMAT = 1;
 
 const functionName = z.string().refine((name) => functionNameReason(name) === undefined);
 const version = z.string().regex(/^[0-9a-f]{12}$/);

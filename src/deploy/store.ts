@@ -3,12 +3,13 @@ import type { KV, ObjectStore } from 'nats';
 import { bucketKeys } from '../bus/bucket-keys.ts';
 import type { Bus } from '../bus/connection.ts';
 import { JetStreamApi } from '../bus/jetstream-api.ts';
-import { readControl, writeControl } from '../bus/messages.ts';
+import { assertFormat, readControl, writeControl } from '../bus/messages.ts';
 import { StreamReader } from '../bus/stream-reader.ts';
 import { MillraceError, messageOf } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 import { compressFile, unpackFile, type BuiltFile, type PackedFile } from './packed.ts';
 import {
+  FORMAT,
   manifestSchema,
   NOTHING_DEPLOYED,
   toStored,
@@ -51,6 +52,7 @@ export class DeployStore {
   async manifest(): Promise<Read<Manifest>> {
     const entry = await served(this.#bucket.get(MANIFEST));
     if (entry === null) return { value: NOTHING_DEPLOYED, revision: 0 };
+    assertFormat(entry.value, 'The manifest of deployed functions', FORMAT);
     const stored = readControl(manifestSchema, entry.value);
     if (stored === undefined) throw unreadable('The manifest of deployed functions');
     const { generation, at, by, functions } = stored;
@@ -67,6 +69,7 @@ export class DeployStore {
   async versions(functionName: string): Promise<Read<VersionRecord[]>> {
     const entry = await served(this.#bucket.get(`${VERSIONS}${functionName}`));
     if (entry === null) return { value: [], revision: 0 };
+    assertFormat(entry.value, `What is known of the versions of ${functionName}`, FORMAT);
     const stored = readControl(versionsSchema, entry.value);
     if (stored === undefined) throw unreadable(`What is known of the versions of ${functionName}`);
     return { value: stored.versions, revision: entry.revision };

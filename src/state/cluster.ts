@@ -14,7 +14,8 @@ import {
   writeControl,
   type OwnerBeat,
 } from '../bus/messages.ts';
-import type { MillraceError } from '../core/errors.ts';
+import { MillraceError } from '../core/errors.ts';
+import { FIRST_PROTOCOL, PROTOCOL } from '../core/newer.ts';
 import { ownersOf } from '../core/state/owners.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf } from '../core/subjects.ts';
@@ -31,6 +32,7 @@ export interface ClusterMember {
   owned: ReadonlyMap<number, number>;
   /** See OwnerBeat. */
   settled: number;
+  protocol: number;
   heardAtMs: number;
 }
 
@@ -41,11 +43,15 @@ export interface ClusterEvents {
   onGone(workerId: string): void;
   /** Who hosts, or how much, or how far a change of the number of partitions is, has changed. */
   onMembers(): void;
+  /** A worker is there that this one cannot work with: told once for each. */
+  onForeign(problem: MillraceError): void;
 }
 
 export interface ClusterSelf {
   id: string;
   capacity: number;
+  /** core/newer.ts */
+  readonly protocol?: number;
   /** How many there are that keys lie on. */
   readonly partitions: number;
   /** See OwnerBeat. */
@@ -116,7 +122,7 @@ export class Cluster {
   hosts(): { id: string; capacity: number }[] {
     const { id, capacity } = this.#self;
     const hosts = [...this.members.values()].filter(({ hosting }) => hosting);
-    return [...hosts, ...(this.#hosting ? [{ id, capacity }] : [])].map((host) => ({
+    return [...hosts, ...(this.#hosts() ? [{ id, capacity }] : [])].map((host) => ({
       id: host.id,
       capacity: host.capacity,
     }));
@@ -198,24 +204,60 @@ export class Cluster {
     return ownersOf([...this.members.values(), { id: this.#self.id, owned: this.#self.owned() }]);
   }
 
+  get #protocol(): number {
+    return this.#self.protocol ?? PROTOCOL;
+  }
+
+  /** The newer one steps back from those that it is too new for: their partitions stay where they are. */
+  #hosts(): boolean {
+    const tooOld = [...this.members.values()].some(({ protocol }) => protocol < this.#protocol - 1);
+    return this.#hosting && !tooOld;
+  }
+
+  #judge(id: string, protocol: number): void {
+    const own = this.#protocol;
+    if (Math.abs(protocol - own) <= 1) return;
+    const [older, newer] =
+      protocol < own ? [`worker ${id}`, 'this one'] : ['this one', `worker ${id}`];
+    const ends =
+      protocol < own
+        ? 'This one owns no partitions until it is gone.'
+        : 'It owns no partitions meanwhile.';
+    this.#events.onForeign(
+      new MillraceError(
+        'NEWER_VERSION',
+        `Protocol ${Math.min(protocol, own)} of ${older} and ${Math.max(protocol, own)} of ${newer} are too far apart: upgrade by way of the versions between. ${ends}`,
+      ),
+    );
+  }
+
   #beat(): void {
     if (!this.#bus.up) return;
     const { id, capacity, partitions, settled } = this.#self;
     const owned = this.#self.owned();
-    const beat: OwnerBeat = { id, capacity, hosting: this.#hosting, partitions, settled, owned };
+    const beat: OwnerBeat = {
+      id,
+      capacity,
+      hosting: this.#hosts(),
+      partitions,
+      settled,
+      owned,
+      protocol: this.#protocol,
+    };
     this.#said = writeControl(beat);
     this.#bus.publish(this.#beatSubject, this.#said);
   }
 
   #onBeat(beat: OwnerBeat): void {
-    const { id, capacity, hosting, settled = 0 } = beat;
+    const { id, capacity, hosting, settled = 0, protocol = FIRST_PROTOCOL } = beat;
     // It was only silent.
     this.left.delete(id);
     const before = this.members.get(id);
     if (before === undefined && this.members.size >= MAX_MEMBERS) return;
     const owned = new Map(beat.owned);
     const heardAtMs = performance.now();
-    this.members.set(id, { id, capacity, hosting, owned, settled, heardAtMs });
+    this.members.set(id, { id, capacity, hosting, owned, settled, protocol, heardAtMs });
+    if (before === undefined) this.#judge(id, protocol);
     this.#owners = undefined;
     // One that is new here has not heard of us either.
     if (before === undefined) this.changed();

@@ -12,6 +12,7 @@ import type { Bus } from '../bus/connection.ts';
 import { readControl, writeControl } from '../bus/messages.ts';
 import type { LogStreams } from '../bus/log-streams.ts';
 import type { Publisher } from '../bus/publisher.ts';
+import { messageOf } from '../core/errors.ts';
 import { assign, type WorkerCapacity } from '../core/assignment.ts';
 import type { Settings } from '../core/settings.ts';
 import type { Layout, Places } from '../core/state/layout.ts';
@@ -43,6 +44,8 @@ export interface HostingOptions {
 const TURN_MS = 400;
 /** Between a takeover that failed and the next one. */
 const RETRY_MS = 250;
+/** Likewise from one whose log a newer version has written. */
+const NEWER_RETRY_MS = 10_000;
 const TICK_MS = 25;
 /** One in so many beats the table is read without a reason. */
 const QUIET_BEATS = 10;
@@ -330,9 +333,15 @@ export class Hosting {
       },
       (error: unknown) => {
         owner.end('not taken');
-        log.warn({ partition, err: error }, `partition ${partition} was not taken over`);
+        const newer = (error as { code?: unknown }).code === 'NEWER_VERSION';
+        if (newer)
+          log.error(
+            { partition },
+            `partition ${partition} is not served: ${messageOf(error)} [NEWER_VERSION]`,
+          );
+        else log.warn({ partition, err: error }, `partition ${partition} was not taken over`);
         this.#failed.add(partition);
-        setTimeout(() => this.#takeMine(), RETRY_MS).unref();
+        setTimeout(() => this.#takeMine(), newer ? NEWER_RETRY_MS : RETRY_MS).unref();
         return false;
       },
     );

@@ -74,6 +74,7 @@ export class StateService {
         },
         onGone: (gone) => this.hosting.coordinatorGone(gone),
         onMembers: () => this.hosting.reconcile(),
+        onForeign: ({ code, message }) => log.error(`${message} [${code}]`),
       },
     );
     this.#peers = new Peers(

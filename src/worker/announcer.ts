@@ -4,6 +4,7 @@ import type { Bus } from '../bus/connection.ts';
 import { writeControl, type Announcement, type Beat } from '../bus/messages.ts';
 import type { WorkerState } from '../core/directory.ts';
 import { MillraceError } from '../core/errors.ts';
+import { PROTOCOL } from '../core/newer.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 
@@ -111,7 +112,12 @@ export class Announcer {
 
   #announcement(): Uint8Array {
     const capacity = this.#capacity;
-    const announcement: Announcement = { ...this.#beat(), ...this.#offered, capacity };
+    const announcement: Announcement = {
+      ...this.#beat(),
+      ...this.#offered,
+      capacity,
+      protocol: PROTOCOL,
+    };
     return writeControl(announcement);
   }
 

@@ -47,7 +47,7 @@ export function noJetStream(functionName: string): MillraceError {
 /** What a worker does not start with at all, instead of without state. */
 export function keepsFromStarting(error: unknown): boolean {
   const { code } = error as MillraceError;
-  return code === 'USAGE' || code === 'RESTORE_UNFINISHED';
+  return code === 'USAGE' || code === 'RESTORE_UNFINISHED' || code === 'NEWER_VERSION';
 }
 
 export function notAFrame(): MillraceError {

@@ -22,10 +22,16 @@ export class Command {
 
   constructor(
     commandLine: readonly string[],
-    options: { cwd?: string; stdin?: string; env?: NodeJS.ProcessEnv } = {},
+    options: {
+      cwd?: string;
+      stdin?: string;
+      env?: NodeJS.ProcessEnv;
+      /** Of another build. */
+      main?: string;
+    } = {},
   ) {
     const { NATS_URL: _, ...environment } = process.env;
-    this.child = spawn(process.execPath, [MAIN, ...commandLine], {
+    this.child = spawn(process.execPath, [options.main ?? MAIN, ...commandLine], {
       cwd: options.cwd ?? ROOT,
       env: { ...environment, ...options.env },
       stdio: [options.stdin === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],

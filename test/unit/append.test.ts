@@ -85,6 +85,6 @@ describe('an append of version 2', () => {
 
   it('refuses a record of a kind that this version does not know', () => {
     const unknown = Uint8Array.of(0x91, 0x92, 0x7f, 0xa1, 0x78);
-    expect(() => decodeRecords(unknown)).toThrow('record kind 127 is not known');
+    expect(() => decodeRecords(unknown)).toThrow('A record of the log is of format 127');
   });
 });

@@ -5,6 +5,7 @@
  * A section: u32 partition, u32 epoch, u32 length, records of that partition.
  */
 import { crc32 } from 'node:zlib';
+import { newerVersion } from '../newer.ts';
 
 export interface Section {
   partition: number;
@@ -57,14 +58,17 @@ export function encodeAppend({ kind, nonce, index, sections }: Append): Uint8Arr
   return bytes;
 }
 
-/** Undefined for what is not whole, or not of this version. */
+/** Undefined for what is not whole. Throws NEWER_VERSION: of any version the first byte is it, and the last four the checksum. */
 export function decodeAppend(message: Uint8Array): Append | undefined {
   const bytes = Buffer.from(message.buffer, message.byteOffset, message.byteLength);
   const end = bytes.length - CRC_BYTES;
-  if (end < HEADER_BYTES || bytes.readUInt8(0) !== VERSION) return undefined;
-  if (crc32(bytes.subarray(0, end)) !== bytes.readUInt32BE(end)) return undefined;
-  const kind = KINDS[bytes.readUInt8(1)];
-  if (kind === undefined) return undefined;
+  if (end < 1 || crc32(bytes.subarray(0, end)) !== bytes.readUInt32BE(end)) return undefined;
+  const version = bytes.readUInt8(0);
+  if (version > VERSION) throw newerVersion('An append of the log', version, VERSION);
+  if (version < VERSION || end < HEADER_BYTES) return undefined;
+  const code = bytes.readUInt8(1);
+  const kind = KINDS[code];
+  if (kind === undefined) throw newerVersion('A kind of append', code, KINDS.length - 1);
   const sections: Section[] = [];
   let at = HEADER_BYTES;
   for (let count = bytes.readUInt32BE(18); count > 0; count -= 1) {

@@ -5,6 +5,7 @@
 import { crc32 } from 'node:zlib';
 import { Packr } from 'msgpackr';
 import { z } from 'zod';
+import { newerVersion } from '../newer.ts';
 
 const whole = z.number().int().nonnegative();
 /** A place in a journal: behind the append with this index, which has this sequence in the stream; both 0 before the first. */
@@ -50,12 +51,14 @@ export function encodeClaim(claim: Claim): Uint8Array {
   return bytes;
 }
 
-/** Undefined for what is not whole, or not of this version. */
+/** Undefined for what is not whole. Throws NEWER_VERSION: of any version the first byte is it, and the last four the checksum. */
 export function decodeClaim(message: Uint8Array): Claim | undefined {
   const bytes = Buffer.from(message.buffer, message.byteOffset, message.byteLength);
   const end = bytes.length - CRC_BYTES;
-  if (end < 1 || bytes.readUInt8(0) !== VERSION) return undefined;
-  if (crc32(bytes.subarray(0, end)) !== bytes.readUInt32BE(end)) return undefined;
+  if (end < 1 || crc32(bytes.subarray(0, end)) !== bytes.readUInt32BE(end)) return undefined;
+  const version = bytes.readUInt8(0);
+  if (version > VERSION) throw newerVersion('The claim of a partition', version, VERSION);
+  if (version < VERSION) return undefined;
   try {
     return claimSchema.safeParse(packr.unpack(bytes.subarray(1, end))).data;
   } catch {

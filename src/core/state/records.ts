@@ -3,6 +3,7 @@
  * carry checksums.
  */
 import { Packr } from 'msgpackr';
+import { newerVersion } from '../newer.ts';
 import type { LogRecord, VersionedWrite } from './messages.ts';
 
 type Fields = readonly unknown[];
@@ -12,7 +13,7 @@ export function encodeRecords(records: readonly LogRecord[]): Uint8Array {
   return packr.pack(records.map((record) => recordFields(record)));
 }
 
-/** Throws where the bytes are no records: a log that cannot be read must not be served. */
+/** Throws where the bytes are no records, NEWER_VERSION where one is of a kind that came later: a log that cannot be read must not be served. */
 export function decodeRecords(bytes: Uint8Array): LogRecord[] {
   const list = packr.unpack(bytes) as unknown;
   if (!Array.isArray(list)) throw new Error('not a list of records');
@@ -33,6 +34,7 @@ const RECORD_KINDS = {
   arriving: 10,
   published: 11,
 } as const;
+const NEWEST_KIND = Math.max(...Object.values(RECORD_KINDS));
 
 function recordFields(record: LogRecord): Fields {
   const { kind, tx } = record;
@@ -109,7 +111,10 @@ function recordOf(fields: Fields): LogRecord {
       return { kind: 'arriving', tx: '', from, items, last, version };
     }
     default:
-      throw new Error(`record kind ${String(code)} is not known to this version`);
+      if (Number.isSafeInteger(code) && code > NEWEST_KIND) {
+        throw newerVersion('A record of the log', code, NEWEST_KIND);
+      }
+      throw new Error(`record kind ${String(code)} is none: the log is corrupt`);
   }
 }
 

@@ -3,6 +3,7 @@
  * goes on while it is written, and replaying the log from where it began sets right what has changed since (SPEC.md).
  */
 import { Packr } from 'msgpackr';
+import { newerVersion } from '../newer.ts';
 import type { Partition } from './partition.ts';
 import type { LogRecord } from './messages.ts';
 import { decodeRecords, encodeRecords, recordBytes, writeBytes } from './records.ts';
@@ -60,6 +61,7 @@ export function readSnapshot(partition: Partition, bytes: Uint8Array): void {
     for (const record of decodeRecords(chunk[2])) partition.replay(record);
     return;
   }
+  if (chunk[0] !== ITEMS) throw newerVersion('A part of a snapshot', Number(chunk[0]), ITEMS);
   for (let at = 1; at < chunk.length; at += 3) {
     partition.items.apply([chunk[at] as string, chunk[at + 1] as string, chunk[at + 2] as number]);
   }
