@@ -224,7 +224,7 @@ it('a deployer deploys and rolls back', async () => {
   expect(await caller.invoke('greet')).toBe('hello');
   expect(problems).toEqual([]);
   await expect(mill.inspect.state('orders', 'one')).rejects.toMatchObject({ code: 'FORBIDDEN' });
-});
+}, 120_000);
 
 it('a backup is taken', async () => {
   const { bus, settings } = await openBus(broker.as('backup'), 'backup');
