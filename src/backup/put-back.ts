@@ -16,11 +16,12 @@ import { Publisher } from '../bus/publisher.ts';
 import { StreamReader } from '../bus/stream-reader.ts';
 import { MillraceError } from '../core/errors.ts';
 import { encodeClaim } from '../core/state/claim.ts';
+import { streamOfBucket, streamOfObjects } from '../core/stores.ts';
 import { isEmitted } from './emitted.ts';
 import { readFrames, unreadable, type Frame, type Head, type StreamFrame } from './format.ts';
 import type { RestoreNote } from './restore-note.ts';
 import type { RestoreOptions } from './restore.ts';
-import { storesOf, streamOfBucket, streamOfObjects } from './stores.ts';
+import { storesOf } from './stores.ts';
 
 type SomeFrame = Exclude<Frame, { kind: 'end' }>;
 type Frames = AsyncGenerator<SomeFrame>;

@@ -9,11 +9,12 @@ import { changeStream, describeStream } from '../bus/stream-backup.ts';
 import { MillraceError } from '../core/errors.ts';
 import { quote } from '../core/names.ts';
 import type { Settings } from '../core/settings.ts';
+import { streamOfBucket } from '../core/stores.ts';
 import { lookThrough, type LookedThrough } from './check.ts';
 import { unreadable, type BackupContent } from './format.ts';
 import { PutBack } from './put-back.ts';
 import { RestoreNote } from './restore-note.ts';
-import { storesOf, streamNamesOf, streamOfBucket } from './stores.ts';
+import { storesOf, streamNamesOf } from './stores.ts';
 
 export interface RestoreOptions {
   bus: Bus;

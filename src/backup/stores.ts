@@ -1,12 +1,16 @@
-/** All that the platform keeps in JetStream under a namespace, and what a backup has of it. */
-import { assignmentBucket } from '../bus/assignment-store.ts';
+/** What a backup has of all that the platform keeps in JetStream. */
 import { bucketKeys } from '../bus/bucket-keys.ts';
 import type { Bus } from '../bus/connection.ts';
-import { logStreamNames } from '../bus/ensure-streams.ts';
 import type { JetStreamApi } from '../bus/jetstream-api.ts';
-import { laterStream } from '../bus/later-stream.ts';
 import { describeStream, type StreamDescription } from '../bus/stream-backup.ts';
 import type { Settings } from '../core/settings.ts';
+import {
+  bucketsOf,
+  objectsOf,
+  streamOfBucket,
+  streamOfObjects,
+  streamsOf,
+} from '../core/stores.ts';
 import { CRON_SOURCE } from '../delivery/cron-tail.ts';
 import { readCursor } from '../delivery/cursors.ts';
 import type { Frame } from './format.ts';
@@ -35,17 +39,16 @@ export interface Around {
   print: string;
 }
 
-export function storesOf(settings: Settings): Stores {
-  const { namespace } = settings;
-  const { log, snapshots } = logStreamNames(settings);
-  const cursors = `${namespace}-deliveries`;
+export function storesOf({ namespace }: Settings): Stores {
+  const { log, snapshots, events, dead, later } = streamsOf(namespace);
+  const { assignment, deliveries: cursors, deployments, wanted } = bucketsOf(namespace);
   return {
     logs: [log, snapshots],
-    streams: [`${namespace}-events`, `${namespace}-dead`, laterStream(namespace)],
-    buckets: [cursors, `${namespace}-deployments`, `${namespace}-events-wanted`],
+    streams: [events, dead, later],
+    buckets: [cursors, deployments, wanted],
     cursors,
-    assignment: assignmentBucket(namespace),
-    objects: [`${namespace}-deploys`],
+    assignment,
+    objects: Object.values(objectsOf(namespace)),
   };
 }
 
@@ -57,14 +60,6 @@ export function streamNamesOf(stores: Stores): string[] {
     ...[...stores.buckets, stores.assignment].map(streamOfBucket),
     ...stores.objects.map(streamOfObjects),
   ];
-}
-
-export function streamOfBucket(bucket: string): string {
-  return `KV_${bucket}`;
-}
-
-export function streamOfObjects(bucket: string): string {
-  return `OBJ_${bucket}`;
 }
 
 /** Nothing is made that is not there. Throws UNAVAILABLE or TIMEOUT. */

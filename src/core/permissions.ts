@@ -5,6 +5,7 @@
  * Answers come to an inbox below the role's own prefix (`inboxOf`), so that nobody hears the answers of others. Only workers
  * may publish to inboxes: nobody else can answer.
  */
+import { bucketsOf, objectsOf, streamOfBucket, streamOfObjects, streamsOf } from './stores.ts';
 import { subjectsOf, type Subjects } from './subjects.ts';
 
 export const ROLES = [
@@ -57,30 +58,6 @@ export function inboxPrefixReason(prefix: string): string | undefined {
     : 'must be _INBOX and one or more names behind it, as _INBOX.invoker';
 }
 
-/** Streams of the platform's own in JetStream: their names, in one place for permissions. */
-export function streamsOf(namespace: string) {
-  return {
-    log: `${namespace}-log`,
-    snapshots: `${namespace}-snapshots`,
-    events: `${namespace}-events`,
-    dead: `${namespace}-dead`,
-    later: `${namespace}-later`,
-  };
-}
-
-export function bucketsOf(namespace: string) {
-  return {
-    assignment: `${namespace}-assignment`,
-    wanted: `${namespace}-events-wanted`,
-    deliveries: `${namespace}-deliveries`,
-    deployments: `${namespace}-deployments`,
-  };
-}
-
-export function objectsOf(namespace: string) {
-  return { deploys: `${namespace}-deploys` };
-}
-
 const API = '$JS.API';
 
 /** Looking at a stream's messages, by JetStream's own means. `$JS.FC` answers its flow control. */
@@ -98,8 +75,6 @@ const read = (stream: string): string[] => [
 const info = (stream: string): string => `${API}.STREAM.INFO.${stream}`;
 const create = (stream: string): string => `${API}.STREAM.CREATE.${stream}`;
 const purge = (stream: string): string => `${API}.STREAM.PURGE.${stream}`;
-const bucketStream = (bucket: string): string => `KV_${bucket}`;
-const objectStream = (bucket: string): string => `OBJ_${bucket}`;
 /** What the client asks of JetStream before it opens a bucket, and who captures a subject: names of streams are no secret. */
 const ACCOUNT = `${API}.INFO`;
 const STREAM_NAMES = `${API}.STREAM.NAMES`;
@@ -137,8 +112,8 @@ type Rule = (names: Names, grants: Grants) => { publish: string[]; subscribe?: s
 const RULES: Record<Role, Rule> = {
   worker: ({ all, streams, buckets, objects }, grants) => {
     const kv = Object.values(buckets);
-    const stores = Object.values(objects).map(objectStream);
-    const own = [...Object.values(streams), ...kv.map(bucketStream), ...stores];
+    const stores = Object.values(objects).map(streamOfObjects);
+    const own = [...Object.values(streams), ...kv.map(streamOfBucket), ...stores];
     return {
       publish: [
         all,
@@ -200,7 +175,7 @@ const RULES: Record<Role, Rule> = {
 
   deployer: (names) => {
     const { subjects, buckets, objects } = names;
-    const [kv, store] = [bucketStream(buckets.deployments), objectStream(objects.deploys)];
+    const [kv, store] = [streamOfBucket(buckets.deployments), streamOfObjects(objects.deploys)];
     return {
       publish: [
         ...knowing(names),
@@ -222,12 +197,12 @@ const RULES: Record<Role, Rule> = {
   backup: (names, grants) => {
     const { subjects, streams, buckets, objects } = names;
     const copied = [streams.events, streams.dead, streams.later, ...grants.streams];
-    const kept = [streams.log, streams.snapshots, ...Object.values(buckets).map(bucketStream)];
+    const kept = [streams.log, streams.snapshots, ...Object.values(buckets).map(streamOfBucket)];
     return {
       publish: [
         ACCOUNT,
         STREAM_NAMES,
-        ...[...copied, ...kept, ...Object.values(objects).map(objectStream)].flatMap(read),
+        ...[...copied, ...kept, ...Object.values(objects).map(streamOfObjects)].flatMap(read),
         ...copied.flatMap((stream) => [
           `${API}.STREAM.SNAPSHOT.${stream}`,
           `$JS.SNAPSHOT.ACK.${stream}.>`,
@@ -264,7 +239,7 @@ function invoking({ subjects }: Names, { invoke = ['*'] }: Grants): string[] {
 
 /** Dead letters and what is deployed are read from where they lie, without a worker. */
 function inspecting({ subjects, streams, buckets }: Names): string[] {
-  const deployments = bucketStream(buckets.deployments);
+  const deployments = streamOfBucket(buckets.deployments);
   return [
     subjects.inspect('>'),
     `${API}.STREAM.MSG.GET.${streams.dead}`,

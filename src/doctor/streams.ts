@@ -5,6 +5,13 @@ import { logStreamFaults, type StreamConfig } from '../bus/ensure-streams.ts';
 import { apiSchema, JetStreamApi } from '../bus/jetstream-api.ts';
 import { MillraceError } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
+import {
+  bucketsOf,
+  objectsOf,
+  streamOfBucket,
+  streamOfObjects,
+  streamsOf,
+} from '../core/stores.ts';
 import { subjectsOf } from '../core/subjects.ts';
 import { bytesText, fail, ok, warn, type Check } from './checks.ts';
 
@@ -43,19 +50,18 @@ const MAX_LAG = 10_000;
 /** Every stream that a namespace may have; a test holds it against what is made. */
 export function platformStreams({ namespace }: Settings): Kept[] {
   const subjects = subjectsOf(namespace);
+  const streams = streamsOf(namespace);
   const log = (stream: string, subject: string): Kept => ({
     stream,
     faults: (config) => logStreamFaults(config, subject),
   });
   const kept = (stream: string): Kept => ({ stream, faults: losses });
   return [
-    log(`${namespace}-log`, subjects.log('*')),
-    log(`${namespace}-snapshots`, subjects.snapshot('*')),
-    ...['events', 'dead', 'later'].map((name) => kept(`${namespace}-${name}`)),
-    ...['assignment', 'deliveries', 'events-wanted', 'deployments'].map((name) =>
-      kept(`KV_${namespace}-${name}`),
-    ),
-    kept(`OBJ_${namespace}-deploys`),
+    log(streams.log, subjects.log('*')),
+    log(streams.snapshots, subjects.snapshot('*')),
+    ...[streams.events, streams.dead, streams.later].map(kept),
+    ...Object.values(bucketsOf(namespace)).map((bucket) => kept(streamOfBucket(bucket))),
+    ...Object.values(objectsOf(namespace)).map((bucket) => kept(streamOfObjects(bucket))),
   ];
 }
 
