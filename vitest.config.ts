@@ -1,12 +1,23 @@
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
+/** Whole systems for a minute each: `npm run test:long`, which CI runs behind `npm test`. */
+const LONG = [
+  'test/chaos/backup.test.ts',
+  'test/chaos/servers.test.ts',
+  'test/e2e/faults.test.ts',
+  'test/e2e/upgrade.test.ts',
+];
+/** `npm run test:chaos`: all of them, each for as long as one likes. */
+const CHAOS = ['test/chaos/*.test.ts'];
+const given = process.env['TESTS'];
+
 export default defineConfig({
   resolve: { alias: { millrace: fileURLToPath(new URL('src/index.ts', import.meta.url)) } },
   test: {
-    include: ['test/**/*.test.ts'],
+    include: given === 'long' ? LONG : given === 'chaos' ? CHAOS : ['test/**/*.test.ts'],
     // Files beside sample functions, which the loader must leave alone.
-    exclude: ['test/fixtures/**'],
+    exclude: ['test/fixtures/**', ...(given === undefined ? LONG : [])],
     globalSetup: ['test/support/global-setup.ts'],
     testTimeout: 30_000,
     hookTimeout: 60_000,

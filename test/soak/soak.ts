@@ -128,8 +128,13 @@ async function round(seed: number): Promise<void> {
 
 /** All scenarios and checkers that there are, servers of a cluster among them where they are. */
 async function chaos(seed: number): Promise<void> {
-  const env = { ...process.env, CHAOS_SEED: `${seed}`, CHAOS_SECONDS: `${ROUND_SECONDS}` };
-  const child = spawn('npx', ['vitest', 'run', 'test/chaos'], {
+  const env = {
+    ...process.env,
+    TESTS: 'chaos',
+    CHAOS_SEED: `${seed}`,
+    CHAOS_SECONDS: `${ROUND_SECONDS}`,
+  };
+  const child = spawn('npx', ['vitest', 'run'], {
     cwd: ROOT,
     env,
     stdio: ['ignore', 2, 2],
