@@ -238,7 +238,8 @@ export async function openBus(
   const bus = await Bus.open({
     servers: serversOf(options.servers) ?? serversOf(process.env['NATS_URL']) ?? [DEFAULT_SERVER],
     ...authenticationOf(options),
-    name: options.name ?? defaultName,
+    // Of our own there may be many.
+    name: options.name ?? (own ? `${defaultName}-${process.pid}` : defaultName),
     namespace: settings.namespace,
     ...(options.onProblem === undefined ? {} : { onProblem: options.onProblem }),
   });

@@ -48,7 +48,7 @@ export async function runWorker(options: WorkerProcessOptions): Promise<number> 
       ...options.connect,
       onProblem: (problem) => logProblem(log, problem),
     },
-    `millrace-worker-${process.pid}`,
+    'millrace-worker',
     true,
   );
   let metrics: MetricsServer | undefined;
