@@ -138,6 +138,8 @@ export class Inspector {
 
   #onQuestion({ subject, data, reply = '' }: Msg): void {
     if (reply === '' || this.#waiting.size >= MAX_WAITING) return;
+    // Before it is announced it knows nothing of the state yet.
+    if (!this.#members.directory.has(this.#workerId)) return;
     const place = this.#placeInLine(reply);
     if (place === 0) void this.#answer(subject, data, reply);
     else {
