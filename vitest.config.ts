@@ -1,8 +1,9 @@
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
-/** Whole systems for a minute each: `npm run test:long`, which CI runs behind `npm test`. */
+/** Whole systems for a minute each: `npm run test:long`, beside `npm test`. */
 const LONG = [
+  'test/browser/dashboard.test.ts',
   'test/chaos/backup.test.ts',
   'test/chaos/servers.test.ts',
   'test/e2e/faults.test.ts',
