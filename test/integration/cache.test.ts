@@ -176,9 +176,10 @@ const ask = async (id: string): Promise<unknown> =>
 describe('an answer', () => {
   it('is given again without a message where the key is known, by whoever has asked before', async () => {
     const id = newId();
+    const { hits = 0, misses = 0 } = mill.caches['price'] ?? {};
     for (let index = 0; index < 10; index += 1) await mill.invoke(price, { id, noise: index });
     expect(runs['price']).toBe(1);
-    expect(mill.caches['price']?.hits).toBe(9);
+    expect(mill.caches['price']).toMatchObject({ hits: hits + 9, misses: misses + 1 });
     // By name the key is not known: a worker knows it, and then the answer.
     for (let index = 0; index < 10; index += 1) await other.invoke('price', { id, noise: index });
     for (let index = 0; index < 10; index += 1) await ask(id);
