@@ -9,6 +9,7 @@ import {
   withConnection,
   withFunctions,
   withLogLevel,
+  withSecrets,
   type ConnectionFlags,
 } from './options.ts';
 import { restore } from './backup.ts';
@@ -21,6 +22,7 @@ const EXIT_KILLED = 130;
 
 interface DevFlags extends ConnectionFlags {
   functions: string;
+  secrets?: string;
   port: number;
   store: string;
   workers: number;
@@ -31,7 +33,7 @@ interface DevFlags extends ConnectionFlags {
 }
 
 export function devCommand(program: Command): void {
-  withLogLevel(withFunctions(withConnection(program.command('dev'))))
+  withLogLevel(withSecrets(withFunctions(withConnection(program.command('dev')))))
     .summary('start a broker and workers here, reloading functions as they change')
     .description(
       `Starts a NATS server on this machine, a gateway for HTTP, and workers that run the functions of a folder. Functions are loaded again
@@ -107,6 +109,7 @@ function gatewayArguments(flags: DevFlags): string[] {
 
 function workerArguments(flags: DevFlags): string[] {
   const given = sharedArguments(flags);
+  if (flags.secrets !== undefined) given.push('--secrets', flags.secrets);
   return ['--local', '--functions', flags.functions, '--log-level', flags.logLevel, ...given];
 }
 

@@ -43,6 +43,7 @@ export const ENVIRONMENT = {
   replicas: 'MILLRACE_REPLICAS',
   trust: 'MILLRACE_TRUST',
   sign: 'MILLRACE_SIGN',
+  secrets: 'MILLRACE_SECRETS',
 } as const;
 
 export function withConnection(command: Command): Command {
@@ -102,6 +103,15 @@ export function withFunctions(command: Command): Command {
     'the folder of functions',
     notEmpty,
     DEFAULT_FUNCTIONS,
+  );
+}
+
+/** Of commands whose workers run functions. */
+export function withSecrets(command: Command): Command {
+  return command.addOption(
+    new Option('--secrets <dir>', 'a folder with a file for each secret that functions name')
+      .env(ENVIRONMENT.secrets)
+      .argParser(notEmpty),
   );
 }
 

@@ -9,6 +9,7 @@ import {
   withConnection,
   withFunctions,
   withLogLevel,
+  withSecrets,
   type ConnectionFlags,
 } from './options.ts';
 import { fail } from './output.ts';
@@ -21,13 +22,14 @@ interface WorkerFlags extends ConnectionFlags {
   only?: string[];
   local?: boolean;
   trust?: string[];
+  secrets?: string;
   logLevel: string;
   metricsPort?: number;
   metricsHost: string;
 }
 
 export function workerCommand(program: Command): void {
-  withLogLevel(withFunctions(withConnection(program.command('worker'))))
+  withLogLevel(withSecrets(withFunctions(withConnection(program.command('worker')))))
     .summary('start a worker: a process that runs functions')
     .description(
       `Starts a worker that runs what is deployed and the functions of a folder; of two of the same name the deployed one. Start more of them, here or on other machines, to add capacity.
@@ -69,6 +71,7 @@ when some handler did not end in time, or the worker could not start. A second C
         preferLocal: flags.local ?? false,
         only: flags.only,
         trusted: flags.trust,
+        secrets: { directory: flags.secrets, environment: process.env },
         logLevel: flags.logLevel,
         version: PACKAGE_VERSION,
         metrics: port === undefined ? undefined : { port, host },

@@ -216,6 +216,11 @@ export async function connect(options: ConnectOptions = {}): Promise<Mill> {
   return new Mill(bus, settings, options.strategies, tracing);
 }
 
+/** Throws INVALID_INPUT. */
+export function settingsOf({ settings, namespace }: ConnectOptions): Settings {
+  return parseSettings({ ...settings, ...(namespace === undefined ? {} : { namespace }) });
+}
+
 /** The connection of a client or a worker, and the settings as they hold on it. */
 export async function openBus(
   options: ConnectOptions,
@@ -223,11 +228,7 @@ export async function openBus(
   /** The process is a worker of ours, not a program that uses us. */
   own = false,
 ): Promise<{ bus: Bus; settings: Settings; tracing: Tracing | undefined }> {
-  const { namespace } = options;
-  const settings = parseSettings({
-    ...options.settings,
-    ...(namespace === undefined ? {} : { namespace }),
-  });
+  const settings = settingsOf(options);
   const tracing = await openTracing({
     options: options.telemetry,
     settings,

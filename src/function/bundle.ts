@@ -10,7 +10,7 @@ import {
 } from 'esbuild';
 import { failure, shownPath, type Outcome } from './failure.ts';
 import { BUILD_OPTIONS, refuseNative, runningCopy } from './plugin.ts';
-import { hashOf, versionOf } from './version.ts';
+import { hashOf, versionsOf } from './version.ts';
 
 export interface BundleRequest {
   /** Absolute and real, as all paths here. */
@@ -79,9 +79,10 @@ function toBundle(
     imports.set(inBundle(folder, resolve(directory, path)), targets);
   }
   const texts = new Map(outputFiles.map((output) => [inBundle(folder, output.path), output.text]));
+  const versionOf = versionsOf({ texts, imports, packageEntry });
   const entries = files.map((file) => {
     const output = `${relative(directory, file)}.js`;
-    return { file, output, version: versionOf(output, { texts, imports, packageEntry }) };
+    return { file, output, version: versionOf(output) };
   });
   const inputs = Object.keys(metafile.inputs)
     .map((path) => resolve(directory, path))

@@ -86,6 +86,13 @@ export interface Context {
    */
   state<Value = unknown>(collection: string): Collection<Value>;
 
+  /**
+   * The value of a secret that the function names with the option `secrets`. A file that is replaced gives the new value within 10 s. Throws
+   * INVALID_INPUT for a name that is not among them. What the function writes, emits, calls with or answers must not contain it: that is
+   * refused with FUNCTION_FAILED; in logs and errors its name stands in its place.
+   */
+  secret(name: string): string;
+
   /** A pino child logger that writes the function's name and the invocation's id with every line. */
   readonly log: Logger;
 

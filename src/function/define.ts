@@ -87,6 +87,7 @@ export function defineFunction(
     invalidates: Object.freeze([...((options.invalidates ?? []) as Invalidates)]),
     isolation: toIsolation(options.isolation),
     http: options.http === undefined ? undefined : Object.freeze({ ...options.http }),
+    secrets: Object.freeze([...(options.secrets ?? [])]),
     timeoutMs: options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
     handler,
   };

@@ -100,6 +100,11 @@ export interface FunctionOptions<
    * comes, and publishes it as an event on the function's first subject. See docs/gateway.md.
    */
   http?: HttpOption;
+  /**
+   * Names of secrets that `ctx.secret` gives: at most 32, each with a file of its name in the worker's `--secrets` folder, or a variable in
+   * its environment. A worker without one of them does not run the function. See docs/security.md.
+   */
+  secrets?: readonly string[];
   /** How long one run may take, in milliseconds: 1 to 86,400,000 (a day), default 30,000. */
   timeoutMs?: number;
   /**
@@ -138,6 +143,7 @@ export interface FunctionDefinition<Input = unknown, Output = unknown> extends F
   readonly isolation: IsolationDefinition | undefined;
   readonly invalidates: Invalidates;
   readonly http: Readonly<HttpOption> | undefined;
+  readonly secrets: readonly string[];
   /** In milliseconds. */
   readonly timeoutMs: number;
   /** `event.data` must have been validated by `input`; the result has yet to be, by `output`. */

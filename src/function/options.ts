@@ -19,6 +19,7 @@ export const MAX_TIMEOUT_MS = 86_400_000;
 export const MAX_DESCRIPTION_CHARACTERS = 1_000;
 export const MAX_SUBJECTS = 64;
 export const MAX_ATTEMPTS = 1_000;
+export const MAX_SECRETS = 32;
 
 /** A durable event that fails runs again after half a second at first, then after twice as long each time. */
 export const DEFAULT_RETRIES = { maxAttempts: 8, minDelayMs: 500, maxDelayMs: 60_000 } as const;
@@ -49,10 +50,23 @@ const CHECKS: Readonly<Record<string, Check>> = {
   invalidates: invalidatesReason,
   http: httpReason,
   isolation: isolationReason,
+  secrets: checkSecrets,
   ...FLOW_CHECKS,
   retries: checkRetries,
   handler: isFunction,
 };
+
+/** Of a variable in the environment, which is also a legal file's. */
+const SECRET_NAME = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/;
+
+function checkSecrets(names: unknown): string | undefined {
+  if (!Array.isArray(names) || names.length > MAX_SECRETS) {
+    return `must be a list of at most ${MAX_SECRETS} names`;
+  }
+  const wrong = names.find((name) => typeof name !== 'string' || !SECRET_NAME.test(name));
+  if (wrong === undefined) return undefined;
+  return `has the name ${quote(wrong)}, which must be that of an environment variable`;
+}
 
 function checkRetries(given: unknown): string | undefined {
   if (typeof given !== 'object' || given === null || Array.isArray(given)) {

@@ -15,23 +15,37 @@ export interface BundledCode {
 }
 
 /**
- * The version of one function: the hash of its code and of all the chunks it imports. Where millrace itself is
+ * Gives the version of one function: the hash of its code and of all the chunks it imports. Where millrace itself is
  * installed does not count, so that workers on different machines agree on it.
  */
-export function versionOf(entry: string, { texts, imports, packageEntry }: BundledCode): string {
-  const hash = createHash('sha256');
-  const visited = new Set<string>();
-  const pending = [entry];
-  for (let path = pending.pop(); path !== undefined; path = pending.pop()) {
-    if (visited.has(path)) continue;
-    visited.add(path);
+export function versionsOf({
+  texts,
+  imports,
+  packageEntry,
+}: BundledCode): (entry: string) => string {
+  // Functions share chunks, of which a library's may be large: each is read once.
+  const digests = new Map<string, string>();
+  const digestOf = (path: string): string => {
+    const known = digests.get(path);
+    if (known !== undefined) return known;
     const code = texts.get(path) ?? '';
-    hash.update(code.replaceAll(packageEntry, 'millrace').replaceAll(CHUNK_NAME, 'chunk.js'));
-    // Ends this file's part: moving code from one file to the next is a change.
-    hash.update('\0');
-    pending.push(...(imports.get(path) ?? []));
-  }
-  return hash.digest('hex').slice(0, VERSION_DIGITS);
+    const same = code.replaceAll(packageEntry, 'millrace').replaceAll(CHUNK_NAME, 'chunk.js');
+    const digest = createHash('sha256').update(same).digest('hex');
+    digests.set(path, digest);
+    return digest;
+  };
+  return (entry) => {
+    const hash = createHash('sha256');
+    const visited = new Set<string>();
+    const pending = [entry];
+    for (let path = pending.pop(); path !== undefined; path = pending.pop()) {
+      if (visited.has(path)) continue;
+      visited.add(path);
+      hash.update(digestOf(path));
+      pending.push(...(imports.get(path) ?? []));
+    }
+    return hash.digest('hex').slice(0, VERSION_DIGITS);
+  };
 }
 
 /** Of all files with their paths. */

@@ -15,6 +15,7 @@ import type { Settings } from '../core/settings.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
 import { Access } from './access.ts';
 import { apiRoutes } from './api.ts';
+import { Connections } from './connections.ts';
 import type { GatewayContext } from './context.ts';
 import { DASHBOARD_PATH, dashboardRoutes } from './dashboard.ts';
 import { Assets } from './assets.ts';
@@ -55,7 +56,9 @@ const READY_KEPT_MS = 1_000;
 const MAX_HEADER_BYTES = 16 * 1024;
 const MAX_CONNECTIONS = 10_000;
 const MAX_PARAM_CHARACTERS = 300;
-/** How long answers may take once it was told to stop. */
+/** Once it was told to stop: what is just being sent may still become a request. */
+const IDLE_GRACE_MS = 500;
+/** How long answers may take then. */
 const CLOSE_TIMEOUT_MS = 30_000;
 const LOOPBACK = /^(?:127\.\d+\.\d+\.\d+|::1|localhost)$/;
 const METHODS = 'GET, POST, PUT, PATCH, DELETE';
@@ -65,12 +68,14 @@ const HEADERS =
 export class Gateway {
   readonly #app: FastifyInstance;
   readonly #closing: AbortController;
+  readonly #connections: Connections;
   /** http://… */
   readonly url: string;
 
   private constructor(app: FastifyInstance, closing: AbortController, url: string) {
     this.#app = app;
     this.#closing = closing;
+    this.#connections = new Connections(app.server);
     this.url = url;
   }
 
@@ -102,6 +107,7 @@ export class Gateway {
   async close(): Promise<boolean> {
     this.#closing.abort();
     const closed = this.#app.close().then(() => true);
+    const idle = setTimeout(() => this.#connections.endIdle(), IDLE_GRACE_MS);
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<boolean>((resolve) => {
       timer = setTimeout(() => {
@@ -109,7 +115,10 @@ export class Gateway {
         resolve(false);
       }, CLOSE_TIMEOUT_MS);
     });
-    return Promise.race([closed, late]).finally(() => clearTimeout(timer));
+    return Promise.race([closed, late]).finally(() => {
+      clearTimeout(idle);
+      clearTimeout(timer);
+    });
   }
 }
 

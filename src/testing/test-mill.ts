@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -21,6 +21,8 @@ export interface TestMillOptions {
   /** Worker processes, 1 to 16; default 1. */
   workers?: number;
   settings?: SettingsInput;
+  /** What `ctx.secret` gives, by name. */
+  secrets?: Readonly<Record<string, string>>;
   /** Workers reach the broker through this process, so that `faults` can keep back their messages; default false. */
   faults?: boolean;
   /** Of the workers; default: this process's. */
@@ -62,6 +64,7 @@ export async function startTestMill(options: TestMillOptions = {}): Promise<Test
   });
   const config = join(folder, 'config.json');
   await writeFile(config, JSON.stringify(given));
+  await writeSecrets(join(folder, SECRETS), options.secrets);
   const { bus } = await openBus({ servers: broker.url, settings: given }, 'millrace-testing');
   const mill = new TestMill(bus, settings, { broker, folder, config, options });
   try {
@@ -70,6 +73,18 @@ export async function startTestMill(options: TestMillOptions = {}): Promise<Test
   } catch (error) {
     await mill.close();
     throw error;
+  }
+}
+
+const SECRETS = 'secrets';
+
+async function writeSecrets(
+  folder: string,
+  secrets: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  await mkdir(folder);
+  for (const [name, value] of Object.entries(secrets)) {
+    await writeFile(join(folder, name), value, { mode: 0o600 });
   }
 }
 
@@ -116,10 +131,11 @@ export class TestMill extends Mill {
 
   /** Gives its id once it is ready. */
   async startWorker(): Promise<string> {
-    const { config, options } = this.#parts;
+    const { config, folder, options } = this.#parts;
     const { functions = 'functions', logLevel = 'warn', env = process.env } = options;
     const words = ['worker', '--local', '--functions', resolve(functions)];
     words.push('--config', config, '--log-level', logLevel);
+    if (options.secrets !== undefined) words.push('--secrets', join(folder, SECRETS));
     const link = options.faults === true ? await Link.open(this.url) : undefined;
     const NATS_URL = link?.url ?? this.url;
     const worker: FaultyWorker = {

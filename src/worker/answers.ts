@@ -3,6 +3,7 @@ import { CallError, MillraceError, messageOf } from '../core/errors.ts';
 import { encodePayload, type ContentType, type Encoded } from '../core/payload.ts';
 import type { Settings } from '../core/settings.ts';
 import { EmitError } from './invocation.ts';
+import type { Secrets } from './secrets.ts';
 
 /**
  * A MillraceError that the handler throws itself is its answer; the failure of a call that it made, or of an event
@@ -76,9 +77,11 @@ export function encodeResult(
   value: unknown,
   type: ContentType,
   settings: Settings,
+  secrets: Secrets,
 ): Encoded {
+  let encoded: Encoded;
   try {
-    return encodePayload(value, type, settings);
+    encoded = encodePayload(value, type, settings);
   } catch (cause) {
     const { code, message } = cause as MillraceError;
     throw new MillraceError(
@@ -87,4 +90,6 @@ export function encodeResult(
       { cause },
     );
   }
+  secrets.assertNotInAnswer(functionName, encoded);
+  return encoded;
 }

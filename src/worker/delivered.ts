@@ -1,4 +1,5 @@
 /** Durable events: a call of a dispatcher's that brings one. */
+import type { Balancer, CallEnd } from '../core/balance/balancer.ts';
 import { messageOf, type MillraceError } from '../core/errors.ts';
 import { ContentType } from '../core/payload.ts';
 import {
@@ -147,4 +148,24 @@ function wishesOf(thrown: unknown): {
 
 function isOwn(thrown: object): boolean {
   return 'status' in thrown && 'toBody' in thrown;
+}
+
+/** Events that this worker runs are part of its load, as calls are. */
+export async function counted(
+  balancer: Balancer,
+  functionName: string,
+  workerId: string,
+  run: () => Promise<EventFailure | undefined>,
+): Promise<EventFailure | undefined> {
+  const beganMs = performance.now();
+  const track = balancer.begun(functionName, workerId, beganMs);
+  let end: CallEnd = 'unknown';
+  try {
+    const failure = await run();
+    end = failure === undefined ? 'succeeded' : 'failed';
+    return failure;
+  } finally {
+    const now = performance.now();
+    balancer.ended(functionName, workerId, track, end, now - beganMs, now);
+  }
 }

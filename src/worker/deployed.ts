@@ -23,6 +23,7 @@ import { Rollout } from '../deploy/rollout.ts';
 import { assertSigned } from '../deploy/signature.ts';
 import { DeployStore } from '../deploy/store.ts';
 import type { LoadedFunction } from '../function/load.ts';
+import type { Secrets } from './secrets.ts';
 import type { Worker } from './worker.ts';
 
 export interface DeployedOptions {
@@ -30,6 +31,7 @@ export interface DeployedOptions {
   settings: Settings;
   log: Logger;
   worker: Worker;
+  secrets: Secrets;
   /** Where deployed files are kept: absolute. */
   directory: string;
   /** The URL that `import … from 'millrace'` means. */
@@ -217,6 +219,7 @@ export class Deployed {
     if (loaded.name !== name) {
       throw new MillraceError('FUNCTION_LOAD_FAILED', `it calls itself ${loaded.name}`);
     }
+    this.#of.secrets.need(loaded);
     this.#loaded.set(key, loaded);
     return loaded;
   }

@@ -15,6 +15,7 @@ import { RUN_HEADER } from '../bus/run-traces.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
 import type { RunLogs } from './logs/run-logs.ts';
 import type { RunnerHost } from './runner-host.ts';
+import type { Secrets } from './secrets.ts';
 import { Streams } from './streams.ts';
 import { traced } from './trace.ts';
 import { tracedCall, tracedEmit } from './traced.ts';
@@ -24,6 +25,7 @@ export interface HostOptions {
   bus: Bus;
   settings: Settings;
   logs: RunLogs;
+  secrets: Secrets;
   tracing: Tracing | undefined;
   workerId: string;
   caller: Caller;
@@ -35,12 +37,24 @@ export interface HostOptions {
 }
 
 export function makeHost(options: HostOptions): RunnerHost {
-  const { bus, settings, logs, tracing, workerId, caller, cached, publisher, live, state } =
-    options;
+  const {
+    bus,
+    settings,
+    logs,
+    secrets,
+    tracing,
+    workerId,
+    caller,
+    cached,
+    publisher,
+    live,
+    state,
+  } = options;
   return {
     streams: new Streams(options.bus, settings, workerId),
     logOf: (name) => logs.of(name),
     workerId,
+    secrets,
     live,
     tracing,
     runTraces: new RunTraces({ bus, settings, workerId }),
@@ -48,12 +62,13 @@ export function makeHost(options: HostOptions): RunnerHost {
     get transactions() {
       return state()?.service.transactions;
     },
-    prepareEvent: (invocation, subject, data, emit = {}) => {
+    prepareEvent: (functionName, invocation, subject, data, emit = {}) => {
       const { trace, runs, followed } = invocation;
       const event =
         tracing === undefined || trace === undefined
           ? publisher.prepare(subject, data, traced(invocation, emit))
           : tracedEmit(tracing, publisher, trace, runs, subject, data, emit);
+      secrets.assertNotSent('an event', functionName, event.payload, [subject, emit]);
       if (followed !== undefined) {
         event.headers.set(RUN_HEADER, followed.header);
         // Of one that is to come later the subject is another one by now.
@@ -72,7 +87,8 @@ export function makeHost(options: HostOptions): RunnerHost {
     publishAll: async (events) => {
       await Promise.all(events.map((event) => publisher.send(event)));
     },
-    invoke: (invocation, transaction, target, data, given = {}) => {
+    invoke: (functionName, invocation, transaction, target, data, given = {}) => {
+      secrets.assertNotSent('a call', functionName, data, given.headers);
       const leftMs = Math.max(1, invocation.deadlineMs - performance.now());
       const timeoutMs = Math.min(given.timeoutMs ?? settings.callTimeoutMs, leftMs);
       const key = given.key ?? keyOf(target, data, given);

@@ -10,10 +10,12 @@ import type { Joinable } from '../state/join.ts';
 import type { ContentType, Encoded, EncodedBody } from '../core/payload.ts';
 import type { Trace } from '../telemetry/tracing.ts';
 import type { Context, FunctionEvent, InvocationInfo } from '../function/context.ts';
+import type { LoadedFunction } from '../function/load.ts';
 import { givenName } from '../function/reference.ts';
 import { guardSignal } from './guarded-signal.ts';
 import { logThrown } from './log-thrown.ts';
 import { idsOf } from './logs/ids.ts';
+import { notNamed, type Secrets } from './secrets.ts';
 import type { Sender } from './streams.ts';
 import type { FollowedRun } from './traces/followed-run.ts';
 
@@ -182,11 +184,18 @@ export class Invocation {
 
 /** What the context needs of its worker. */
 export interface InvocationHost {
+  readonly workerId: string;
+  readonly secrets: Secrets;
   /** Writes the function's name with every line, and keeps the last ones. */
   logOf: (functionName: string) => Logger;
-  prepareEvent: (invocation: Invocation, ...emit: Parameters<Context['emit']>) => PreparedEvent;
+  prepareEvent: (
+    functionName: string,
+    invocation: Invocation,
+    ...emit: Parameters<Context['emit']>
+  ) => PreparedEvent;
   /** `transaction`: the caller's, begun when it is first asked for. */
   invoke: (
+    functionName: string,
     invocation: Invocation,
     transaction: () => Joinable,
     ...call: Parameters<Context['invoke']>
@@ -205,19 +214,22 @@ export class InvocationContext {
   readonly #run: Invocation;
   readonly #runs: number;
   readonly #host: InvocationHost;
+  readonly #secrets: readonly string[];
   readonly #transaction: () => Joinable;
   #log: Logger | undefined;
 
   constructor(
     run: Invocation,
-    info: InvocationInfo,
+    { name, version, definition: { secrets } }: LoadedFunction,
     host: InvocationHost,
     transaction: () => Joinable,
   ) {
-    this.invocation = info;
+    const { eventId: id, attempt } = run.incoming;
+    this.invocation = { id, attempt, function: name, version, worker: host.workerId };
     this.#run = run;
     this.#runs = run.runs;
     this.#host = host;
+    this.#secrets = secrets;
     this.#transaction = transaction;
   }
 
@@ -225,7 +237,8 @@ export class InvocationContext {
     return async (...call: Parameters<Context['invoke']>) => {
       try {
         this.#check('invoke');
-        return await this.#host.invoke(this.#run, this.#transaction, ...call);
+        const { function: name } = this.invocation;
+        return await this.#host.invoke(name, this.#run, this.#transaction, ...call);
       } catch (thrown) {
         throw asCallError(givenName(call[0]), thrown);
       }
@@ -237,7 +250,8 @@ export class InvocationContext {
       try {
         this.#check('emit');
         if (this.#run.gaveParts) throw closedByParts(this.invocation);
-        this.#run.addEvent(this.#host.prepareEvent(this.#run, subject, data, options));
+        const { function: name } = this.invocation;
+        this.#run.addEvent(this.#host.prepareEvent(name, this.#run, subject, data, options));
       } catch (thrown) {
         throw asEmitError(thrown);
       }
@@ -248,7 +262,9 @@ export class InvocationContext {
     return (collection) => {
       this.#check('state');
       if (this.#run.gaveParts) throw closedByParts(this.invocation);
-      return this.#transaction().collection(collection);
+      const { invocation } = this;
+      const own = this.#transaction().collection(collection);
+      return this.#host.secrets.guarded(invocation.function, own);
     };
   }
 
@@ -256,6 +272,13 @@ export class InvocationContext {
   static insideOf(context: Context): { run: Invocation; transaction: () => Joinable } {
     const own = context as InvocationContext;
     return { run: own.#run, transaction: own.#transaction };
+  }
+
+  get secret(): Context['secret'] {
+    return (name) => {
+      if (this.#secrets.includes(name)) return this.#host.secrets.value(name);
+      throw notNamed(this.invocation.function, name);
+    };
   }
 
   get signal(): AbortSignal {

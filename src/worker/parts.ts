@@ -60,7 +60,7 @@ async function sent(
   };
   for await (const part of parts) {
     const checked = await checkedOutput(loaded, part);
-    const encoded = encodeResult(loaded.name, checked, type, settings);
+    const encoded = encodeResult(loaded.name, checked, type, settings, host.secrets);
     if (!invocation.settled && !invocation.gaveParts) {
       const { attempt, emits } = invocation;
       // S2
@@ -93,7 +93,7 @@ async function commitBefore(invocation: Invocation, { loaded, host }: PartsOptio
 async function collected(
   invocation: Invocation,
   parts: AsyncIterable<unknown>,
-  { loaded, settings }: PartsOptions,
+  { loaded, settings, host }: PartsOptions,
 ): Promise<unknown[] | undefined> {
   const { delivery, type } = invocation.incoming;
   const { maxPayloadBytes } = settings;
@@ -110,7 +110,7 @@ async function collected(
     if (invocation.settled) return undefined;
     // Nobody waits for what a handler makes of an event.
     if (delivery !== undefined) continue;
-    bytes += encodeResult(loaded.name, checked, type, settings).body.length;
+    bytes += encodeResult(loaded.name, checked, type, settings, host.secrets).body.length;
     if (bytes > maxPayloadBytes) {
       throw new MillraceError(
         'PAYLOAD_TOO_LARGE',

@@ -7,12 +7,13 @@
 import { access } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Logger } from 'pino';
-import { openBus, type ConnectOptions } from '../client/client.ts';
+import { openBus, settingsOf, type ConnectOptions } from '../client/client.ts';
 import { releaseBundler } from '../function/bundle.ts';
 import { loadFunctions, runningEntry, type LoadedFunctions } from '../function/load.ts';
 import { MetricsServer } from '../telemetry/metrics-server.ts';
 import { Deployed, deployedDirectory } from './deployed.ts';
 import { createLogger, logProblem } from './logger.ts';
+import { Secrets, type SecretsOptions } from './secrets.ts';
 import type { FromWorker, ToWorker } from './supervision.ts';
 import { Worker } from './worker.ts';
 
@@ -25,6 +26,8 @@ export interface WorkerProcessOptions {
   preferLocal: boolean;
   /** Names of functions; undefined for all of the folder. */
   only?: readonly string[] | undefined;
+  /** Where the secrets of functions are. */
+  secrets: SecretsOptions;
   /** Public keys of those whose deploys are run; undefined for anybody's. */
   trusted?: readonly string[] | undefined;
   logLevel: string;
@@ -41,8 +44,21 @@ const BUILD_DIRECTORY = '.millrace/build';
 
 /** Runs until a signal or its parent ends it; resolves with the exit status. Throws what keeps it from starting. */
 export async function runWorker(options: WorkerProcessOptions): Promise<number> {
-  const log = createLogger(options.logLevel);
+  const secrets = new Secrets(options.secrets);
+  const log = secrets.cleanLog(createLogger(options.logLevel));
   const end = endOfProcess(log);
+  const { namespace } = settingsOf(options.connect);
+  // One load at a time: the parent's wishes to reload are queued.
+  const load = async (): Promise<LoadedFunctions> => {
+    try {
+      return await loadChecked(options, namespace);
+    } finally {
+      await releaseBundler();
+    }
+  };
+  // The bundler is a process of its own: it works while this one connects.
+  const loading = load();
+  loading.catch(() => {});
   const { bus, settings, tracing } = await openBus(
     {
       ...options.connect,
@@ -54,16 +70,8 @@ export async function runWorker(options: WorkerProcessOptions): Promise<number> 
   let metrics: MetricsServer | undefined;
   let deployed: Deployed | undefined;
   try {
-    // One load at a time: the parent's wishes to reload are queued.
-    const load = async (): Promise<LoadedFunctions> => {
-      try {
-        return await loadChecked(options, settings.namespace);
-      } finally {
-        await releaseBundler();
-      }
-    };
-    const loaded = await load();
-    const worker = new Worker({ bus, settings, log, version: options.version, tracing });
+    const loaded = await loading;
+    const worker = new Worker({ bus, settings, log, version: options.version, tracing, secrets });
     const text = async (): Promise<string> => worker.metricsText();
     if (options.metrics !== undefined) {
       metrics = await MetricsServer.open({ ...options.metrics, text });
@@ -74,6 +82,7 @@ export async function runWorker(options: WorkerProcessOptions): Promise<number> 
       settings,
       log,
       worker,
+      secrets,
       only: options.only,
       preferLocal: options.preferLocal,
       trusted: options.trusted,

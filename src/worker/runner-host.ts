@@ -9,7 +9,6 @@ import type { Streams } from './streams.ts';
 import type { RunTraces } from './traces/run-traces.ts';
 
 export interface RunnerHost extends InvocationHost {
-  readonly workerId: string;
   /** Of answers in parts. */
   readonly streams: Streams;
   /** Undefined where traces are off. */

@@ -17,7 +17,7 @@ import { MillraceError } from '../core/errors.ts';
 import { ContentType, type Encoded } from '../core/payload.ts';
 import type { Settings } from '../core/settings.ts';
 import type { Failure } from '../core/state/transaction.ts';
-import type { Context, FunctionEvent, InvocationInfo } from '../function/context.ts';
+import type { Context, FunctionEvent } from '../function/context.ts';
 import { slotsOf } from '../function/isolation.ts';
 import type { LoadedFunction } from '../function/load.ts';
 import { answerKey, firstAnswer } from '../state/answers.ts';
@@ -162,16 +162,10 @@ export class FunctionRunner {
 
   #handle(invocation: Invocation, event: FunctionEvent): void {
     invocation.event = event;
-    const { incoming } = invocation;
-    const info: InvocationInfo = {
-      id: incoming.eventId,
-      attempt: incoming.attempt,
-      function: this.loaded.name,
-      version: this.loaded.version,
-      worker: this.#host.workerId,
-    };
-    const transaction = (): Joinable => incoming.joined ?? this.#attempt(invocation);
-    const context = new InvocationContext(invocation, info, this.#host, transaction) as Context;
+    const { joined } = invocation.incoming;
+    const transaction = (): Joinable => joined ?? this.#attempt(invocation);
+    const { loaded } = this;
+    const context = new InvocationContext(invocation, loaded, this.#host, transaction) as Context;
     const { handler } = this.loaded.definition;
     const span = invocation.trace?.span;
     const result: unknown =
@@ -209,7 +203,7 @@ export class FunctionRunner {
     // Nobody waits for what a handler makes of an event.
     const encoded =
       delivery === undefined
-        ? encodeResult(this.loaded.name, value, type, this.#settings)
+        ? encodeResult(this.loaded.name, value, type, this.#settings, this.#host.secrets)
         : NOTHING;
     if (settled) this.#succeed(invocation, encoded);
     else if (delivery !== undefined && (emits.length > 0 || attempt?.wrote === true)) {
@@ -404,10 +398,12 @@ export class FunctionRunner {
     }, waitMs);
   }
 
-  #fail(invocation: Invocation, error: MillraceError, thrown?: unknown): void {
+  #fail(invocation: Invocation, raw: MillraceError, thrown?: unknown): void {
+    const { secrets } = this.#host;
+    const error = secrets.cleanError(raw);
     this.#settle(invocation, error);
     if (invocation.sender?.gone !== true) this.stats.failed(error.message);
-    this.#deliver(() => invocation.incoming.fail(error, thrown));
+    this.#deliver(() => invocation.incoming.fail(error, secrets.cleanThrown(thrown)));
   }
 
   /** R4: an answer that cannot leave must not leave its slot taken. */

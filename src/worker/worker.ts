@@ -11,7 +11,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { nuid, type Msg } from 'nats';
 import type { Logger } from 'pino';
-import type { CallEnd } from '../core/balance/balancer.ts';
 import { Caller } from '../bus/caller.ts';
 import type { Bus } from '../bus/connection.ts';
 import { hasJetStream } from '../bus/jetstream-api.ts';
@@ -35,7 +34,7 @@ import { Announcer } from './announcer.ts';
 import { BlockWatch } from './block-watch.ts';
 import { CallSubscriptions } from './call-subscriptions.ts';
 import { Canaries } from './canary.ts';
-import { dispatchedHere, unwrapped, type Runs } from './delivered.ts';
+import { counted, dispatchedHere, unwrapped, type Runs } from './delivered.ts';
 import { SelfReport, type SelfReportOptions } from './reports.ts';
 import { Discovery } from './discovery.ts';
 import { Inspector } from './inspect.ts';
@@ -54,6 +53,7 @@ import { Replies } from './replies.ts';
 import { keepsFromStarting, noJetStream, notAFrame } from './refusals.ts';
 import type { RunnerHost } from './runner-host.ts';
 import { FunctionRunner } from './runner.ts';
+import { Secrets } from './secrets.ts';
 import { FunctionStats } from './stats.ts';
 import { FunctionSubscriptions } from './subscriptions.ts';
 import { failPlain, receiveFrame, receivePlain, type FrameTarget } from './transports.ts';
@@ -69,6 +69,8 @@ export interface WorkerOptions {
   version: string;
   /** Undefined where traces are off. */
   tracing?: Tracing | undefined;
+  /** Default: there are none. */
+  secrets?: Secrets;
 }
 
 /** How often a drain looks whether all is answered. */
@@ -120,7 +122,8 @@ export class Worker {
   #draining: Promise<boolean> | undefined;
   #offering: Promise<void> = Promise.resolve();
 
-  constructor({ bus, settings, log, version, tracing }: WorkerOptions) {
+  constructor({ bus, settings, version, tracing, secrets = new Secrets(), ...of }: WorkerOptions) {
+    const log = secrets.cleanLog(of.log);
     this.#bus = bus;
     this.#settings = settings;
     this.#subjects = subjectsOf(settings.namespace);
@@ -139,6 +142,7 @@ export class Worker {
       bus,
       settings,
       logs: this.#logs,
+      secrets,
       tracing,
       workerId: this.id,
       caller: this.#caller,
@@ -214,6 +218,7 @@ export class Worker {
 
   async #offer(functions: readonly LoadedFunction[]): Promise<void> {
     if (this.#draining !== undefined) return;
+    for (const loaded of functions) this.#host.secrets.need(loaded);
     this.#opened ??= this.#openState();
     await this.#opened;
     if (this.#state !== undefined) {
@@ -423,18 +428,9 @@ export class Worker {
   ): Promise<EventFailure | undefined> {
     const runs = this.#runs(name);
     const deliver = (incoming: Incoming): void => this.#deliver(name, incoming);
-    const beganMs = performance.now();
-    const { balancer } = this.#caller;
-    const track = balancer.begun(name, this.id, beganMs);
-    let end: CallEnd = 'unknown';
-    try {
-      const failure = await dispatchedHere(events, batch, timeoutMs, runs, deliver);
-      end = failure === undefined ? 'succeeded' : 'failed';
-      return failure;
-    } finally {
-      const now = performance.now();
-      balancer.ended(name, this.id, track, end, now - beganMs, now);
-    }
+    return counted(this.#caller.balancer, name, this.id, async () =>
+      dispatchedHere(events, batch, timeoutMs, runs, deliver),
+    );
   }
 
   #onSweep(): void {

@@ -13,6 +13,7 @@ import { ContentType } from '../../src/core/payload.ts';
 import { NO_GRANTS, type Role } from '../../src/core/permissions.ts';
 import { subjectsOf } from '../../src/core/subjects.ts';
 import { Gateway } from '../../src/gateway/gateway.ts';
+import { Secrets } from '../../src/worker/secrets.ts';
 import { Deployed } from '../../src/worker/deployed.ts';
 import { runningEntry } from '../../src/function/load.ts';
 import { Command } from '../support/cli.ts';
@@ -100,6 +101,7 @@ beforeAll(async () => {
     settings,
     log: pino({ level: 'silent' }),
     worker: worker.worker,
+    secrets: new Secrets(),
     directory: join(folder, 'deployed'),
     packageEntry: runningEntry(),
     only: undefined,

@@ -521,6 +521,18 @@ describe('told to stop', () => {
     expect([response.status, await response.json()]).toEqual([200, 'slow']);
     await expect(fetch(`${leaving.url}/health`)).rejects.toThrow('fetch failed');
   });
+
+  it('does not wait for connections on which nothing was asked', async () => {
+    const leaving = await start();
+    const silent = tcp(Number(new URL(leaving.url).port), '127.0.0.1');
+    const ended = new Promise((resolve) => silent.once('close', resolve));
+    silent.on('error', () => {});
+    await new Promise((resolve) => silent.once('connect', resolve));
+    // It is the server's, too.
+    expect((await fetch(`${leaving.url}/health`)).status).toBe(200);
+    expect(await leaving.close()).toBe(true);
+    await ended;
+  });
 });
 
 describe('the dashboard', () => {

@@ -6,6 +6,7 @@ import type { SettingsInput } from '../../src/core/settings.ts';
 import type { FunctionDefinition } from '../../src/function/definition.ts';
 import type { Tracing } from '../../src/telemetry/tracing.ts';
 import { logProblem } from '../../src/worker/logger.ts';
+import { Secrets } from '../../src/worker/secrets.ts';
 import { Worker } from '../../src/worker/worker.ts';
 
 export interface TestWorker {
@@ -33,7 +34,8 @@ export async function startTestWorker(
   const onProblem = (problem: MillraceError): void => logProblem(log, problem);
   const servers = url.split(',');
   const opened = await openBus({ servers, ...connect, settings, onProblem }, 'test-worker');
-  const worker = new Worker({ ...opened, log, version: '0.0.0', tracing });
+  const secrets = new Secrets({ environment: process.env });
+  const worker = new Worker({ ...opened, log, version: '0.0.0', tracing, secrets });
   const offer = (definitions: readonly FunctionDefinition[], version = 'v1'): Promise<void> =>
     worker.offer(
       definitions.map((definition) => ({

@@ -1,5 +1,6 @@
 /** What a worker keeps of an invocation while it runs, and what it does not make before somebody asks. */
 import { describe, expect, it } from 'vitest';
+import { defineFunction } from 'millrace';
 import { ContentType } from '../../src/core/payload.ts';
 import {
   Invocation,
@@ -66,9 +67,10 @@ describe('live invocations', () => {
 
 describe('the context of a run', () => {
   const contextOf = (run: Invocation): InvocationContext => {
-    const host = { invoke: async () => 'answer' } as unknown as InvocationHost;
-    const info = { id: 'e', attempt: 1, function: 'f', version: 'v', worker: 'w' };
-    return new InvocationContext(run, info, host, () => {
+    const host = { workerId: 'w', invoke: async () => 'answer' } as unknown as InvocationHost;
+    const definition = defineFunction({ name: 'f', handler: () => {} });
+    const loaded = { definition, name: 'f', file: 'f.ts', version: 'v', subjects: [] };
+    return new InvocationContext(run, loaded, host, () => {
       throw new Error('not here');
     });
   };

@@ -10,6 +10,7 @@ import { LiveInvocations } from '../../src/worker/live.ts';
 import type { RunnerHost } from '../../src/worker/runner-host.ts';
 import { FunctionRunner } from '../../src/worker/runner.ts';
 import { FunctionStats } from '../../src/worker/stats.ts';
+import { Secrets } from '../../src/worker/secrets.ts';
 import { Streams } from '../../src/worker/streams.ts';
 import { FakeBus } from '../support/fake-bus.ts';
 
@@ -33,6 +34,7 @@ function rig(
   const host: RunnerHost = {
     logOf: () => log,
     partitionOf: () => undefined,
+    secrets: new Secrets(),
     workerId: 'w',
     streams: new Streams(new FakeBus().asBus(), settings, 'w'),
     transactions: undefined,

@@ -94,7 +94,7 @@ const MAY_IMPORT: Record<string, Record<string, Rule> | 'all'> = {
     telemetry: any,
     client: ({ names }, target) =>
       target === 'client/client.ts' &&
-      names.every((name) => name === 'openBus' || name.startsWith('type ')),
+      names.every((name) => /^(openBus|settingsOf|type .*)$/.test(name)),
   },
   backup: {
     core: any,

@@ -5,7 +5,7 @@
  * - G1  Nothing is published that nobody has asked for: a follower says again and again that it is there.
  * - G2  A function that writes much costs a bounded rate of messages; what is left out is counted and said.
  */
-import pino, { type Logger } from 'pino';
+import type { Logger } from 'pino';
 import type { Subscription } from 'nats';
 import type { Bus } from '../../bus/connection.ts';
 import {
@@ -18,6 +18,7 @@ import { readControl, writeControl } from '../../bus/messages.ts';
 import type { Settings } from '../../core/settings.ts';
 import { subjectsOf, type Subjects } from '../../core/subjects.ts';
 import { bounded, isWanted, KeptLines, type WantedLines } from './kept-lines.ts';
+import { tapped } from './tapped.ts';
 
 /** Of one function on one worker. */
 const MAX_LINES_PER_SECOND = 500;
@@ -49,11 +50,6 @@ interface RunLogsOptions {
   settings: Settings;
   workerId: string;
   log: Logger;
-}
-
-/** What pino writes to. */
-interface LineStream {
-  write(line: string): void;
 }
 
 export class RunLogs {
@@ -98,7 +94,10 @@ export class RunLogs {
     const known = this.#functions.get(name);
     if (known !== undefined) return known;
     const made: FunctionLog = {
-      log: tapped(this.#log.child({ function: name }), (line) => this.#written(name, line)),
+      log: tapped(this.#log.child({ function: name }), (line) => {
+        this.#written(name, line);
+        return line;
+      }),
       kept: new KeptLines(),
       unsent: [],
       dropped: 0,
@@ -193,19 +192,4 @@ export class RunLogs {
     }
     return count;
   }
-}
-
-/** Lines of this logger and its children go to `tap` as well. */
-function tapped(log: Logger, tap: (line: string) => void): Logger {
-  const { streamSym } = pino.symbols;
-  const own = log as unknown as Record<symbol, LineStream>;
-  const stream = own[streamSym] as LineStream;
-  // What pino puts on its stream stays its own; what it calls there is the stream's.
-  own[streamSym] = Object.assign(Object.create(stream) as LineStream, {
-    write: (line: string) => {
-      tap(line);
-      stream.write(line);
-    },
-  });
-  return log;
 }

@@ -15,7 +15,7 @@ export class Isolated {
   /** `all`: the functions that are offered together. The function itself, or one like it whose handler goes to a thread. Throws NOT_SUPPORTED for one without a module. */
   of(loaded: LoadedFunction, all: readonly LoadedFunction[]): LoadedFunction {
     const { definition, name, module } = loaded;
-    const { isolation } = definition;
+    const { isolation, secrets } = definition;
     if (isolation === undefined) return loaded;
     if (module === undefined) {
       throw new MillraceError(
@@ -23,7 +23,7 @@ export class Isolated {
         `${name} has isolation, but no module of its own that a thread could load.`,
       );
     }
-    const pool = new ThreadPool(name, isolation, this.#dataOf(module, all));
+    const pool = new ThreadPool(name, isolation, secrets, this.#dataOf(module, all));
     const isolated = { ...loaded, definition: { ...definition, handler: pool.run } };
     this.#pools.set(isolated, pool);
     return isolated;

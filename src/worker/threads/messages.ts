@@ -23,7 +23,13 @@ export interface SentError {
 }
 
 export type ToThread =
-  | { kind: 'run'; run: number; event: FunctionEvent; invocation: InvocationInfo }
+  | {
+      kind: 'run';
+      run: number;
+      event: FunctionEvent;
+      invocation: InvocationInfo;
+      secrets: Readonly<Record<string, string>>;
+    }
   | { kind: 'answer'; call: number; value: unknown }
   | { kind: 'refusal'; call: number; error: SentError }
   | { kind: 'abort'; error: SentError };

@@ -38,15 +38,23 @@ export class ThreadPool {
   readonly #name: string;
   #data: ThreadData;
   readonly #isolation: IsolationDefinition;
+  readonly #secrets: readonly string[];
   readonly #waiting: Run[] = [];
   readonly #idle: Worker[] = [];
   readonly #running = new Map<Worker, Run>();
   #runs = 0;
   #retired = false;
 
-  constructor(functionName: string, isolation: IsolationDefinition, data: ThreadData) {
+  /** `secrets`: the names of those that its runs are given. */
+  constructor(
+    functionName: string,
+    isolation: IsolationDefinition,
+    secrets: readonly string[],
+    data: ThreadData,
+  ) {
     this.#name = functionName;
     this.#isolation = isolation;
+    this.#secrets = secrets;
     this.#data = data;
   }
 
@@ -100,7 +108,13 @@ export class ThreadPool {
       this.#running.set(thread, run);
       const { context } = run;
       const event = { ...run.event, data: ownBytes(run.event.data) };
-      this.#say(run, { kind: 'run', run: run.id, event, invocation: { ...context.invocation } });
+      this.#say(run, {
+        kind: 'run',
+        run: run.id,
+        event,
+        invocation: { ...context.invocation },
+        secrets: Object.fromEntries(this.#secrets.map((name) => [name, context.secret(name)])),
+      });
     }
   }
 

@@ -9,6 +9,7 @@ import { nameOf, type FunctionReference } from '../../function/reference.ts';
 import type { InvokeOptions } from '../../bus/invoke.ts';
 import { isAsyncIterable } from '../parts.ts';
 import { noParts } from '../refusals.ts';
+import { notNamed } from '../secrets.ts';
 import {
   received,
   sendable,
@@ -51,9 +52,14 @@ async function run({
   run: id,
   event,
   invocation,
+  secrets,
 }: Extract<ToThread, { kind: 'run' }>): Promise<void> {
   abort = new AbortController();
-  const context = { ...contextOf(id, abort.signal), invocation } as Context;
+  const secret = (name: string): string => {
+    if (Object.hasOwn(secrets, name)) return secrets[name] ?? '';
+    throw notNamed(invocation.function, name);
+  };
+  const context = { ...contextOf(id, abort.signal), secret, invocation } as Context;
   try {
     const value: unknown = await definition.handler(event, context);
     if (isAsyncIterable(value)) throw noParts();
@@ -64,7 +70,7 @@ async function run({
   }
 }
 
-function contextOf(id: number, signal: AbortSignal): Omit<Context, 'invocation'> {
+function contextOf(id: number, signal: AbortSignal): Omit<Context, 'invocation' | 'secret'> {
   return {
     log,
     signal,
