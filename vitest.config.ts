@@ -5,9 +5,28 @@ import { defineConfig } from 'vitest/config';
 const LONG = [
   'test/browser/dashboard.test.ts',
   'test/chaos/backup.test.ts',
+  'test/chaos/cache.test.ts',
+  'test/chaos/poison.test.ts',
   'test/chaos/servers.test.ts',
   'test/e2e/faults.test.ts',
+  'test/e2e/signed-deploys.test.ts',
   'test/e2e/upgrade.test.ts',
+];
+/** They have more under it: test/support/long.ts. */
+const PARTLY_LONG = [
+  'test/chaos/chaos.test.ts',
+  'test/chaos/events.test.ts',
+  'test/e2e/command-line.test.ts',
+  'test/e2e/deploy.test.ts',
+  'test/e2e/dev.test.ts',
+  'test/e2e/scale.test.ts',
+  'test/e2e/workers.test.ts',
+  'test/integration/abuse.test.ts',
+  'test/integration/cluster.test.ts',
+  'test/integration/event-versions.test.ts',
+  'test/integration/gateway-hostile.test.ts',
+  'test/integration/handover.test.ts',
+  'test/simulation/*.test.ts',
 ];
 /** `npm run test:chaos`: all of them, each for as long as one likes. */
 const CHAOS = ['test/chaos/*.test.ts'];
@@ -16,7 +35,12 @@ const given = process.env['TESTS'];
 export default defineConfig({
   resolve: { alias: { millrace: fileURLToPath(new URL('src/index.ts', import.meta.url)) } },
   test: {
-    include: given === 'long' ? LONG : given === 'chaos' ? CHAOS : ['test/**/*.test.ts'],
+    include:
+      given === 'long'
+        ? [...LONG, ...PARTLY_LONG]
+        : given === 'chaos'
+          ? CHAOS
+          : ['test/**/*.test.ts'],
     // Files beside sample functions, which the loader must leave alone.
     exclude: ['test/fixtures/**', ...(given === undefined ? LONG : [])],
     globalSetup: ['test/support/global-setup.ts'],

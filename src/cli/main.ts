@@ -1,27 +1,36 @@
 #!/usr/bin/env node
 /** `millrace`: exit status 0, 1 for a failure, 2 for wrong usage; errors are one line on standard error. */
 import { Command, CommanderError } from 'commander';
-import { backupCommands } from './backup.ts';
-import { benchCommand } from './bench.ts';
-import { clusterCommand } from './cluster.ts';
-import { deployCommands } from './deploy.ts';
-import { deadCommand } from './dead.ts';
-import { devCommand } from './dev.ts';
-import { doctorCommand } from './doctor.ts';
-import { gatewayCommand } from './gateway.ts';
-import { initCommand } from './init.ts';
-import { inspectCommand } from './inspect.ts';
-import { invokeCommand } from './invoke.ts';
-import { logsCommand } from './logs.ts';
 import { ENVIRONMENT } from './options.ts';
 import { describeUsage, EXIT_USAGE, fail, printError } from './output.ts';
 import { PACKAGE_VERSION } from './package-info.ts';
-import { partitionsCommand } from './partitions.ts';
-import { permissionsCommand } from './permissions.ts';
-import { publishCommand } from './publish.ts';
-import { workerCommand } from './worker.ts';
 
-function buildProgram(): Command {
+/** Each is loaded when its command is given: what one of them needs would slow all others down. */
+const COMMANDS: readonly [names: string, load: () => Promise<(program: Command) => void>][] = [
+  ['init', async () => (await import('./init.ts')).initCommand],
+  ['dev', async () => (await import('./dev.ts')).devCommand],
+  ['cluster', async () => (await import('./cluster.ts')).clusterCommand],
+  ['doctor', async () => (await import('./doctor.ts')).doctorCommand],
+  ['worker', async () => (await import('./worker.ts')).workerCommand],
+  ['gateway', async () => (await import('./gateway.ts')).gatewayCommand],
+  ['publish', async () => (await import('./publish.ts')).publishCommand],
+  ['invoke', async () => (await import('./invoke.ts')).invokeCommand],
+  ['inspect', async () => (await import('./inspect.ts')).inspectCommand],
+  ['dead', async () => (await import('./dead.ts')).deadCommand],
+  [
+    'deploy deploy-key versions rollback promote remove',
+    async () => (await import('./deploy.ts')).deployCommands,
+  ],
+  ['partitions', async () => (await import('./partitions.ts')).partitionsCommand],
+  ['logs', async () => (await import('./logs.ts')).logsCommand],
+  ['backup restore', async () => (await import('./backup.ts')).backupCommands],
+  ['permissions', async () => (await import('./permissions.ts')).permissionsCommand],
+  ['bench', async () => (await import('./bench.ts')).benchCommand],
+];
+
+/** With the commands that have the name, or all. */
+async function buildProgram(name: string | undefined): Promise<Command> {
+  const named = COMMANDS.filter(([names]) => name !== undefined && names.split(' ').includes(name));
   const program = new Command('millrace')
     .description(
       'Event functions on NATS: publish events, functions run; to scale, start another worker.',
@@ -41,26 +50,8 @@ First steps:
     );
   // Inherited by the commands, so that every wrong usage ends here and not in the library's exit.
   program.exitOverride();
-  for (const add of [
-    initCommand,
-    devCommand,
-    clusterCommand,
-    doctorCommand,
-    workerCommand,
-    gatewayCommand,
-    publishCommand,
-    invokeCommand,
-    inspectCommand,
-    deadCommand,
-    deployCommands,
-    partitionsCommand,
-    logsCommand,
-    backupCommands,
-    permissionsCommand,
-    benchCommand,
-  ]) {
-    add(program);
-  }
+  const loads = named.length === 0 ? COMMANDS : named;
+  for (const add of await Promise.all(loads.map(async ([, load]) => load()))) add(program);
   for (const command of program.commands.flatMap((each) => [each, ...each.commands])) {
     command.option('--verbose', 'show stack traces of errors');
     // The help has the terminal's width; where the source breaks a line says nothing.
@@ -91,8 +82,8 @@ async function main(): Promise<void> {
     if (process.env[name]?.trim() === '') delete process.env[name];
   }
   try {
-    const program = buildProgram();
     const [node = '', script = '', ...words] = process.argv;
+    const program = await buildProgram(words.find((word) => !word.startsWith('-')));
     // With --help behind it, or help before it, a command that there is not would pass for none.
     const unknown = unknownCommand(program, words);
     await program.parseAsync([node, script, ...(unknown === undefined ? words : [unknown])]);

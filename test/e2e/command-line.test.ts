@@ -10,6 +10,7 @@ import { Command, millrace } from '../support/cli.ts';
 import { startTestWorker } from '../support/worker.ts';
 import { isAlive } from '../support/processes.ts';
 import { until } from '../support/wait.ts';
+import { isLong } from '../support/long.ts';
 
 let scratch: string;
 beforeAll(async () => {
@@ -332,23 +333,29 @@ describe('millrace dev', () => {
     }
   });
 
-  it('starts a killed worker again, and ends all of them when it is killed itself', async () => {
-    const { dev, url } = await startDev();
-    const list = async (): Promise<number[]> => {
-      const { stdout } = await millrace('inspect', 'workers', '--json', '--server', url);
-      const { workers } = JSON.parse(stdout || '{"workers":[]}') as { workers: { pid: number }[] };
-      return workers.map(({ pid }) => pid);
-    };
-    const [victim = 0, ...rest] = await list();
-    expect(rest).toHaveLength(1);
-    process.kill(victim, 'SIGKILL');
-    const pids = await until('two others run', async () => {
-      const now = await list();
-      return now.length === 2 && !now.includes(victim) && now;
-    });
-    await dev.end('SIGKILL');
-    for (const pid of pids) await until(`worker ${pid} is gone`, () => !isAlive(pid));
-  }, 90_000);
+  it.runIf(isLong)(
+    'starts a killed worker again, and ends all of them when it is killed itself',
+    async () => {
+      const { dev, url } = await startDev();
+      const list = async (): Promise<number[]> => {
+        const { stdout } = await millrace('inspect', 'workers', '--json', '--server', url);
+        const { workers } = JSON.parse(stdout || '{"workers":[]}') as {
+          workers: { pid: number }[];
+        };
+        return workers.map(({ pid }) => pid);
+      };
+      const [victim = 0, ...rest] = await list();
+      expect(rest).toHaveLength(1);
+      process.kill(victim, 'SIGKILL');
+      const pids = await until('two others run', async () => {
+        const now = await list();
+        return now.length === 2 && !now.includes(victim) && now;
+      });
+      await dev.end('SIGKILL');
+      for (const pid of pids) await until(`worker ${pid} is gone`, () => !isAlive(pid));
+    },
+    90_000,
+  );
 
   it('refuses a port that is in use', async () => {
     const broker = await startTestBroker();

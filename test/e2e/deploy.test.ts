@@ -13,6 +13,7 @@ import { DeployStore } from '../../src/deploy/store.ts';
 import { startTestBroker, type TestBroker } from '../support/broker.ts';
 import { Command, type Finished } from '../support/cli.ts';
 import { until } from '../support/wait.ts';
+import { isLong } from '../support/long.ts';
 
 let broker: TestBroker;
 let mill: Mill;
@@ -119,33 +120,36 @@ describe('a deploy', () => {
     });
   });
 
-  it('goes on with waiting events and state of the version before, also when it was removed between', async () => {
-    await write(
-      'sum.ts',
-      `name: 'total', on: 'deploy.add', handler: async ({ data }, ctx) => {
+  it.runIf(isLong)(
+    'goes on with waiting events and state of the version before, also when it was removed between',
+    async () => {
+      await write(
+        'sum.ts',
+        `name: 'total', on: 'deploy.add', handler: async ({ data }, ctx) => {
       const state = ctx.state('totals'); await state.set('all', ((await state.get('all')) ?? 0) + data); }`,
-    );
-    await deploy();
-    await startWorker();
-    await mill.publish('deploy.add', 1);
-    await until(
-      'it is added',
-      async () => (await mill.inspect.list('totals')).items[0]?.value === 1,
-    );
-    expect((await run('remove', 'total')).status).toBe(0);
-    expect(await mill.inspect.functions()).toEqual([]);
-    await mill.publish('deploy.add', 10);
-    await write(
-      'sum.ts',
-      `name: 'total', on: 'deploy.add', handler: async ({ data }, ctx) => {
+      );
+      await deploy();
+      await startWorker();
+      await mill.publish('deploy.add', 1);
+      await until(
+        'it is added',
+        async () => (await mill.inspect.list('totals')).items[0]?.value === 1,
+      );
+      expect((await run('remove', 'total')).status).toBe(0);
+      expect(await mill.inspect.functions()).toEqual([]);
+      await mill.publish('deploy.add', 10);
+      await write(
+        'sum.ts',
+        `name: 'total', on: 'deploy.add', handler: async ({ data }, ctx) => {
       const state = ctx.state('totals'); await state.set('all', ((await state.get('all')) ?? 0) + data * 100); }`,
-    );
-    await deploy();
-    await until(
-      'the event that waited is added',
-      async () => (await mill.inspect.state('totals', 'all')).value === 1_001,
-    );
-  });
+      );
+      await deploy();
+      await until(
+        'the event that waited is added',
+        async () => (await mill.inspect.state('totals', 'all')).value === 1_001,
+      );
+    },
+  );
 
   it('bundles what functions import, and functions that call each other by their definitions', async () => {
     const modules = join(folder, 'node_modules', 'plain-adder');
@@ -203,29 +207,34 @@ describe('a deploy that is refused changes nothing', () => {
     return stderr;
   }
 
-  it('where code throws while it loads, ends the process, or is no function', async () => {
-    await write('sum.ts', 'handler: () => 2');
-    await write('bad.ts', 'handler: () => 2', "throw new Error('boom');");
-    expect(await refused('FUNCTION_LOAD_FAILED', 'deploy')).toContain(
-      'functions/bad.ts: throws while it is loaded: boom',
-    );
-    await write('bad.ts', 'handler: () => 2', 'process.exit(0);');
-    expect(await refused('FUNCTION_LOAD_FAILED', 'deploy')).toContain('ended the process');
-    await write('bad.ts', "on: 'millrace.fn.x', handler: () => 2");
-    expect(await refused('FUNCTION_LOAD_FAILED', 'deploy')).toContain(
-      'functions/bad.ts: the subject',
-    );
-    await writeFile(join(folder, 'functions', 'bad.ts'), 'export default 5;');
-    expect(await refused('FUNCTION_LOAD_FAILED', 'deploy')).toContain(
-      'no default export made by defineFunction',
-    );
-    await writeFile(join(folder, 'functions', 'bad.ts'), 'export default {;');
-    expect(await refused('FUNCTION_LOAD_FAILED', 'deploy')).toContain('functions/bad.ts:1');
-    await write('bad.ts', "name: 'sum', handler: () => 2");
-    expect(await refused('FUNCTION_LOAD_FAILED', 'deploy')).toContain('another function named sum');
-  });
+  it.runIf(isLong)(
+    'where code throws while it loads, ends the process, or is no function',
+    async () => {
+      await write('sum.ts', 'handler: () => 2');
+      await write('bad.ts', 'handler: () => 2', "throw new Error('boom');");
+      expect(await refused('FUNCTION_LOAD_FAILED', 'deploy')).toContain(
+        'functions/bad.ts: throws while it is loaded: boom',
+      );
+      await write('bad.ts', 'handler: () => 2', 'process.exit(0);');
+      expect(await refused('FUNCTION_LOAD_FAILED', 'deploy')).toContain('ended the process');
+      await write('bad.ts', "on: 'millrace.fn.x', handler: () => 2");
+      expect(await refused('FUNCTION_LOAD_FAILED', 'deploy')).toContain(
+        'functions/bad.ts: the subject',
+      );
+      await writeFile(join(folder, 'functions', 'bad.ts'), 'export default 5;');
+      expect(await refused('FUNCTION_LOAD_FAILED', 'deploy')).toContain(
+        'no default export made by defineFunction',
+      );
+      await writeFile(join(folder, 'functions', 'bad.ts'), 'export default {;');
+      expect(await refused('FUNCTION_LOAD_FAILED', 'deploy')).toContain('functions/bad.ts:1');
+      await write('bad.ts', "name: 'sum', handler: () => 2");
+      expect(await refused('FUNCTION_LOAD_FAILED', 'deploy')).toContain(
+        'another function named sum',
+      );
+    },
+  );
 
-  it('where it is too large, or native', async () => {
+  it.runIf(isLong)('where it is too large, or native', async () => {
     await write(
       'sum.ts',
       `handler: () => text.length`,
@@ -266,7 +275,7 @@ describe('a deploy that is refused changes nothing', () => {
     expect(await mill.invoke('sum')).toBe(1);
   });
 
-  it('to nowhere', async () => {
+  it.runIf(isLong)('to nowhere', async () => {
     expect(await refused('NOT_FOUND', 'rollback', 'sum')).toContain('no version before');
     await refused('NOT_FOUND', 'rollback', 'sum', '123456');
     await refused('NOT_FOUND', 'rollback', 'other');
@@ -312,34 +321,46 @@ describe('in the middle of a deploy', () => {
     return { worker, deploying };
   }
 
-  it('whoever deploys may die: nothing has changed, and the next one deploys', async () => {
-    const { deploying } = await loading();
-    const before = await versionOf('sum');
-    deploying.child.kill('SIGKILL');
-    await deploying.finished;
-    expect([await mill.invoke('sum'), await versionOf('sum')]).toEqual([1, before]);
-    await deploy();
-    expect(await mill.invoke('sum')).toBe(2);
-  }, 60_000);
+  it.runIf(isLong)(
+    'whoever deploys may die: nothing has changed, and the next one deploys',
+    async () => {
+      const { deploying } = await loading();
+      const before = await versionOf('sum');
+      deploying.child.kill('SIGKILL');
+      await deploying.finished;
+      expect([await mill.invoke('sum'), await versionOf('sum')]).toEqual([1, before]);
+      await deploy();
+      expect(await mill.invoke('sum')).toBe(2);
+    },
+    60_000,
+  );
 
-  it('a worker may die: it is not waited for, and the others switch', async () => {
-    await startWorker();
-    const { worker, deploying } = await loading();
-    worker.child.kill('SIGKILL');
-    const { status, stderr } = await deploying.finished;
-    expect([status, stderr]).toEqual([0, '']);
-    expect(await mill.invoke('sum')).toBe(2);
-  }, 60_000);
+  it.runIf(isLong)(
+    'a worker may die: it is not waited for, and the others switch',
+    async () => {
+      await startWorker();
+      const { worker, deploying } = await loading();
+      worker.child.kill('SIGKILL');
+      const { status, stderr } = await deploying.finished;
+      expect([status, stderr]).toEqual([0, '']);
+      expect(await mill.invoke('sum')).toBe(2);
+    },
+    60_000,
+  );
 
-  it('the broker may be away: the deploy says that nothing was changed, or what is', async () => {
-    const { deploying } = await loading();
-    await broker.restart();
-    const { status, stderr } = await deploying.finished;
-    expect([status, stderr]).toEqual([1, expect.stringContaining('[UNAVAILABLE]')]);
-    expect(await until('it is back', async () => mill.invoke('sum').catch(() => 0))).toBe(1);
-    await deploy();
-    expect(await mill.invoke('sum')).toBe(2);
-  }, 60_000);
+  it.runIf(isLong)(
+    'the broker may be away: the deploy says that nothing was changed, or what is',
+    async () => {
+      const { deploying } = await loading();
+      await broker.restart();
+      const { status, stderr } = await deploying.finished;
+      expect([status, stderr]).toEqual([1, expect.stringContaining('[UNAVAILABLE]')]);
+      expect(await until('it is back', async () => mill.invoke('sum').catch(() => 0))).toBe(1);
+      await deploy();
+      expect(await mill.invoke('sum')).toBe(2);
+    },
+    60_000,
+  );
 });
 
 describe('workers', () => {
@@ -378,7 +399,7 @@ describe('workers', () => {
     expect(await mill.invoke('sum')).toBe(1);
   });
 
-  it('see what they were not told of', async () => {
+  it.runIf(isLong)('see what they were not told of', async () => {
     await write('sum.ts', 'handler: () => 1');
     await deploy();
     const worker = await startWorker();
@@ -393,29 +414,32 @@ describe('workers', () => {
     expect(await mill.deploys.list()).toHaveLength(1);
   });
 
-  it('have a folder of their own, too; of two of the same name they run the deployed one, or with --local the other', async () => {
-    await write('sum.ts', "handler: () => 'deployed'");
-    await deploy();
-    await write('sum.ts', "handler: () => 'own'");
-    await write('more.ts', "handler: () => 'more'");
-    const start = async (...flags: string[]): Promise<Command> => {
-      const words = ['worker', '--server', broker.url, '--functions', 'functions', ...flags];
-      const worker = new Command(words, { cwd: folder });
-      workers.push(worker);
-      await worker.says('is ready');
-      return worker;
-    };
-    const worker = await start();
-    expect([await mill.invoke('sum'), await mill.invoke('more')]).toEqual(['deployed', 'more']);
-    await worker.end();
-    await start('--local');
-    expect(await mill.invoke('sum')).toBe('own');
-    await rm(join(folder, 'functions', 'more.ts'));
-    await write('sum.ts', "handler: () => 'deployed again'");
-    expect((await deploy()).stdout).toContain(
-      '1 worker runs the version of its own folder of: sum',
-    );
-  });
+  it.runIf(isLong)(
+    'have a folder of their own, too; of two of the same name they run the deployed one, or with --local the other',
+    async () => {
+      await write('sum.ts', "handler: () => 'deployed'");
+      await deploy();
+      await write('sum.ts', "handler: () => 'own'");
+      await write('more.ts', "handler: () => 'more'");
+      const start = async (...flags: string[]): Promise<Command> => {
+        const words = ['worker', '--server', broker.url, '--functions', 'functions', ...flags];
+        const worker = new Command(words, { cwd: folder });
+        workers.push(worker);
+        await worker.says('is ready');
+        return worker;
+      };
+      const worker = await start();
+      expect([await mill.invoke('sum'), await mill.invoke('more')]).toEqual(['deployed', 'more']);
+      await worker.end();
+      await start('--local');
+      expect(await mill.invoke('sum')).toBe('own');
+      await rm(join(folder, 'functions', 'more.ts'));
+      await write('sum.ts', "handler: () => 'deployed again'");
+      expect((await deploy()).stdout).toContain(
+        '1 worker runs the version of its own folder of: sum',
+      );
+    },
+  );
 
   async function filesOf(name: string): Promise<{ path: string; hash: string }[]> {
     const { bus, settings } = await openBus({ servers: broker.url }, 'test');
@@ -463,31 +487,34 @@ describe('a canary', () => {
     ]);
   });
 
-  it('is taken back by itself when it fails more often, and its events are handled all the same', async () => {
-    await write('work.ts', handler(good));
-    await deploy();
-    await Promise.all([startWorker(), startWorker()]);
-    await write('work.ts', handler("throw new Error('no')"));
-    await deploy('--canary', '20%');
-    const ids = Array.from({ length: 200 }, (_, index) => `event-${index}`);
-    for (const id of ids) await mill.publish('deploy.canary', {}, { id });
-    await until(
-      'it is taken back',
-      async () => (await mill.deploys.list())[0]?.canary === undefined,
-      20_000,
-    );
-    const [{ takenBack, version } = { takenBack: undefined, version: '' }] =
-      await mill.deploys.list();
-    expect(takenBack?.why).toMatch(/^\d+ of \d+ calls failed/);
-    expect(takenBack?.version).not.toBe(version);
-    await until(
-      'all events are handled',
-      async () => (await mill.inspect.list('seen', { limit: 1_000 })).items.length === ids.length,
-      20_000,
-    );
-    expect(await mill.dead.list()).toEqual([]);
-    expect(await mill.invoke('work', {})).toBe('good');
-  });
+  it.runIf(isLong)(
+    'is taken back by itself when it fails more often, and its events are handled all the same',
+    async () => {
+      await write('work.ts', handler(good));
+      await deploy();
+      await Promise.all([startWorker(), startWorker()]);
+      await write('work.ts', handler("throw new Error('no')"));
+      await deploy('--canary', '20%');
+      const ids = Array.from({ length: 200 }, (_, index) => `event-${index}`);
+      for (const id of ids) await mill.publish('deploy.canary', {}, { id });
+      await until(
+        'it is taken back',
+        async () => (await mill.deploys.list())[0]?.canary === undefined,
+        20_000,
+      );
+      const [{ takenBack, version } = { takenBack: undefined, version: '' }] =
+        await mill.deploys.list();
+      expect(takenBack?.why).toMatch(/^\d+ of \d+ calls failed/);
+      expect(takenBack?.version).not.toBe(version);
+      await until(
+        'all events are handled',
+        async () => (await mill.inspect.list('seen', { limit: 1_000 })).items.length === ids.length,
+        20_000,
+      );
+      expect(await mill.dead.list()).toEqual([]);
+      expect(await mill.invoke('work', {})).toBe('good');
+    },
+  );
 
   it('is refused where it could not run beside the other version', async () => {
     await write('work.ts', handler(good));

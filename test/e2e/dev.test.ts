@@ -9,6 +9,7 @@ import { freePort } from '../../src/broker/port.ts';
 import { startTestBroker, type TestBroker } from '../support/broker.ts';
 import { Command, millrace } from '../support/cli.ts';
 import { until } from '../support/wait.ts';
+import { isLong } from '../support/long.ts';
 
 /** Less than a drain takes (the setting `drainTimeoutMs`), and enough on a busy machine. */
 const AT_ONCE_MS = 5_000;
@@ -78,7 +79,7 @@ describe('millrace dev', () => {
     expect(stderr).toContain('one.ts: its default export is not a function');
   });
 
-  it('waits longer each time before it restarts a broker that crashes', async () => {
+  it.runIf(isLong)('waits longer each time before it restarts a broker that crashes', async () => {
     const { folder } = await folderWith(define('handler: () => 1'));
     const store = await mkdtemp(join(scratch, 'store-'));
     const port = String(await freePort(0));

@@ -6,6 +6,7 @@ import { connect, type Mill } from 'millrace';
 import { startTestBroker, type TestBroker } from '../support/broker.ts';
 import { Command } from '../support/cli.ts';
 import { until } from '../support/wait.ts';
+import { isLong } from '../support/long.ts';
 
 const FUNCTIONS = fileURLToPath(new URL('../fixtures/scale', import.meta.url));
 const ACCOUNTS = Array.from({ length: 32 }, (_, index) => `account-${index}`);
@@ -135,18 +136,22 @@ describe('under load', () => {
     expect(load.failures).toEqual([]);
   }, 90_000);
 
-  it('all workers are replaced, one after the other; nothing fails', async () => {
-    for (let index = 0; index < 3; index += 1) await start();
-    const load = new Load();
-    await until('there is load', () => load.calls > 200);
-    for (const old of workers.splice(0, 3)) {
-      await start();
-      expect(await stop(old)).toBe(0);
-    }
-    await settled(load);
-    expect(load.failures).toEqual([]);
-    expect(load.calls).toBeGreaterThan(200);
-  }, 120_000);
+  it.runIf(isLong)(
+    'all workers are replaced, one after the other; nothing fails',
+    async () => {
+      for (let index = 0; index < 3; index += 1) await start();
+      const load = new Load();
+      await until('there is load', () => load.calls > 200);
+      for (const old of workers.splice(0, 3)) {
+        await start();
+        expect(await stop(old)).toBe(0);
+      }
+      await settled(load);
+      expect(load.failures).toEqual([]);
+      expect(load.calls).toBeGreaterThan(200);
+    },
+    120_000,
+  );
 });
 
 describe('functions', () => {

@@ -8,6 +8,7 @@ import { connect, MillraceError, type Mill } from 'millrace';
 import { startTestBroker, type TestBroker } from '../support/broker.ts';
 import { Command, millrace } from '../support/cli.ts';
 import { until } from '../support/wait.ts';
+import { isLong } from '../support/long.ts';
 
 /** Longer than the setting `missedAfterMs` and a beat. */
 const MISSED_MS = 5_000;
@@ -191,32 +192,35 @@ describe('a plain request of a function whose only worker was killed', () => {
 });
 
 describe('a worker that computes for longer than its beats may be missing', () => {
-  it('runs the calls and the plain requests that come meanwhile, when it is done', async () => {
-    const folder = await functionsFolder({
-      'busy.ts': `import { defineFunction } from 'millrace';
+  it.runIf(isLong)(
+    'runs the calls and the plain requests that come meanwhile, when it is done',
+    async () => {
+      const folder = await functionsFolder({
+        'busy.ts': `import { defineFunction } from 'millrace';
         export default defineFunction({ handler: ({ data }) => {
           const end = Date.now() + Number(data);
           while (Date.now() < end);
         } });`,
-      'quick.ts': `import { defineFunction } from 'millrace';
+        'quick.ts': `import { defineFunction } from 'millrace';
         export default defineFunction({ handler: () => 'here' });`,
-    });
-    await startWorker();
-    await startWorker('--functions', folder);
-    await until('two workers are known', async () => (await workerCount()) === 2);
-    const nats = await connectNats({ servers: broker.url });
-    const busy = mill.invoke('busy', MISSED_MS + 1_500);
-    await delay(MISSED_MS);
-    const request = nats.request('millrace.fn.quick', '', { timeout: 2 * MISSED_MS });
-    expect(await mill.invoke('quick')).toBe('here');
-    expect((await request).string()).toBe('"here"');
-    await busy;
-    await nats.close();
-  });
+      });
+      await startWorker();
+      await startWorker('--functions', folder);
+      await until('two workers are known', async () => (await workerCount()) === 2);
+      const nats = await connectNats({ servers: broker.url });
+      const busy = mill.invoke('busy', MISSED_MS + 1_500);
+      await delay(MISSED_MS);
+      const request = nats.request('millrace.fn.quick', '', { timeout: 2 * MISSED_MS });
+      expect(await mill.invoke('quick')).toBe('here');
+      expect((await request).string()).toBe('"here"');
+      await busy;
+      await nats.close();
+    },
+  );
 });
 
 describe('a worker that is stopped and continued', () => {
-  it('keeps the calls it has, and gets no new ones once it is missed', async () => {
+  it.runIf(isLong)('keeps the calls it has, and gets no new ones once it is missed', async () => {
     const folder = await functionsFolder({
       'who.ts': `import { defineFunction } from 'millrace';
         export default defineFunction({ handler: ({ attempt }, ctx) =>

@@ -10,6 +10,7 @@ import { connect, defineFunction } from '../../src/index.ts';
 import { TestCluster } from '../support/broker-cluster.ts';
 import { until } from '../support/wait.ts';
 import { startTestWorker } from '../support/worker.ts';
+import { isLong } from '../support/long.ts';
 
 let cluster: TestCluster;
 let nats: NatsConnection;
@@ -97,7 +98,7 @@ it('the doctor finds what is kept on too few servers, changes nothing, and raise
   }
 });
 
-it('a worker that finds no leader does not start without state', async () => {
+it.runIf(isLong)('a worker that finds no leader does not start without state', async () => {
   await cluster.kill(1);
   await cluster.kill(2);
   await expect(startTestWorker(cluster.url, [count], { replicas: 3 })).rejects.toMatchObject({

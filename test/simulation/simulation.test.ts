@@ -1,9 +1,10 @@
 import { expect, it } from 'vitest';
+import { isLong } from '../support/long.ts';
 import { planOf } from './plan.ts';
 import { run } from './run.ts';
 import { report } from './shrink.ts';
 
-const SEEDS = Number(process.env['SEEDS'] ?? 40);
+const SEEDS = Number(process.env['SEEDS'] ?? (isLong ? 200 : 20));
 const FIRST_SEED = Number(process.env['SEED'] ?? 1);
 
 it(
