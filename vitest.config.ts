@@ -7,6 +7,7 @@ const LONG = [
   'test/chaos/backup.test.ts',
   'test/chaos/cache.test.ts',
   'test/chaos/poison.test.ts',
+  'test/chaos/power.test.ts',
   'test/chaos/servers.test.ts',
   'test/e2e/faults.test.ts',
   'test/e2e/signed-deploys.test.ts',

@@ -90,7 +90,7 @@ async function measured(
   concurrency = IN_FLIGHT,
   inputs = Infinity,
 ): Promise<Sample> {
-  const pids = (await mill.inspect.workers()).map(({ pid }) => pid);
+  const pids = (await mill.inspect.workers()).flatMap(({ pid }) => pid ?? []);
   const cpuOf = (): number => pids.reduce((sum, pid) => sum + (processCpuMs(pid) ?? 0), 0);
   const before = cpuOf();
   const call = async (a: number, b: number): Promise<number> => {
@@ -332,7 +332,7 @@ async function roll(): Promise<object> {
       const before = load.take();
       const startMs = performance.now();
       const folder = fileURLToPath(new URL(`./${FUNCTIONS}`, import.meta.url));
-      const old = (await mill.inspect.workers()).map(({ pid }) => pid);
+      const old = (await mill.inspect.workers()).flatMap(({ pid }) => pid ?? []);
       for (const pid of old) {
         const command = ['worker', '--server', url, '--functions', folder, '--log-level', 'error'];
         const worker = new WorkerProcess(command, MAIN);

@@ -82,7 +82,7 @@ export async function benchFailover({ workers, kills, jsonFile }: FailoverOption
 async function killWorker(mill: Mill, system: System, workers: number): Promise<number[]> {
   const owning = (await mill.inspect.workers()).filter(({ partitions }) => partitions.length > 0);
   const victim = owning[Math.floor(Math.random() * owning.length)];
-  if (victim === undefined) throw new Error('no worker owns a partition');
+  if (victim?.pid == null) throw new Error('no worker owns a partition');
   const keys = await keysOf(mill, victim.partitions);
   process.kill(victim.pid, 'SIGKILL');
   const awayMs = await Promise.all(keys.map(async (key) => away(mill, key)));

@@ -34,7 +34,7 @@ export async function benchRecovery({ workers, items, jsonFile }: RecoveryOption
     const [victim] = (await mill.inspect.workers()).filter(
       ({ partitions }) => partitions.length > 0,
     );
-    if (victim === undefined) throw new Error('no worker owns a partition');
+    if (victim?.pid == null) throw new Error('no worker owns a partition');
     const keys = await keysOf(mill, victim.partitions);
     const owned = before.filter(({ owner }) => owner === victim.id);
     const lost = owned.reduce((sum, partition) => sum + partition.keys, 0);

@@ -167,7 +167,7 @@ async function measured(
   concurrency: number,
   seconds: number,
 ): Promise<Measurement> {
-  const pids = (await mill.inspect.workers()).map(({ pid }) => pid);
+  const pids = (await mill.inspect.workers()).flatMap(({ pid }) => pid ?? []);
   const cpuOf = (): number => pids.reduce((sum, pid) => sum + (processCpuMs(pid) ?? 0), 0);
   const scraping = setInterval(() => {
     if (metrics !== undefined) void fetch(metrics).then((response) => response.text());

@@ -5,7 +5,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { MillraceError, type InspectedPage, type Mill } from '../src/index.ts';
-import type { System } from './system.ts';
+import { answering, type System } from './system.ts';
 
 const ACCOUNTS = 1_000;
 const OPENING_BALANCE = 1_000;
@@ -63,7 +63,7 @@ async function transferred(mill: Mill, index: number, transfer: object): Promise
 
 /** Kills -9 a worker that coordinates a transaction whose prepare messages are out, and starts another one. */
 async function killCommitting(mill: Mill, system: System): Promise<void> {
-  const workers = await mill.inspect.workers();
+  const workers = await answering(mill);
   let coordinator: string | undefined;
   while (coordinator === undefined) {
     const { active } = await mill.inspect.transactions();

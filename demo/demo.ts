@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { connect, type Mill } from '../src/index.ts';
 import { transferMoney } from './bank.ts';
 import { takeOrders } from './orders.ts';
-import { startSystem } from './system.ts';
+import { answering, startSystem } from './system.ts';
 
 interface Webhook {
   event: string;
@@ -61,8 +61,7 @@ async function tallyWebhooks(mill: Mill): Promise<void> {
     await Promise.all(some.map(({ event, payload }) => mill.publish(`github.${event}`, payload)));
   };
   await publish(webhooks.slice(0, half));
-  const [victim] = await mill.inspect.workers();
-  if (victim === undefined) throw new Error('There is no worker.');
+  const [victim] = await answering(mill);
   process.kill(victim.pid, 'SIGKILL');
   print(`  half of them are published: kill -9 ${victim.pid}, one of the workers`);
   const replaced = system.addWorker();

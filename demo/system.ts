@@ -1,7 +1,9 @@
 /** A broker and worker processes with the sample functions, for the demo. */
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { findBroker, startBroker } from '../src/broker/index.ts';
 import { WorkerProcess } from '../src/dev/worker-process.ts';
+import type { Mill } from '../src/index.ts';
 
 const MAIN = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
 const FUNCTIONS = fileURLToPath(new URL('../functions', import.meta.url));
@@ -40,4 +42,22 @@ export async function startSystem(options: {
     await worker.ready;
   };
   return { url: broker.url, addWorker, stop };
+}
+
+type Worker = Awaited<ReturnType<Mill['inspect']['workers']>>[number];
+type Answering = Worker & { pid: number };
+
+const ASK_AGAIN_MS = 200;
+const ANSWER_WITHIN_MS = 30_000;
+
+/** The workers, once all of them answer: under load one may be silent for a moment, and then nobody knows its process. */
+export async function answering(mill: Mill): Promise<[Answering, ...Answering[]]> {
+  const untilMs = performance.now() + ANSWER_WITHIN_MS;
+  for (;;) {
+    const workers = await mill.inspect.workers();
+    const [first, ...others] = workers.filter((worker): worker is Answering => worker.pid !== null);
+    if (first !== undefined && others.length === workers.length - 1) return [first, ...others];
+    if (performance.now() >= untilMs) throw new Error('Not all workers answer.');
+    await delay(ASK_AGAIN_MS);
+  }
 }

@@ -41,7 +41,10 @@ export function permissionsCommand(program: Command): void {
     )
     .option('--role <roles>', `of these only, separated by commas: ${ROLES.join(', ')}`, roles)
     .addOption(
-      new Option('--format <format>', 'for nats-server, as claims of user JWTs, or as nsc commands')
+      new Option(
+        '--format <format>',
+        'for nats-server, or for operator mode: commands of nsc, or claims of JWTs',
+      )
         .choices(['conf', 'json', 'nsc'])
         .default('conf'),
     )

@@ -30,7 +30,7 @@ export function workersTable(workers: readonly InspectedWorker[]): string {
       ({ id, state, pid, host, startedAt, functions, partitions, inFlight, slots, capacity }) => [
         id,
         state,
-        pid,
+        pid ?? '–',
         host,
         upSince(startedAt),
         functions.length,

@@ -44,31 +44,40 @@ function variableOf(user: string): string {
   return user.replaceAll(/[^A-Za-z0-9]/g, '_').toUpperCase();
 }
 
-/** For operator mode: commands for the account that is chosen in nsc. */
+/**
+ * For operator mode: commands for the account that is chosen in nsc. The permissions are a scope of a signing key of the account, not part
+ * of users' tokens: a worker's would be larger than the line in which a client says who it is may be (`max_control_line`, 4 KiB).
+ */
 export function asNsc(users: readonly RolePermissions[]): string {
   const flags = (flag: string, subjects: readonly string[]): string =>
     subjects.map((subject) => ` \\\n  ${flag} '${subject}'`).join('');
   return users
     .map(
       ({ user, publish, subscribe }) =>
-        `nsc add user --name '${user}'${flags('--allow-pub', publish)}${flags('--allow-sub', subscribe)}`,
+        `nsc edit signing-key --sk generate --role '${user}'${flags('--allow-pub', publish)}${flags('--allow-sub', subscribe)}\nnsc add user --name '${user}' -K '${user}'`,
     )
     .join('\n\n');
 }
 
-/** The claims of users' tokens: what is to be signed by the account, `name` and `nats` of each. */
+/**
+ * The same for tools of one's own, for each role: `scope`, with the public key added as `key`, belongs into the account's `signing_keys`;
+ * `nats` is the claims of users' tokens, which that key signs, with the account added as `issuer_account`.
+ */
 export function asClaims(users: readonly RolePermissions[]) {
   return users.map(({ role, user, publish, subscribe }) => ({
     role,
     name: user,
-    nats: {
-      type: 'user',
-      version: 2,
-      subs: -1,
-      data: -1,
-      payload: -1,
-      pub: { allow: publish },
-      sub: { allow: subscribe },
+    scope: {
+      kind: 'user_scope',
+      role: user,
+      template: {
+        subs: -1,
+        data: -1,
+        payload: -1,
+        pub: { allow: publish },
+        sub: { allow: subscribe },
+      },
     },
+    nats: { type: 'user', version: 2 },
   }));
 }

@@ -66,7 +66,8 @@ export type FunctionReport = z.infer<typeof functionReportSchema>;
 
 export const workerReportSchema = z.object({
   id: z.string(),
-  pid: count,
+  /** Null for one that has not answered: 0 would be a process group to those who want to send it a signal. */
+  pid: count.min(1).nullable(),
   host: z.string(),
   /** ISO 8601, UTC. */
   startedAt: z.string(),

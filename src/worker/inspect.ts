@@ -288,7 +288,7 @@ export class Inspector {
 function unresponsive(id: string, functions: readonly string[]): InspectedWorker {
   return {
     id,
-    pid: 0,
+    pid: null,
     host: '',
     startedAt: '',
     state: 'unresponsive',

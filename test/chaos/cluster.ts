@@ -6,6 +6,7 @@ import { startTestBroker, type TestBroker } from '../support/broker.ts';
 import { TestCluster } from '../support/broker-cluster.ts';
 import { Command } from '../support/cli.ts';
 import type { Random } from '../support/random.ts';
+import { Disk } from '../support/disk.ts';
 import { until } from '../support/wait.ts';
 
 /** What a worker says that could not start for want of a broker. */
@@ -26,30 +27,44 @@ export interface Fault {
   endMs: number;
 }
 
+export interface ClusterOptions {
+  /** One, or three with replicas of everything. */
+  servers?: 1 | 3 | undefined;
+  /** What is done at its broker before workers start. */
+  prepare?: (url: string) => Promise<void>;
+  /** All brokers have their stores on one whose power can be cut. */
+  disk?: boolean | undefined;
+}
+
 export class Cluster {
   readonly faults: Fault[] = [];
   /** What workers have said that ended in a way that nobody wanted. */
   readonly broken: string[] = [];
   readonly #broker: TestBroker | undefined;
   readonly #servers: TestCluster | undefined;
+  readonly #disk: Disk | undefined;
   readonly #functions: string;
   readonly #workers = new Set<Command>();
   readonly #stopped = new Set<Command>();
 
-  private constructor(broker: TestBroker | TestCluster, functions: string) {
+  private constructor(broker: TestBroker | TestCluster, functions: string, disk?: Disk) {
+    this.#disk = disk;
     this.#broker = broker instanceof TestCluster ? undefined : broker;
     this.#servers = broker instanceof TestCluster ? broker : undefined;
     this.#functions = fileURLToPath(new URL(`../fixtures/${functions}`, import.meta.url));
   }
 
-  /** `functions`: a folder in test/fixtures. `servers`: one, or three with replicas of everything. `prepare`: what is done at its broker before workers start. */
+  /** `functions`: a folder in test/fixtures. */
   static async start(
     workers: number,
     functions: string,
-    { servers = 1, prepare }: { servers?: 1 | 3; prepare?: (url: string) => Promise<void> } = {},
+    { servers = 1, prepare, disk }: ClusterOptions = {},
   ): Promise<Cluster> {
-    const broker = servers === 1 ? await startTestBroker() : await TestCluster.start();
-    const cluster = new Cluster(broker, functions);
+    const own = disk === true ? await Disk.open() : undefined;
+    const at = own === undefined ? {} : { directory: own.directory };
+    const broker =
+      servers === 1 ? await startTestBroker(at) : await TestCluster.start([], at.directory);
+    const cluster = new Cluster(broker, functions, own);
     try {
       await prepare?.(cluster.url);
       await Promise.all(Array.from({ length: workers }, async () => cluster.addWorker()));
@@ -206,10 +221,33 @@ export class Cluster {
     });
   }
 
+  /** Of all brokers at once; what they have not synced is gone. Workers are on machines of their own. */
+  async cutPower(downMs: number): Promise<void> {
+    const disk = this.#disk;
+    if (disk === undefined) throw new Error('this takes a disk whose power can be cut');
+    await this.#during(`the power is away for ${Math.round(downMs)} ms`, async () => {
+      const servers = this.#servers;
+      const all = servers?.urls.map((_, server) => server) ?? [];
+      const pids =
+        servers === undefined
+          ? [this.#broker?.pid ?? -1]
+          : all.map((server) => servers.pid(server));
+      await disk.cutPower(pids, async () => {
+        await this.#broker?.kill();
+        await Promise.all(all.map(async (server) => servers?.kill(server)));
+      });
+      await delay(downMs);
+      await this.#broker?.restart();
+      await Promise.all(all.map(async (server) => servers?.restart(server)));
+      await servers?.ready();
+    });
+  }
+
   /** The broker says nothing for a while, then goes on with all that was sent to it. */
   async pauseBroker(forMs: number): Promise<void> {
     await this.#during(`the broker is stopped for ${Math.round(forMs)} ms`, async () => {
-      const pid = this.#broker?.pid ?? 0;
+      if (this.#broker === undefined) throw new Error('this takes a single broker');
+      const { pid } = this.#broker;
       process.kill(pid, 'SIGSTOP');
       await delay(forMs);
       process.kill(pid, 'SIGCONT');
@@ -253,6 +291,7 @@ export class Cluster {
     await Promise.all(workers.map(async (worker) => worker.end('SIGKILL')));
     await this.#broker?.stop();
     await this.#servers?.stop();
+    await this.#disk?.close();
   }
 
   #cluster(): TestCluster {

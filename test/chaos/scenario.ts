@@ -15,6 +15,8 @@ export interface Scenario {
   workers: number;
   /** One, or three with replicas of everything. */
   servers?: 1 | 3;
+  /** Its power can be cut. */
+  disk?: boolean;
   forMs: number;
   faults: Faults;
   /** The share of steps that are done by a call of another function. */
@@ -35,6 +37,7 @@ export async function run(scenario: Scenario): Promise<string> {
   const random = new Random(scenario.seed);
   const cluster = await Cluster.start(scenario.workers, 'chaos', {
     servers: scenario.servers ?? 1,
+    disk: scenario.disk,
   });
   let mill: Mill | undefined;
   let workload: Workload | undefined;

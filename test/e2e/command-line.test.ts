@@ -346,6 +346,7 @@ describe('millrace dev', () => {
       };
       const [victim = 0, ...rest] = await list();
       expect(rest).toHaveLength(1);
+      expect(victim).toBeGreaterThan(0);
       process.kill(victim, 'SIGKILL');
       const pids = await until('two others run', async () => {
         const now = await list();

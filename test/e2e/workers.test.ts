@@ -237,7 +237,9 @@ describe('a worker that is stopped and continued', () => {
     // Looked at below; a failure before that must not count as one that nobody handled.
     held.catch(() => {});
     await until('the stopped one is shown as such', async () =>
-      (await mill.inspect.workers()).some(({ state }) => state === 'unresponsive'),
+      (await mill.inspect.workers()).some(
+        ({ state, pid }) => state === 'unresponsive' && pid === null,
+      ),
     );
     await delay(MISSED_MS);
     const other = (await mill.inspect.workers()).find(({ state }) => state === 'running');

@@ -40,9 +40,9 @@ export class TestCluster {
     for (const { pid } of cluster.servers) notePid(pid);
   }
 
-  /** `flags`: more of each server's command line. */
-  static async start(flags: readonly string[] = []): Promise<TestCluster> {
-    const directory = await mkdtemp(join(tmpdir(), 'millrace-cluster-'));
+  /** `flags`: more of each server's command line; `parent`: the folder in which all three have their stores. */
+  static async start(flags: readonly string[] = [], parent = tmpdir()): Promise<TestCluster> {
+    const directory = await mkdtemp(join(parent, 'millrace-cluster-'));
     const ports = await freeClusterPorts();
     const clients = await Promise.all(ports.map(async ({ client }) => Proxy.open(client)));
     const routes = await Promise.all(ports.map(async ({ route }) => Proxy.open(route)));
@@ -74,7 +74,10 @@ export class TestCluster {
   }
 
   pid(server: number): number {
-    return this.#cluster.servers[server]?.pid ?? 0;
+    const { pid } = this.#cluster.servers[server] ?? {};
+    // Not 0, which would mean all processes of the test's group.
+    if (pid === undefined) throw new Error(`there is no server ${server}`);
+    return pid;
   }
 
   async kill(server: number): Promise<void> {

@@ -16,11 +16,15 @@ export interface TestBroker {
   stop(): Promise<void>;
 }
 
-/** A real nats-server of the test's own: free port, empty store, both gone after `stop`. */
-export async function startTestBroker(): Promise<TestBroker> {
-  const storeDir = await mkdtemp(join(tmpdir(), 'millrace-test-'));
+/** A real nats-server of the test's own: free port, empty store in `directory`, both gone after `stop`. */
+export async function startTestBroker({
+  directory = tmpdir(),
+  configFile,
+}: { directory?: string; configFile?: string | undefined } = {}): Promise<TestBroker> {
+  const storeDir = await mkdtemp(join(directory, 'millrace-test-'));
   const binary = await findBroker({});
-  let broker: Broker = await startBroker({ binary, port: 0, storeDir });
+  const options = { binary, storeDir, ...(configFile === undefined ? {} : { configFile }) };
+  let broker: Broker = await startBroker({ ...options, port: 0 });
   notePid(broker.pid);
   return {
     url: broker.url,
@@ -31,7 +35,7 @@ export async function startTestBroker(): Promise<TestBroker> {
     },
     async restart() {
       await broker.stop();
-      broker = await startBroker({ binary, port: broker.port, storeDir });
+      broker = await startBroker({ ...options, port: broker.port });
       notePid(broker.pid);
     },
     async kill() {

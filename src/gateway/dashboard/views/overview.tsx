@@ -217,11 +217,11 @@ function Load({ rows }: { rows: LiveParts['workers'] }): VNode {
     <ul class="load">
       {rows.map(({ id, utilization, state, host, pid }) => (
         <li key={id}>
-          <span class="hidden">{`${host || id} ${pid}: ${state === 'unresponsive' ? 'silent' : percent(utilization)}`}</span>
+          <span class="hidden">{`${host || id} ${pid ?? ''}: ${state === 'unresponsive' ? 'silent' : percent(utilization)}`}</span>
           {state === 'unresponsive' ? (
             <span class="meter silent" title={`${id} is silent`} />
           ) : (
-            <Meter share={utilization} label={`${host} ${pid}: ${percent(utilization)}`} />
+            <Meter share={utilization} label={`${host} ${pid ?? ''}: ${percent(utilization)}`} />
           )}
         </li>
       ))}
