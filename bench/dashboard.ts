@@ -80,6 +80,7 @@ function simulated(tick: number): LiveParts {
       errors: tick * (at % 17),
       refused: 0,
       pending: Math.round(wave(at) * 20),
+      dispatched: true,
       dropped: 0,
       deadLetters: at % 50 === 0 ? tick : 0,
       latencyMs: { p50: wave(at) * 5, p99: wave(at) * 80 },

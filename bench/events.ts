@@ -21,7 +21,7 @@ import { withSystem } from './state-system.ts';
 
 const PARTITIONS = 8;
 const KEYS = 10_000;
-const IN_FLIGHT = 512;
+export const IN_FLIGHT = 512;
 const FILL_BATCH = 500;
 const PADDING = 'x'.repeat(80);
 const PACE_PER_SECOND = 1_000;
@@ -42,7 +42,7 @@ interface Row {
   perSecond: number;
 }
 
-const eventOf = (index: number): { key: string; pad: string } => ({
+export const eventOf = (index: number): { key: string; pad: string } => ({
   key: `k${(index * 7_919) % KEYS}`,
   pad: PADDING,
 });
@@ -110,9 +110,19 @@ export async function benchEvents(options: EventOptions): Promise<void> {
 }
 
 /** Without waiting for each: as fast as the stream takes them. */
-async function fill(nats: NatsConnection, subject: string, count: number): Promise<void> {
+export async function fill(
+  nats: NatsConnection,
+  subject: string,
+  count: number,
+  replicas = 1,
+): Promise<void> {
   const manager = await nats.jetstreamManager();
-  await manager.streams.add({ name: 'BENCH', subjects: ['bench.>'], storage: StorageType.File });
+  await manager.streams.add({
+    name: 'BENCH',
+    subjects: ['bench.>'],
+    storage: StorageType.File,
+    num_replicas: replicas,
+  });
   const stored = async (): Promise<number> => (await manager.streams.info('BENCH')).state.messages;
   for (let index = 0; index < count; index += 1) {
     nats.publish(subject, JSON.stringify(eventOf(index)));
@@ -123,7 +133,7 @@ async function fill(nats: NatsConnection, subject: string, count: number): Promi
   while ((await stored()) < count) await delay(POLL_MS);
 }
 
-async function consumeRaw(nats: NatsConnection, count: number): Promise<number> {
+export async function consumeRaw(nats: NatsConnection, count: number): Promise<number> {
   const manager = await nats.jetstreamManager();
   await manager.consumers.add('BENCH', {
     durable_name: 'raw',
@@ -144,7 +154,7 @@ async function consumeRaw(nats: NatsConnection, count: number): Promise<number> 
   return performance.now() - startMs;
 }
 
-async function publish(mill: Mill, subject: string, count: number): Promise<void> {
+export async function publish(mill: Mill, subject: string, count: number): Promise<void> {
   let next = 0;
   const loop = async (): Promise<void> => {
     while (next < count) {
@@ -157,7 +167,7 @@ async function publish(mill: Mill, subject: string, count: number): Promise<void
 }
 
 /** From the first that is handled until all are; at once where all are. */
-async function drained(mill: Mill, name: string, count: number): Promise<number> {
+export async function drained(mill: Mill, name: string, count: number): Promise<number> {
   let startMs: number | undefined;
   for (;;) {
     const now = (await mill.inspect.functions().catch(() => [])).find((each) => each.name === name);

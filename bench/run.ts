@@ -2,6 +2,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import type { Sync } from './broker.ts';
 import { benchBalance } from './balance.ts';
+import { benchCluster } from './cluster.ts';
 import { benchDashboard } from './dashboard.ts';
 import { benchEvents } from './events.ts';
 import { benchFailover } from './failover.ts';
@@ -62,6 +63,10 @@ failover a worker, and the server that leads the log, are killed again and again
   --workers 4  --kills 50  of each
   --json FILE              default bench/results/failover.json
 
+cluster  the main figures of invoke, transfer, events and balance on one server, and on three with replicas of everything
+  --workers 2  --seconds 4  --rounds 3  --events 30000
+  --json FILE              default bench/results/cluster.json
+
 idle     what a worker costs while nothing happens
   --command 'COMMAND'      default ${IDLE_COMMAND}
   --settle 5  --seconds 20`;
@@ -74,6 +79,7 @@ const EVENT_RESULTS = {
 const BALANCE_RESULTS = fileURLToPath(new URL('./results/balance.json', import.meta.url));
 const RECOVERY_RESULTS = fileURLToPath(new URL('./results/recovery.json', import.meta.url));
 const FAILOVER_RESULTS = fileURLToPath(new URL('./results/failover.json', import.meta.url));
+const CLUSTER_RESULTS = fileURLToPath(new URL('./results/cluster.json', import.meta.url));
 const TELEMETRY_RESULTS = fileURLToPath(new URL('./results/telemetry.json', import.meta.url));
 const DASHBOARD_RESULTS = fileURLToPath(new URL('./results/dashboard.json', import.meta.url));
 const HTTP_RESULTS = fileURLToPath(new URL('./results/http.json', import.meta.url));
@@ -150,6 +156,14 @@ async function main(): Promise<void> {
       keys: (list(values.keys) ?? ['1', '2', '4', '8']).map((n) => positive(n, 1)),
       postgres: values['no-postgres'] !== true,
       jsonFile: values.json ?? TRANSFER_RESULTS,
+    });
+  } else if (what === 'cluster') {
+    await benchCluster({
+      workers: positive(values.workers, 2),
+      seconds: positive(values.seconds, 4),
+      rounds: positive(values.rounds, 3),
+      events: positive(values.events, 30_000),
+      jsonFile: values.json ?? CLUSTER_RESULTS,
     });
   } else if (what === 'events') {
     await benchEvents({

@@ -96,9 +96,9 @@ async function besideIt(options: TransferOptions): Promise<Row[]> {
   return rows;
 }
 
-async function measure(
+export async function measure(
   bump: (keys: string[]) => Promise<unknown>,
-  { concurrency, seconds }: TransferOptions,
+  { concurrency, seconds }: Pick<TransferOptions, 'concurrency' | 'seconds'>,
   kind: Pick<Row, 'system' | 'partitions' | 'keys' | 'skew' | 'exactlyOnce'>,
 ): Promise<Row> {
   const { system, partitions, keys, skew, exactlyOnce } = kind;

@@ -8,6 +8,7 @@ import { subjectCovers } from '../core/names.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf } from '../core/subjects.ts';
 import { bucketKeys } from './bucket-keys.ts';
+import { eachOf } from './each-of.ts';
 import type { Bus } from './connection.ts';
 import { apiSchema, JetStreamApi } from './jetstream-api.ts';
 import { streamConfig } from './stream-config.ts';
@@ -18,8 +19,16 @@ export interface Source {
   subjects: string[];
 }
 
+/** A subject, and the function that wants its events. */
+export interface Wanted {
+  functionName: string;
+  subject: string;
+}
+
 /** Others change the platform's stream at the same time. */
 const MAX_TRIES = 20;
+/** Questions that are asked at the same time. */
+const AT_ONCE = 16;
 
 const configSchema = z.looseObject({
   name: z.string(),
@@ -59,6 +68,38 @@ export class EventStreams {
 
   get dead(): string {
     return `${this.#settings.namespace}-dead`;
+  }
+
+  /**
+   * Captures those of the functions' subjects that no stream captures yet, many in one change of the platform's stream: a thousand functions
+   * that come together would else be a thousand changes, each of which reads all that others want. Throws as `sourcesOf`.
+   */
+  async captureTogether(functions: readonly Wanted[]): Promise<void> {
+    this.#deadMade ??= this.#makeDead();
+    await this.#deadMade;
+    const missing: Wanted[] = [];
+    await eachOf(functions, AT_ONCE, async (wanted) => {
+      if ((await this.#streamsOf(wanted.subject)).length === 0) missing.push(wanted);
+    });
+    await this.#captureSome(missing);
+  }
+
+  /** Those that cannot be captured together are halved, until it is known which one stands in the way. */
+  async #captureSome(some: readonly Wanted[]): Promise<void> {
+    const [first] = some;
+    if (first === undefined) return;
+    if (some.length === 1) {
+      await this.#capture(first.functionName, first.subject);
+      return;
+    }
+    try {
+      await this.#add(some.map(({ subject }) => subject));
+    } catch (error) {
+      if ((error as MillraceError).code !== 'STREAM_UNUSABLE') throw error;
+      const half = some.length >> 1;
+      await this.#captureSome(some.slice(0, half));
+      await this.#captureSome(some.slice(half));
+    }
   }
 
   /**
@@ -125,7 +166,7 @@ export class EventStreams {
       if (tries > MAX_TRIES) {
         throw new MillraceError('UNAVAILABLE', `The events on ${subject} could not be captured.`);
       }
-      await this.#add(subject).catch((cause: unknown) => {
+      await this.#add([subject]).catch((cause: unknown) => {
         if (cause instanceof MillraceError) throw cause;
         // The client's own, of the bucket.
         const message = `The events on ${subject} could not be captured just now.`;
@@ -154,45 +195,48 @@ export class EventStreams {
    * The next look at who captures the subject shows whether it was done. What somebody else has put there meanwhile must not be
    * written over: so all that workers want is noted first, and whoever has changed the stream looks whether more was noted since.
    */
-  async #add(subject: string): Promise<void> {
+  async #add(subjects: readonly string[]): Promise<void> {
     const name = `${this.own}-wanted`;
     const bucket = await this.#bus.keyValue(name, this.#settings.replicas);
-    const note = Buffer.from(subject).toString('base64url');
-    await bucket.put(note, subject);
+    const noteOf = (subject: string): string => Buffer.from(subject).toString('base64url');
+    await eachOf(subjects, AT_ONCE, async (subject) => {
+      await bucket.put(noteOf(subject), subject);
+    });
     for (let before = -1; ;) {
       const wanted: string[] = [];
-      for (const key of (await bucketKeys(this.#bus, name)).keys) {
+      await eachOf((await bucketKeys(this.#bus, name)).keys, AT_ONCE, async (key) => {
         const noted = await bucket.get(key);
         if (noted?.operation === 'PUT') wanted.push(Buffer.from(key, 'base64url').toString());
-      }
+      });
       if (wanted.length === before) return;
       before = wanted.length;
       try {
-        await this.#captureAll(subject, wanted);
+        await this.#captureAll(subjects, wanted);
       } catch (error) {
-        // It must not stand in the way of others.
-        await bucket.delete(note);
+        // They must not stand in the way of others.
+        await eachOf(subjects, AT_ONCE, async (subject) => bucket.delete(noteOf(subject)));
         throw error;
       }
     }
   }
 
-  async #captureAll(subject: string, wanted: readonly string[]): Promise<void> {
+  async #captureAll(added: readonly string[], wanted: readonly string[]): Promise<void> {
     const { config } = await this.#api.ask(`STREAM.INFO.${this.own}`, {}, streamSchema);
     if (config === undefined) {
-      await this.#create(this.own, [subject]);
-      return;
+      const refused = await this.#create(this.own, withoutCovered(added));
+      // One by itself is looked at again, and then it is known what stands in its way.
+      if (added.length === 1 || refused?.includes('overlap') !== true) return;
+      throw new MillraceError('STREAM_UNUSABLE', `They cannot be captured together: ${refused}.`);
     }
-    const all = [...new Set([...(config.subjects ?? []), ...wanted, subject])];
-    const subjects = all.filter(
-      (each) => !all.some((wider) => wider !== each && subjectCovers(wider, each)),
-    );
+    const all = [...new Set([...(config.subjects ?? []), ...wanted, ...added])];
+    const subjects = withoutCovered(all);
     const changed = { ...config, subjects };
     const { error } = await this.#api.ask(`STREAM.UPDATE.${this.own}`, changed, streamSchema);
     if (error?.description?.includes('overlap') === true) {
+      const others = subjects.filter((each) => !added.includes(each));
       throw new MillraceError(
         'STREAM_UNUSABLE',
-        `The subject ${subject} overlaps with another function's (${subjects.filter((each) => each !== subject).join(', ')}) without containing it or being contained in it, which JetStream does not capture: use subjects of which one contains the other.`,
+        `The subject ${added.join(', ')} overlaps with another function's (${others.join(', ')}) without containing it or being contained in it, which JetStream does not capture: use subjects of which one contains the other.`,
       );
     }
   }
@@ -207,11 +251,19 @@ export class EventStreams {
     }
   }
 
-  /** One that is there stays as it is. */
-  async #create(name: string, subjects: readonly string[]): Promise<void> {
+  /** One that is there stays as it is. Gives why nothing was made. */
+  async #create(name: string, subjects: readonly string[]): Promise<string | undefined> {
     const config = streamConfig(name, subjects, this.#settings.replicas);
-    await this.#api.ask(`STREAM.CREATE.${name}`, config, streamSchema);
+    const { error } = await this.#api.ask(`STREAM.CREATE.${name}`, config, streamSchema);
+    return error?.description;
   }
+}
+
+/** A stream may not be given subjects of which one contains the other. */
+function withoutCovered(subjects: readonly string[]): string[] {
+  return subjects.filter(
+    (each) => !subjects.some((wider) => wider !== each && subjectCovers(wider, each)),
+  );
 }
 
 /** Whoever handles events of such a stream takes them away from others, or they go before they are read. */

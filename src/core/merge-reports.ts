@@ -78,6 +78,9 @@ function mergeOne(reports: FunctionReport[]): Omit<InspectedFunction, 'deadLette
     errors: sum(({ errors }) => errors),
     refused: sum(({ refused }) => refused),
     pending: sum(({ running, queued }) => running + queued) + sum(({ waiting }) => waiting),
+    dispatched:
+      new Set(reports.flatMap(({ dispatches = [] }) => dispatches)).size >=
+      Math.max(...reports.map(({ sources = 0 }) => sources)),
     dropped: sum(({ dropped = 0 }) => dropped),
     subjects,
     latencyMs: {

@@ -48,6 +48,9 @@ export const functionReportSchema = z.object({
   waiting: count,
   /** Of these, why, as far as the dispatcher has read them: the largest groups, at most 100. */
   held: z.array(heldSchema).optional(),
+  /** How many streams have its durable events, and those of them that this worker dispatches. */
+  sources: count.optional(),
+  dispatches: z.array(z.string()).optional(),
   /** Durable events that were not run because of others: debounce, singleton. */
   dropped: count.optional(),
   cron: z.string().optional(),
@@ -128,6 +131,8 @@ export interface InspectedFunction {
   refused: number;
   /** Running or waiting now, durable events in their streams included. */
   pending: number;
+  /** False while a stream of its durable events is read by nobody, as just after a worker's death: what waits there is not in `pending`. */
+  dispatched: boolean;
   /** Durable events that were not run because of others: debounce, singleton. */
   dropped: number;
   deadLetters: number;

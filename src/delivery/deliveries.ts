@@ -2,6 +2,7 @@
 import type { Logger } from 'pino';
 import type { Caller } from '../bus/caller.ts';
 import type { Bus } from '../bus/connection.ts';
+import { eachOf } from '../bus/each-of.ts';
 import type { Publisher } from '../bus/publisher.ts';
 import { EventStreams, type Source } from '../bus/event-streams.ts';
 import { valueOf, type ByName, type WorkerRecord } from '../core/directory.ts';
@@ -40,6 +41,8 @@ export interface DeliveriesOptions {
 
 const ELECT_MS = 1_000;
 const MAX_NOTE_TRIES = 20;
+/** Functions whose cursors are made at the same time. */
+const REGISTERED_AT_ONCE = 16;
 /** An event that its dispatcher has read so much earlier, as a share of that time, may have lost its marker since. */
 const OLD_SHARE = 0.2;
 /** Of a function, in a report. */
@@ -96,12 +99,16 @@ export class Deliveries {
    * STREAM_UNUSABLE, UNAVAILABLE.
    */
   async register(functions: readonly LoadedFunction[]): Promise<Registration> {
+    const durable = functions.filter(({ definition }) => isDurable(definition));
+    await this.#streams.captureTogether(
+      durable.flatMap(({ name: functionName, definition: { on } }) =>
+        on.map((subject) => ({ functionName, subject })),
+      ),
+    );
     const registered = new Map<string, Registered>();
-    for (const loaded of functions) {
-      const { name, definition } = loaded;
-      if (!isDurable(definition)) continue;
-      registered.set(name, await this.#registerOne(loaded));
-    }
+    await eachOf(durable, REGISTERED_AT_ONCE, async (loaded) => {
+      registered.set(loaded.name, await this.#registerOne(loaded));
+    });
     const identities = [...registered].map(([name, { identity }]) => [name, identity] as const);
     return {
       identities,
@@ -174,17 +181,20 @@ export class Deliveries {
     this.#upkeep.begin();
   }
 
-  /** Of a function that this worker dispatches: how much waits; `why`: and why. */
+  /** Of what this worker dispatches of a function: how much waits; `why`: and why. */
   waitingOf(
     functionName: string,
     why: boolean,
-  ): Pick<FunctionReport, 'waiting' | 'held' | 'dropped'> {
+  ): Pick<FunctionReport, 'waiting' | 'held' | 'dropped' | 'sources' | 'dispatches'> {
     const own = this.#of(functionName);
+    const sources = this.#registered.get(functionName)?.sources.length ?? 0;
+    const dispatches = own.map(({ stream }) => stream);
     const total = (of: (dispatcher: Dispatcher) => number): number =>
       own.reduce((sum, each) => sum + of(each), 0);
     return {
       waiting: total(({ waiting }) => waiting),
       dropped: total(({ dropped }) => dropped),
+      ...(sources === 0 ? {} : { sources, dispatches }),
       ...(why ? { held: groupsOf(own) } : {}),
     };
   }

@@ -247,6 +247,8 @@ export class TestMill extends Mill {
     if (waiting.length > 0) {
       return waiting.map(({ name, pending }) => `${pending} of ${name}`).join(', ');
     }
+    const unread = functions.find(({ dispatched }) => !dispatched);
+    if (unread !== undefined) return `nobody reads the events of ${unread.name}`;
     if (transactions.active.length > 0)
       return `${transactions.active.length} transactions are open`;
     const lost = partitions.filter(({ owner }) => owner === null).length;

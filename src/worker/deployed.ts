@@ -10,6 +10,7 @@ import { resolve } from 'node:path';
 import type { Msg, Subscription } from 'nats';
 import type { Logger } from 'pino';
 import type { Bus } from '../bus/connection.ts';
+import { eachOf } from '../bus/each-of.ts';
 import { readControl, writeControl } from '../bus/messages.ts';
 import { isWorse } from '../core/deploy/canary.ts';
 import { MillraceError, messageOf } from '../core/errors.ts';
@@ -340,19 +341,6 @@ export class Deployed {
     }
     return Math.max(1, ...functions.map(({ workers }) => workers));
   }
-}
-
-/** At most so many at once. */
-async function eachOf<Item>(
-  items: readonly Item[],
-  atOnce: number,
-  work: (item: Item) => Promise<void>,
-): Promise<void> {
-  const left = [...items];
-  const run = async (): Promise<void> => {
-    for (let item = left.shift(); item !== undefined; item = left.shift()) await work(item);
-  };
-  await Promise.all(Array.from({ length: Math.min(atOnce, items.length) }, run));
 }
 
 /** Where a worker that runs in `cwd` keeps deployed files. */

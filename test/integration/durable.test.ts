@@ -3,6 +3,7 @@ import { connect as connectPlain, type NatsConnection } from 'nats';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { connect, type Mill } from '../../src/client/client.ts';
 import { defineFunction } from '../../src/function/define.ts';
+import type { FunctionDefinition } from '../../src/function/definition.ts';
 import { startTestBroker, type TestBroker } from '../support/broker.ts';
 import { until } from '../support/wait.ts';
 import { startTestWorker, type TestWorker } from '../support/worker.ts';
@@ -280,6 +281,28 @@ describe('streams', () => {
       names.map(async (name) => (await mill.publish(`${name}.one`, 1)).stream),
     );
     expect(new Set(streams)).toEqual(new Set(['millrace-events']));
+  });
+
+  it('capture what three hundred functions want that come together, and without those that cannot be', async () => {
+    const ran: string[] = [];
+    const of = (name: string, on: string): FunctionDefinition =>
+      defineFunction({ name, on, handler: ({ subject }) => void ran.push(subject) });
+    const many = Array.from({ length: 300 }, (_, index) =>
+      of(`many-${index}`, `many.${index}.${index % 2 === 0 ? '*' : 'it'}`),
+    );
+    const overlapping = [of('across', 'odd.*.b'), of('along', 'odd.a.*')];
+    const settings = { namespace: 'together' };
+    const worker = await startTestWorker(broker.url, [], settings);
+    await expect(worker.offer([...many, ...overlapping])).rejects.toMatchObject({
+      code: 'STREAM_UNUSABLE',
+      message: expect.stringMatching(/The subject odd\.\S+ overlaps with another fun/) as string,
+    });
+    await worker.offer(many);
+    await using client = await connect({ servers: broker.url, settings });
+    for (const index of [0, 1, 298, 299]) await client.publish(`many.${index}.it`, index);
+    await until('all have run', () => ran.length === 4);
+    expect(ran.toSorted()).toEqual(['many.0.it', 'many.1.it', 'many.298.it', 'many.299.it']);
+    await worker.stop();
   });
 
   it('that give each event to one consumer are refused', async () => {
