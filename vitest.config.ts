@@ -6,6 +6,7 @@ const LONG = [
   'test/browser/dashboard.test.ts',
   'test/chaos/backup.test.ts',
   'test/chaos/cache.test.ts',
+  'test/chaos/events.test.ts',
   'test/chaos/poison.test.ts',
   'test/chaos/power.test.ts',
   'test/chaos/servers.test.ts',
@@ -16,7 +17,6 @@ const LONG = [
 /** They have more under it: test/support/long.ts. */
 const PARTLY_LONG = [
   'test/chaos/chaos.test.ts',
-  'test/chaos/events.test.ts',
   'test/e2e/command-line.test.ts',
   'test/e2e/deploy.test.ts',
   'test/e2e/dev.test.ts',

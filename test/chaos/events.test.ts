@@ -1,18 +1,17 @@
 /**
  * Durable events under faults: each is settled once, in order by key, and so is what it causes, whatever is killed or
- * stopped. CHAOS_SECONDS and CHAOS_SEED as in chaos.test.ts; `npm test` has all faults at once, for 4 s.
+ * stopped. CHAOS_SECONDS and CHAOS_SEED as in chaos.test.ts.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { connect, type Mill } from 'millrace';
 import { expect, it } from 'vitest';
-import { isLong } from '../support/long.ts';
 import { Random } from '../support/random.ts';
 import { until } from '../support/wait.ts';
 import { Cluster } from './cluster.ts';
 import { surely } from './surely.ts';
 import { everything, killWorkers, type Faults } from './faults.ts';
 
-const SECONDS = Number(process.env['CHAOS_SECONDS'] ?? (isLong ? 8 : 4));
+const SECONDS = Number(process.env['CHAOS_SECONDS'] ?? 8);
 const SEED = Number(process.env['CHAOS_SEED'] ?? 1);
 const KEYS = Array.from({ length: 16 }, (_, index) => `key-${index}`);
 const PAUSE_MS = 40;
@@ -48,12 +47,10 @@ async function publishAll(mill: Mill, over: () => boolean): Promise<Map<string, 
   return published;
 }
 
-const scenarios: [name: string, Faults][] = [
+it.each<[string, Faults]>([
   ['workers are killed', killWorkers],
   ['everything happens at once', everything],
-];
-
-it.each(isLong ? scenarios : scenarios.slice(-1))(
+])(
   'events are settled once and in order while %s',
   { timeout: SECONDS * 1_000 + 150_000 },
   async (name, faults) => {

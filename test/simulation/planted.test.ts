@@ -8,10 +8,9 @@ import { deliveriesFind, finds, MUTANTS } from './planted.ts';
 const SEEDS = 100;
 
 it.each([
-  ...(isLong ? ['no fence', 'reads not confirmed'] : []),
   'no decision record',
   'locks kept after an abort',
-  'a source lets go of what is prepared',
+  ...(isLong ? ['no fence', 'reads not confirmed', 'a source lets go of what is prepared'] : []),
 ])('a cluster breaks its promises with this bug: %s', { timeout: 300_000 }, async (name) => {
   const mutant = MUTANTS.find(({ bug }) => bug === name);
   if (mutant === undefined) throw new Error(`there is no bug "${name}"`);
@@ -20,8 +19,7 @@ it.each([
 
 it.each([
   'an event that is marked is settled again',
-  'the cursor does not say what runs',
-  'too many run at once',
+  ...(isLong ? ['the cursor does not say what runs', 'too many run at once'] : []),
 ])('the rules of events are broken with this bug: %s', { timeout: 60_000 }, async (name) => {
   const mutant = DELIVERY_MUTANTS.find(({ bug }) => bug === name);
   if (mutant === undefined) throw new Error(`there is no bug "${name}"`);
