@@ -6,8 +6,8 @@ import { MillraceError } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 import { shownPath } from '../function/failure.ts';
 import { findFunctionFiles } from '../function/find.ts';
-import { bundleForDeploy } from './bundle.ts';
-import { checkBundle, type CheckedFunction } from './check.ts';
+import { bundleForDeploy, type DeployBundle } from './bundle.ts';
+import { Checker, type CheckedFunction } from './check.ts';
 import {
   MAX_AUTHOR_CHARACTERS,
   MAX_MESSAGE_CHARACTERS,
@@ -75,8 +75,7 @@ export async function deployFolder(
   );
   const files = await findFunctionFiles(directory, shownPath(directory, cwd));
   onProgress(`building ${files.length} ${files.length === 1 ? 'function' : 'functions'} …`);
-  const bundle = await bundleForDeploy(files, directory, cwd);
-  const checked = await checkBundle(bundle, settings.namespace);
+  const { bundle, checked } = await buildChecked(files, directory, cwd, settings.namespace);
   const plans = checked.map((built) => planOf(built, before.value, canary, by));
   for (const { built, outcome } of plans) {
     if (outcome === 'canary') await assertBeside(store, built, before.value);
@@ -111,6 +110,22 @@ export async function deployFolder(
   const { manifest, ...rest } = await new Rollout(bus, settings, store, by).change(before, changes);
   await store.collect(COLLECT_AFTER_MS).catch(() => {});
   return { functions, ...rest, generation: manifest.generation };
+}
+
+/** The process that checks starts while the functions are built. */
+async function buildChecked(
+  files: readonly string[],
+  directory: string,
+  cwd: string,
+  namespace: string,
+): Promise<{ bundle: DeployBundle; checked: CheckedFunction[] }> {
+  const checker = new Checker();
+  try {
+    const bundle = await bundleForDeploy(files, directory, cwd);
+    return { bundle, checked: await checker.check(bundle, namespace) };
+  } finally {
+    checker.close();
+  }
 }
 
 interface Plan {
