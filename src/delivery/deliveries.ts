@@ -82,16 +82,12 @@ export class Deliveries {
   #electing: NodeJS.Timeout | undefined;
   #closed = false;
 
-  private constructor(options: DeliveriesOptions, cursors: Cursors) {
+  constructor(options: DeliveriesOptions, cursors: Cursors) {
     this.#options = options;
     this.#streams = new EventStreams(options.bus, options.settings);
     this.#cursors = cursors;
     this.#quotas = new Quotas(cursors);
     this.#upkeep = new Upkeep({ ...options, streams: this.#streams, cursors });
-  }
-
-  static async open(options: DeliveriesOptions): Promise<Deliveries> {
-    return new Deliveries(options, await Cursors.open(options.bus, options.settings));
   }
 
   /**

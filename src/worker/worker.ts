@@ -23,6 +23,7 @@ import { isOwnFunction } from '../core/names.ts';
 import type { Settings } from '../core/settings.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import type { LoadedFunction } from '../function/load.ts';
+import { Cursors } from '../delivery/cursors.ts';
 import { Deliveries, type DeliveriesOptions, type Registration } from '../delivery/deliveries.ts';
 import { isDurable } from '../delivery/identity.ts';
 import type { EventFailure } from '../delivery/outcome.ts';
@@ -282,11 +283,12 @@ export class Worker {
     const [bus, settings, log, workerId] = [this.#bus, this.#settings, this.#log, this.id];
     const [caller, publisher] = [this.#caller, this.#publisher];
     try {
+      const cursors = await Cursors.open(bus, settings);
       const service = await StateService.open({ bus, settings, log, workerId, publisher });
       const questions = new StateQuestions(bus, settings, workerId, service);
       const runHere: DeliveriesOptions['runHere'] = (...run) => this.#runHere(...run);
       const own = { bus, settings, log, workerId, caller, publisher, service, runHere };
-      const deliveries = await Deliveries.open(own);
+      const deliveries = new Deliveries(own, cursors);
       this.#state = { service, questions, deliveries };
       this.#changes = new PartitionChanges(bus, settings, this.#inspector, service);
       caller.ownerOf = (key) => service.ownerOf(key);

@@ -47,16 +47,26 @@ async function publishAll(mill: Mill, over: () => boolean): Promise<Map<string, 
   return published;
 }
 
-it.each<[string, Faults]>([
-  ['workers are killed', killWorkers],
-  ['everything happens at once', everything],
+/** Of three servers, with replicas of everything: what leads is killed, and one is cut off that believes to lead. */
+const leadersLost: Faults = async (cluster, random, forMs) => {
+  const endMs = performance.now() + forMs;
+  do {
+    await cluster.killLeader(random.between(0, 1_000));
+    await cluster.isolateServer(random.below(3), 6_000, false);
+  } while (performance.now() < endMs);
+};
+
+it.each<[string, 1 | 3, Faults]>([
+  ['workers are killed', 1, killWorkers],
+  ['everything happens at once', 1, everything],
+  ['servers of a cluster are killed and cut off', 3, leadersLost],
 ])(
   'events are settled once and in order while %s',
-  { timeout: SECONDS * 1_000 + 150_000 },
-  async (name, faults) => {
+  { timeout: SECONDS * 1_000 + 300_000 },
+  async (name, servers, faults) => {
     const random = new Random(SEED);
-    const cluster = await Cluster.start(3, 'chaos-events');
-    const mill = await connect({ servers: cluster.url });
+    const cluster = await Cluster.start(3, 'chaos-events', { servers });
+    const mill = await connect({ servers: cluster.url.split(',') });
     try {
       await cluster.settled(mill);
       let over = false;

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { access, copyFile, mkdir, mkdtemp, rename, rm, stat } from 'node:fs/promises';
+import { access, copyFile, mkdir, mkdtemp, readdir, rename, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -7,6 +7,8 @@ import { promisify } from 'node:util';
 const run = promisify(execFile);
 
 const SIZE = '1G';
+/** Of a broker's store. */
+const LOCK = 'broker.pid';
 /** The file system's own writes may come in between. */
 const MAX_COPIES = 10;
 
@@ -55,6 +57,10 @@ export class Disk {
     await this.#unmount();
     await rename(kept, this.#image);
     await this.#mount();
+    // They name processes that would be gone with the machine, and live here.
+    for (const path of await readdir(this.directory, { recursive: true })) {
+      if (path.endsWith(LOCK)) await rm(join(this.directory, path));
+    }
   }
 
   async close(): Promise<void> {
