@@ -16,7 +16,7 @@ import type { StateService } from '../state/service.ts';
 import { CRON_SOURCE } from './cron-tail.ts';
 import {
   claimed,
-  Cursors,
+  type Cursors,
   StaleCursor,
   takenOver,
   type CursorEntry,
