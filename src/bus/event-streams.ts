@@ -29,6 +29,8 @@ export interface Wanted {
 const MAX_TRIES = 20;
 /** Questions that are asked at the same time. */
 const AT_ONCE = 16;
+/** Characters of a list of subjects in an error's message. */
+const MAX_SHOWN = 200;
 
 const configSchema = z.looseObject({
   name: z.string(),
@@ -166,12 +168,7 @@ export class EventStreams {
       if (tries > MAX_TRIES) {
         throw new MillraceError('UNAVAILABLE', `The events on ${subject} could not be captured.`);
       }
-      await this.#add([subject]).catch((cause: unknown) => {
-        if (cause instanceof MillraceError) throw cause;
-        // The client's own, of the bucket.
-        const message = `The events on ${subject} could not be captured just now.`;
-        throw new MillraceError('UNAVAILABLE', message, { cause });
-      });
+      await this.#add([subject]);
     }
   }
 
@@ -196,6 +193,17 @@ export class EventStreams {
    * written over: so all that workers want is noted first, and whoever has changed the stream looks whether more was noted since.
    */
   async #add(subjects: readonly string[]): Promise<void> {
+    try {
+      await this.#noteAndCapture(subjects);
+    } catch (cause) {
+      if (cause instanceof MillraceError) throw cause;
+      // The client's own, of the bucket.
+      const message = `The events on ${subjects.join(', ').slice(0, MAX_SHOWN)} could not be captured just now.`;
+      throw new MillraceError('UNAVAILABLE', message, { cause });
+    }
+  }
+
+  async #noteAndCapture(subjects: readonly string[]): Promise<void> {
     const name = `${this.own}-wanted`;
     const bucket = await this.#bus.keyValue(name, this.#settings.replicas);
     const noteOf = (subject: string): string => Buffer.from(subject).toString('base64url');
