@@ -21,12 +21,16 @@ const PARTLY_LONG = [
   'test/e2e/deploy.test.ts',
   'test/e2e/dev.test.ts',
   'test/e2e/scale.test.ts',
+  'test/e2e/telemetry.test.ts',
   'test/e2e/workers.test.ts',
   'test/integration/abuse.test.ts',
   'test/integration/cluster.test.ts',
   'test/integration/event-versions.test.ts',
   'test/integration/gateway-hostile.test.ts',
+  'test/integration/event-faults.test.ts',
   'test/integration/handover.test.ts',
+  'test/integration/later.test.ts',
+  'test/integration/tls.test.ts',
   'test/simulation/*.test.ts',
 ];
 /** `npm run test:chaos`: all of them, each for as long as one likes. */

@@ -455,7 +455,7 @@ describe('a canary', () => {
     `on: 'deploy.canary', retries: { minDelayMs: 10 }, handler: async (event, ctx) => { ${body} }`;
   const good = "await ctx.state('seen').set(event.id, true); return 'good';";
 
-  it('gets its share, and is promoted, or taken back', async () => {
+  it.runIf(isLong)('gets its share, and is promoted, or taken back', async () => {
     await write('work.ts', handler("return 'first'"));
     await deploy();
     await Promise.all([startWorker(), startWorker()]);

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { isLong } from '../support/long.ts';
 import { startTestBroker, type TestBroker } from '../support/broker.ts';
 import { Command, millrace } from '../support/cli.ts';
 import { until } from '../support/wait.ts';
@@ -90,7 +91,7 @@ describe('traces', () => {
     expect(line).toMatchObject({ trace_id: run.traceId, span_id: run.spanId });
   });
 
-  it('to a collector that is away keep nobody from anything', async () => {
+  it.runIf(isLong)('to a collector that is away keep nobody from anything', async () => {
     const away = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9' };
     const line = ['invoke', 'talk', '{"say":"away"}', '--server', broker.url];
     const { status, stdout, stderr } = await new Command(line, { env: away }).finished;

@@ -283,11 +283,11 @@ describe('streams', () => {
     expect(new Set(streams)).toEqual(new Set(['millrace-events']));
   });
 
-  it('capture what three hundred functions want that come together, and without those that cannot be', async () => {
+  it('capture what sixty functions want that come together, and without those that cannot be', async () => {
     const ran: string[] = [];
     const of = (name: string, on: string): FunctionDefinition =>
       defineFunction({ name, on, handler: ({ subject }) => void ran.push(subject) });
-    const many = Array.from({ length: 300 }, (_, index) =>
+    const many = Array.from({ length: 60 }, (_, index) =>
       of(`many-${index}`, `many.${index}.${index % 2 === 0 ? '*' : 'it'}`),
     );
     const overlapping = [of('across', 'odd.*.b'), of('along', 'odd.a.*')];
@@ -299,9 +299,9 @@ describe('streams', () => {
     });
     await worker.offer(many);
     await using client = await connect({ servers: broker.url, settings });
-    for (const index of [0, 1, 298, 299]) await client.publish(`many.${index}.it`, index);
+    for (const index of [0, 1, 58, 59]) await client.publish(`many.${index}.it`, index);
     await until('all have run', () => ran.length === 4);
-    expect(ran.toSorted()).toEqual(['many.0.it', 'many.1.it', 'many.298.it', 'many.299.it']);
+    expect(ran.toSorted()).toEqual(['many.0.it', 'many.1.it', 'many.58.it', 'many.59.it']);
     await worker.stop();
   });
 
