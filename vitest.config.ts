@@ -11,8 +11,13 @@ const LONG = [
   'test/chaos/power.test.ts',
   'test/chaos/servers.test.ts',
   'test/e2e/faults.test.ts',
+  'test/e2e/scale.test.ts',
   'test/e2e/signed-deploys.test.ts',
   'test/e2e/upgrade.test.ts',
+  'test/integration/cron.test.ts',
+  'test/integration/event-versions.test.ts',
+  'test/integration/handover.test.ts',
+  'test/simulation/planted.test.ts',
 ];
 /** They have more under it: test/support/long.ts. */
 const PARTLY_LONG = [
@@ -20,18 +25,15 @@ const PARTLY_LONG = [
   'test/e2e/command-line.test.ts',
   'test/e2e/deploy.test.ts',
   'test/e2e/dev.test.ts',
-  'test/e2e/scale.test.ts',
   'test/e2e/telemetry.test.ts',
   'test/e2e/workers.test.ts',
   'test/integration/abuse.test.ts',
   'test/integration/cluster.test.ts',
-  'test/integration/event-versions.test.ts',
   'test/integration/gateway-hostile.test.ts',
   'test/integration/event-faults.test.ts',
-  'test/integration/handover.test.ts',
   'test/integration/later.test.ts',
   'test/integration/tls.test.ts',
-  'test/simulation/*.test.ts',
+  'test/simulation/simulation.test.ts',
 ];
 /** `npm run test:chaos`: all of them, each for as long as one likes. */
 const CHAOS = ['test/chaos/*.test.ts'];

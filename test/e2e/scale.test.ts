@@ -6,7 +6,6 @@ import { connect, type Mill } from 'millrace';
 import { startTestBroker, type TestBroker } from '../support/broker.ts';
 import { Command } from '../support/cli.ts';
 import { until } from '../support/wait.ts';
-import { isLong } from '../support/long.ts';
 
 const FUNCTIONS = fileURLToPath(new URL('../fixtures/scale', import.meta.url));
 const ACCOUNTS = Array.from({ length: 32 }, (_, index) => `account-${index}`);
@@ -136,60 +135,52 @@ describe('under load', () => {
     expect(load.failures).toEqual([]);
   }, 90_000);
 
-  it.runIf(isLong)(
-    'all workers are replaced, one after the other; nothing fails',
-    async () => {
-      for (let index = 0; index < 3; index += 1) await start();
-      const load = new Load();
-      await until('there is load', () => load.calls > 200);
-      for (const old of workers.splice(0, 3)) {
-        await start();
-        expect(await stop(old)).toBe(0);
-      }
-      await settled(load);
-      expect(load.failures).toEqual([]);
-      expect(load.calls).toBeGreaterThan(200);
-    },
-    120_000,
-  );
+  it('all workers are replaced, one after the other; nothing fails', async () => {
+    for (let index = 0; index < 3; index += 1) await start();
+    const load = new Load();
+    await until('there is load', () => load.calls > 200);
+    for (const old of workers.splice(0, 3)) {
+      await start();
+      expect(await stop(old)).toBe(0);
+    }
+    await settled(load);
+    expect(load.failures).toEqual([]);
+    expect(load.calls).toBeGreaterThan(200);
+  }, 120_000);
 });
 
 describe('functions', () => {
-  it.runIf(isLong)(
-    'scale apart from each other, and inspect says how many processes the load wants',
-    async () => {
-      const all = await start('--concurrency', '4');
-      await start('--concurrency', '4', '--only', 'work', '--capacity', '200');
-      await until('both are there', async () => (await mill.inspect.workers()).length === 2);
-      const capacities = (await mill.inspect.workers()).map(({ capacity }) => capacity);
-      expect(capacities.sort((left, right) => left - right)).toEqual([100, 200]);
-      const phase = { over: false };
-      const calling = Array.from({ length: 24 }, async () => {
-        while (!phase.over) await mill.invoke('work', {}).catch(async () => delay(10));
-      });
-      await until(
-        'they are busy',
-        async () => (await mill.inspect.scale('work'))[0]?.wanted === 3,
-        15_000,
-      );
-      const [deposit, work] = await mill.inspect.scale();
-      expect(deposit).toMatchObject({ function: 'deposit', workers: 1, slots: 4, waiting: 0 });
-      expect(work).toMatchObject({ function: 'work', workers: 2, slots: 8 });
-      expect(work?.utilization).toBeGreaterThan(0.7);
-      phase.over = true;
-      await Promise.all(calling);
-      expect(await stop(all)).toBe(0);
-      await expect(
-        mill.invoke('deposit', { account: 'x' }, { timeoutMs: 500 }),
-      ).rejects.toMatchObject({
-        code: expect.stringMatching(/UNAVAILABLE|TIMEOUT|UNKNOWN_FUNCTION/) as string,
-      });
-      const flags = ['--server', broker.url, '--functions', FUNCTIONS];
-      const wrong = new Command(['worker', ...flags, '--only', 'work,missing']);
-      const { status, stderr } = await wrong.finished;
-      expect(status).toBe(2);
-      expect(stderr).toContain('There is no function missing; there are: deposit, work.');
-    },
-    60_000,
-  );
+  it('scale apart from each other, and inspect says how many processes the load wants', async () => {
+    const all = await start('--concurrency', '4');
+    await start('--concurrency', '4', '--only', 'work', '--capacity', '200');
+    await until('both are there', async () => (await mill.inspect.workers()).length === 2);
+    const capacities = (await mill.inspect.workers()).map(({ capacity }) => capacity);
+    expect(capacities.sort((left, right) => left - right)).toEqual([100, 200]);
+    const phase = { over: false };
+    const calling = Array.from({ length: 24 }, async () => {
+      while (!phase.over) await mill.invoke('work', {}).catch(async () => delay(10));
+    });
+    await until(
+      'they are busy',
+      async () => (await mill.inspect.scale('work'))[0]?.wanted === 3,
+      15_000,
+    );
+    const [deposit, work] = await mill.inspect.scale();
+    expect(deposit).toMatchObject({ function: 'deposit', workers: 1, slots: 4, waiting: 0 });
+    expect(work).toMatchObject({ function: 'work', workers: 2, slots: 8 });
+    expect(work?.utilization).toBeGreaterThan(0.7);
+    phase.over = true;
+    await Promise.all(calling);
+    expect(await stop(all)).toBe(0);
+    await expect(
+      mill.invoke('deposit', { account: 'x' }, { timeoutMs: 500 }),
+    ).rejects.toMatchObject({
+      code: expect.stringMatching(/UNAVAILABLE|TIMEOUT|UNKNOWN_FUNCTION/) as string,
+    });
+    const flags = ['--server', broker.url, '--functions', FUNCTIONS];
+    const wrong = new Command(['worker', ...flags, '--only', 'work,missing']);
+    const { status, stderr } = await wrong.finished;
+    expect(status).toBe(2);
+    expect(stderr).toContain('There is no function missing; there are: deposit, work.');
+  }, 60_000);
 });

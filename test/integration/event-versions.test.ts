@@ -7,7 +7,6 @@ import type { FunctionDefinition } from '../../src/function/definition.ts';
 import { startTestBroker, type TestBroker } from '../support/broker.ts';
 import { until } from '../support/wait.ts';
 import { startTestWorker } from '../support/worker.ts';
-import { isLong } from '../support/long.ts';
 
 let broker: TestBroker;
 let mill: Mill;
@@ -99,33 +98,29 @@ describe('a function', () => {
     await fresh.stop();
   }, 60_000);
 
-  it.runIf(isLong)(
-    'that gets another subject in a rolling deploy misses nothing of it, whoever reads the stream',
-    async () => {
-      const old = await startTestWorker(broker.url, [noted('roll', ['roll.old'])]);
-      await mill.publish('roll.old', 1);
-      await happened('roll', 'roll.old 1');
-      const both = ['roll.old', 'roll.new'];
-      const fresh = await startTestWorker(broker.url, [noted('roll', both, undefined, '2')]);
-      // Reads it, too, and settles it at once.
-      const other = await startTestWorker(broker.url, [noted('beside', ['roll.new'])]);
-      await mill.publish('roll.new', 2);
-      await mill.publish('roll.old', 3);
-      await happened('roll', 'roll.old 3');
-      await happened('beside', 'roll.new 2');
-      // The streams are trimmed every ten seconds.
-      await new Promise((resolve) => setTimeout(resolve, 11_000));
-      expect(await times('roll', 'roll.new 2')).toBe(0);
-      await old.stop();
-      await happened('roll', 'roll.new 2');
-      await mill.publish('roll.new', 4);
-      await happened('roll', 'roll.new 4');
-      for (const each of ['roll.old 1', 'roll.old 3']) expect(await times('roll', each)).toBe(1);
-      await fresh.stop();
-      await other.stop();
-    },
-    60_000,
-  );
+  it('that gets another subject in a rolling deploy misses nothing of it, whoever reads the stream', async () => {
+    const old = await startTestWorker(broker.url, [noted('roll', ['roll.old'])]);
+    await mill.publish('roll.old', 1);
+    await happened('roll', 'roll.old 1');
+    const both = ['roll.old', 'roll.new'];
+    const fresh = await startTestWorker(broker.url, [noted('roll', both, undefined, '2')]);
+    // Reads it, too, and settles it at once.
+    const other = await startTestWorker(broker.url, [noted('beside', ['roll.new'])]);
+    await mill.publish('roll.new', 2);
+    await mill.publish('roll.old', 3);
+    await happened('roll', 'roll.old 3');
+    await happened('beside', 'roll.new 2');
+    // The streams are trimmed every ten seconds.
+    await new Promise((resolve) => setTimeout(resolve, 11_000));
+    expect(await times('roll', 'roll.new 2')).toBe(0);
+    await old.stop();
+    await happened('roll', 'roll.new 2');
+    await mill.publish('roll.new', 4);
+    await happened('roll', 'roll.new 4');
+    for (const each of ['roll.old 1', 'roll.old 3']) expect(await times('roll', each)).toBe(1);
+    await fresh.stop();
+    await other.stop();
+  }, 60_000);
 
   it('whose subject is widened keeps what waits for another attempt', async () => {
     let fails = true;
@@ -165,31 +160,27 @@ describe('a function', () => {
     await worker.stop();
   });
 
-  it.runIf(isLong)(
-    'that is quiet keeps nothing of what others have settled',
-    async () => {
-      const worker = await startTestWorker(broker.url, [
-        noted('quiet', ['hush.quiet']),
-        noted('busy', ['hush.busy']),
-      ]);
-      await mill.publish('hush.busy', 1);
-      await happened('busy', 'hush.busy 1');
-      const manager = await nats.jetstreamManager();
-      await until(
-        'what was settled is gone',
-        async () => {
-          const { state } = await manager.streams.info('millrace-events', {
-            subjects_filter: 'hush.>',
-          });
-          return Object.keys(state.subjects ?? {}).length === 0;
-        },
-        30_000,
-      );
-      expect(await times('quiet', 'hush.busy 1')).toBe(0);
-      await worker.stop();
-    },
-    60_000,
-  );
+  it('that is quiet keeps nothing of what others have settled', async () => {
+    const worker = await startTestWorker(broker.url, [
+      noted('quiet', ['hush.quiet']),
+      noted('busy', ['hush.busy']),
+    ]);
+    await mill.publish('hush.busy', 1);
+    await happened('busy', 'hush.busy 1');
+    const manager = await nats.jetstreamManager();
+    await until(
+      'what was settled is gone',
+      async () => {
+        const { state } = await manager.streams.info('millrace-events', {
+          subjects_filter: 'hush.>',
+        });
+        return Object.keys(state.subjects ?? {}).length === 0;
+      },
+      30_000,
+    );
+    expect(await times('quiet', 'hush.busy 1')).toBe(0);
+    await worker.stop();
+  }, 60_000);
 });
 
 describe('markers of keys', () => {

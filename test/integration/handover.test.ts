@@ -6,7 +6,6 @@ import { defineFunction } from '../../src/function/define.ts';
 import { startTestBroker, type TestBroker } from '../support/broker.ts';
 import { until } from '../support/wait.ts';
 import { startTestWorker, type TestWorker } from '../support/worker.ts';
-import { isLong } from '../support/long.ts';
 
 const LIMIT = 2;
 /** Longer than it takes the next dispatcher to begin. */
@@ -58,37 +57,29 @@ afterEach(async () => {
 });
 
 describe('another dispatcher', () => {
-  it.runIf(isLong)(
-    'waits for what the one before has running, where runs are limited',
-    async () => {
-      const count = 16;
-      for (let index = 0; index < count; index += 1) await mill.publish('limited', index);
-      await until('some run', () => atOnce === LIMIT);
-      for (let index = 0; index < 4; index += 1) {
-        workers.push(await startTestWorker(broker.url, functions));
-      }
-      // One of them is the dispatcher by then, most likely.
-      await until('more have run', () => ended >= count * 0.6, 15_000);
-      await workers.shift()?.stop();
-      await until('all have run', () => ended >= count, 30_000);
-      expect(most).toBe(LIMIT);
-    },
-    60_000,
-  );
-
-  it.runIf(isLong)(
-    'keeps to the time for which an event is to wait',
-    async () => {
-      await mill.publish('patient', 1);
-      await until('it has failed', () => triedAtMs.length === 1);
+  it('waits for what the one before has running, where runs are limited', async () => {
+    const count = 16;
+    for (let index = 0; index < count; index += 1) await mill.publish('limited', index);
+    await until('some run', () => atOnce === LIMIT);
+    for (let index = 0; index < 4; index += 1) {
       workers.push(await startTestWorker(broker.url, functions));
-      // Its cursor says so by then at the latest.
-      await workers.shift()?.stop();
-      await until('it has run again', () => triedAtMs.length === 2, 15_000);
-      const [first = 0, second = 0] = triedAtMs;
-      // Clocks are read twice.
-      expect(second - first).toBeGreaterThan(RETRY_AFTER_MS - 50);
-    },
-    30_000,
-  );
+    }
+    // One of them is the dispatcher by then, most likely.
+    await until('more have run', () => ended >= count * 0.6, 15_000);
+    await workers.shift()?.stop();
+    await until('all have run', () => ended >= count, 30_000);
+    expect(most).toBe(LIMIT);
+  }, 60_000);
+
+  it('keeps to the time for which an event is to wait', async () => {
+    await mill.publish('patient', 1);
+    await until('it has failed', () => triedAtMs.length === 1);
+    workers.push(await startTestWorker(broker.url, functions));
+    // Its cursor says so by then at the latest.
+    await workers.shift()?.stop();
+    await until('it has run again', () => triedAtMs.length === 2, 15_000);
+    const [first = 0, second = 0] = triedAtMs;
+    // Clocks are read twice.
+    expect(second - first).toBeGreaterThan(RETRY_AFTER_MS - 50);
+  }, 30_000);
 });

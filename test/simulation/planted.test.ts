@@ -1,6 +1,5 @@
 /** What the promises rest on, each taken away in turn: a simulation that doesn't notice would prove nothing. */
 import { expect, it } from 'vitest';
-import { isLong } from '../support/long.ts';
 import { DELIVERY_MUTANTS } from './planted-deliveries.ts';
 import { deliveriesFind, finds, MUTANTS } from './planted.ts';
 
@@ -8,9 +7,11 @@ import { deliveriesFind, finds, MUTANTS } from './planted.ts';
 const SEEDS = 100;
 
 it.each([
+  'no fence',
   'no decision record',
+  'reads not confirmed',
   'locks kept after an abort',
-  ...(isLong ? ['no fence', 'reads not confirmed', 'a source lets go of what is prepared'] : []),
+  'a source lets go of what is prepared',
 ])('a cluster breaks its promises with this bug: %s', { timeout: 300_000 }, async (name) => {
   const mutant = MUTANTS.find(({ bug }) => bug === name);
   if (mutant === undefined) throw new Error(`there is no bug "${name}"`);
@@ -18,10 +19,9 @@ it.each([
 });
 
 it.each([
+  'an event that is marked is settled again',
+  'the cursor does not say what runs',
   'too many run at once',
-  ...(isLong
-    ? ['an event that is marked is settled again', 'the cursor does not say what runs']
-    : []),
 ])('the rules of events are broken with this bug: %s', { timeout: 60_000 }, async (name) => {
   const mutant = DELIVERY_MUTANTS.find(({ bug }) => bug === name);
   if (mutant === undefined) throw new Error(`there is no bug "${name}"`);
