@@ -77,8 +77,6 @@ export class EventStreams {
    * that come together would else be a thousand changes, each of which reads all that others want. Throws as `sourcesOf`.
    */
   async captureTogether(functions: readonly Wanted[]): Promise<void> {
-    this.#deadMade ??= this.#makeDead();
-    await this.#deadMade;
     const missing: Wanted[] = [];
     await eachOf(functions, AT_ONCE, async (wanted) => {
       if ((await this.#streamsOf(wanted.subject)).length === 0) missing.push(wanted);

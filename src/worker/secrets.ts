@@ -100,12 +100,7 @@ export class Secrets {
     const facts = details === undefined ? undefined : textOf(details);
     const shown = facts === undefined ? undefined : this.redact(facts);
     if (message === error.message && shown === facts) return error;
-    const clean = {
-      retryable,
-      details: shown === undefined ? undefined : JSON.parse(shown),
-      cause,
-    };
-    return new MillraceError(code, message, clean);
+    return new MillraceError(code, message, { retryable, details: valueOf(shown), cause });
   }
 
   /** What a handler has thrown, without secrets in its stack; all else that it says of itself it says still. */
@@ -230,6 +225,15 @@ function patternsOf(name: string, value: string): Pattern[] {
 
 function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** Undefined for what is no JSON any more: a secret of digits alone may have been a number in it. */
+function valueOf(text: string | undefined): unknown {
+  try {
+    return text === undefined ? undefined : (JSON.parse(text) as unknown);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Undefined for what JSON cannot hold. */

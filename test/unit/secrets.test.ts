@@ -166,6 +166,12 @@ describe('what a handler throws', () => {
     expect(secrets.cleanThrown(hostile)).toBe(hostile);
   });
 
+  it('loses details that would be none without the secret, and is an error all the same', () => {
+    const error = new MillraceError('INVALID_INPUT', 'no', { details: { pin: 12_345_678 } });
+    const clean = of('12345678').cleanError(error);
+    expect([clean.code, clean.message, clean.details]).toEqual(['INVALID_INPUT', 'no', undefined]);
+  });
+
   it('is logged without it, by children as well', () => {
     const lines: string[] = [];
     const log = of('"quoted"\\secret').cleanLog(
