@@ -105,8 +105,12 @@ export class AssignmentStore {
 
   async #create(partitions: number): Promise<void> {
     const owners = Array.from({ length: partitions }, () => null);
-    // Another worker may be first: its table counts.
-    await this.#bucket.create(ASSIGNMENT, writeControl({ format: FORMAT, owners })).catch(() => {});
+    try {
+      await this.#bucket.create(ASSIGNMENT, writeControl({ format: FORMAT, owners }));
+    } catch (cause) {
+      // Another worker may be first: its table counts.
+      if ((await this.#bucket.get(ASSIGNMENT)) === null) throw cause;
+    }
   }
 }
 

@@ -6,10 +6,8 @@
  */
 import { access } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { openBus, settingsOf, type ConnectOptions } from '../client/client.ts';
-import type { MillraceError } from '../core/errors.ts';
 import { releaseBundler } from '../function/bundle.ts';
 import { loadFunctions, runningEntry, type LoadedFunctions } from '../function/load.ts';
 import { MetricsServer } from '../telemetry/metrics-server.ts';
@@ -17,6 +15,7 @@ import { Deployed, deployedDirectory } from './deployed.ts';
 import { createLogger, logProblem } from './logger.ts';
 import { Secrets, type SecretsOptions } from './secrets.ts';
 import type { FromWorker, ToWorker } from './supervision.ts';
+import { startWithin } from './starting.ts';
 import { Worker } from './worker.ts';
 
 export interface WorkerProcessOptions {
@@ -42,12 +41,6 @@ export interface WorkerProcessOptions {
 const EXIT_OK = 0;
 const EXIT_FAILURE = 1;
 const EXIT_KILLED = 130;
-/**
- * A cluster that has just started has no leaders for its streams yet, and workers that make them together on an empty one are in each
- * other's way.
- */
-const START_WITHIN_MS = 20_000;
-const START_AGAIN_MS = 500;
 const BUILD_DIRECTORY = '.millrace/build';
 
 /** Runs until a signal or its parent ends it; resolves with the exit status. Throws what keeps it from starting. */
@@ -85,7 +78,7 @@ export async function runWorker(options: WorkerProcessOptions): Promise<number> 
       metrics = await MetricsServer.open({ ...options.metrics, text });
       log.info(`metrics are at ${metrics.url}`);
     }
-    deployed = new Deployed({
+    const running = new Deployed({
       bus,
       settings,
       log,
@@ -97,7 +90,12 @@ export async function runWorker(options: WorkerProcessOptions): Promise<number> 
       directory: deployedDirectory(process.cwd()),
       packageEntry: runningEntry(),
     });
-    await startedWithin(START_WITHIN_MS, deployed, loaded, { log, end });
+    deployed = running;
+    await startWithin({
+      start: () => running.start(loaded.functions),
+      onNotYet: ({ code, message }) => log.warn({ code }, `not ready yet: ${message}`),
+      end,
+    });
     bus.onStatus((up) =>
       log.warn(up ? 'connected to NATS again' : 'the connection to NATS is lost'),
     );
@@ -117,30 +115,6 @@ export async function runWorker(options: WorkerProcessOptions): Promise<number> 
     await metrics?.close();
     await bus.close();
     await tracing?.close();
-  }
-}
-
-/** Where JetStream does not serve yet it is tried again, until it does or the process is to end. */
-async function startedWithin(
-  withinMs: number,
-  deployed: Deployed,
-  { functions }: LoadedFunctions,
-  { log, end }: { log: Logger; end: Promise<EndCause> },
-): Promise<void> {
-  const untilMs = performance.now() + withinMs;
-  let ended = false;
-  void end.then(() => (ended = true));
-  for (;;) {
-    try {
-      await deployed.start(functions);
-      return;
-    } catch (error) {
-      const { code, message } = error as MillraceError;
-      const mayPass = code === 'UNAVAILABLE' || code === 'TIMEOUT';
-      if (!mayPass || ended || performance.now() >= untilMs) throw error;
-      log.warn({ code }, `not ready yet: ${message}`);
-      await Promise.race([delay(START_AGAIN_MS), end]);
-    }
   }
 }
 

@@ -7,6 +7,7 @@ import type { FunctionDefinition } from '../../src/function/definition.ts';
 import type { Tracing } from '../../src/telemetry/tracing.ts';
 import { logProblem } from '../../src/worker/logger.ts';
 import { Secrets } from '../../src/worker/secrets.ts';
+import { startWithin } from '../../src/worker/starting.ts';
 import { Worker } from '../../src/worker/worker.ts';
 
 export interface TestWorker {
@@ -46,7 +47,10 @@ export async function startTestWorker(
         subjects: definition.on,
       })),
     );
-  await offer(functions);
+  await startWithin({
+    start: () => offer(functions),
+    onNotYet: ({ code, message }) => log.warn({ code }, `not ready yet: ${message}`),
+  });
   return {
     worker,
     id: worker.id,
