@@ -40,7 +40,7 @@ export interface Joinable {
 
 const requestSchema = z.object({
   tx: z.string(),
-  what: z.enum(['get', 'set', 'delete', 'emit', 'doom', 'interrupt']),
+  what: z.enum(['get', 'set', 'delete', 'emit', 'doom', 'interrupt', 'probe']),
   collection: z.string().optional(),
   key: z.string().optional(),
   /** JSON text of a value, base64 of an event, or why it is doomed. */
@@ -51,6 +51,8 @@ type JoinRequest = z.infer<typeof requestSchema>;
 /** Done twice they do no harm: asked again when the connection broke before the answer came. */
 const REPEATABLE: ReadonlySet<JoinRequest['what']> = new Set(['get', 'doom', 'interrupt']);
 const ASK_AGAIN_MS = 100;
+/** While an answer is waited for, it is asked whether there still is somebody to give it. */
+const PROBE_EVERY_MS = 1_000;
 
 const answerSchema = z.object({
   value: z.string().nullish(),
@@ -105,6 +107,7 @@ async function perform(
   settings: Settings,
 ): Promise<string | null> {
   const { what, collection = '', key = '', value = '' } = request;
+  if (what === 'probe') return null;
   if (what === 'emit') await attempt.emit(emitted(value, settings));
   else if (what === 'doom') await attempt.doom(value);
   else if (what === 'interrupt') await attempt.interrupt();
@@ -246,7 +249,7 @@ export class RemoteTransaction implements Joinable {
     for (;;) {
       try {
         const timeoutMs = Math.max(1, this.#deadlineMs - performance.now());
-        return await this.#bus.request(subject, payload, timeoutMs);
+        return await this.#unlessGone(this.#bus.request(subject, payload, timeoutMs), subject);
       } catch (error) {
         if (performance.now() >= this.#deadlineMs || !this.#isReconnecting(error)) throw error;
       }
@@ -256,6 +259,24 @@ export class RemoteTransaction implements Joinable {
         throw interrupted();
       }
       await delay(ASK_AGAIN_MS);
+    }
+  }
+
+  /** A worker that is killed with an answer under way leaves nobody who would say so. */
+  async #unlessGone(answer: Promise<Msg>, subject: string): Promise<Msg> {
+    const probe = writeControl({ what: 'probe', tx: this.ref.tx });
+    let timer: NodeJS.Timeout | undefined;
+    const gone = new Promise<never>((_, reject) => {
+      timer = setInterval(() => {
+        this.#bus.request(subject, probe, PROBE_EVERY_MS).catch((error: unknown) => {
+          if ((error as MillraceError).details === NO_RESPONDERS) reject(error);
+        });
+      }, PROBE_EVERY_MS);
+    });
+    try {
+      return await Promise.race([answer, gone]);
+    } finally {
+      clearInterval(timer);
     }
   }
 

@@ -7,8 +7,12 @@ import { subjectsOf } from '../core/subjects.ts';
 const NO_STREAM = 'stream not found';
 
 /** Those that are due until then (since 1970). What the broker says a second time the workers know. */
-export async function dueNow(url: string, namespace: string, untilMs: number): Promise<number> {
-  const nats = await connect({ servers: url });
+export async function dueNow(
+  urls: readonly string[],
+  namespace: string,
+  untilMs: number,
+): Promise<number> {
+  const nats = await connect({ servers: [...urls] });
   try {
     const manager = await nats.jetstreamManager();
     const stream = laterStream(namespace);

@@ -14,6 +14,7 @@ import { subjectsOf } from '../core/subjects.ts';
 import type { WorkerProcess } from '../dev/worker-process.ts';
 import { publish, type Publication } from './client-protocol.ts';
 import { DROP, PASS, type Link, type Verdict } from './link.ts';
+import type { TestServers } from './servers.ts';
 
 /** Messages of a transaction, between the coordinator, the partition that decides and the others. */
 export type TransactionMessage = 'prepare' | 'vote' | 'commit' | 'abort' | 'outcome';
@@ -29,6 +30,7 @@ export interface FaultPorts {
   /** The oldest first. */
   workers(): readonly FaultyWorker[];
   kill(id: string): Promise<unknown>;
+  readonly servers: TestServers;
 }
 
 export interface OfWorker {
@@ -156,6 +158,22 @@ export class Faults {
     } finally {
       link.mend();
     }
+  }
+
+  /**
+   * Kills (SIGKILL) a nats-server, the first one by default, and starts it again after `forMs`, with what it has synced. Resolves when
+   * it answers, and is in the cluster again.
+   */
+  async killServer(forMs: number, options: { server?: number } = {}): Promise<void> {
+    bounded('forMs', forMs, MAX_FAULT_MS);
+    const { servers } = this.#ports;
+    const { server = 0 } = options;
+    if (servers.urls[server] === undefined) {
+      throw new MillraceError('NOT_FOUND', `There is no server ${server}.`);
+    }
+    await servers.kill(server);
+    await delay(forMs);
+    await servers.restart(server);
   }
 
   /** What becomes of a message; for the link of this worker. */

@@ -24,6 +24,8 @@ const FAULTS = {
     mill.faults.pauseWorker(random.between(100, LONGEST_MS), { worker: random.pick(mill.workers) }),
   'cut-off': async (mill, random) =>
     mill.faults.cutOff(random.between(100, LONGEST_MS), { worker: random.pick(mill.workers) }),
+  'kill-server': async (mill, random) =>
+    mill.faults.killServer(random.between(0, LONGEST_MS), { server: random.below(mill.servers) }),
 } satisfies Record<string, (mill: TestMill, random: Random) => Promise<unknown>>;
 export type FaultName = keyof typeof FAULTS;
 const NAMES = Object.keys(FAULTS) as FaultName[];
@@ -36,7 +38,7 @@ export interface InvariantCheck {
    * transactions go on meanwhile. A retryable MillraceError says nothing, unless all is at rest.
    */
   invariant: () => Promise<unknown>;
-  /** Which faults are drawn; `random`, the default: all of them. */
+  /** Which faults are drawn; `random`, the default: all of them, `kill-server` only of three servers. */
   faults?: 'random' | readonly FaultName[];
   /** How long things happen; default 10. */
   seconds?: number;
@@ -77,7 +79,10 @@ export async function checkInvariant(
   check: InvariantCheck,
 ): Promise<InvariantReport> {
   const { seconds = 10, clients = 4, seed = Math.floor(Math.random() * MAX_SEED) } = check;
-  const names = check.faults === undefined || check.faults === 'random' ? NAMES : check.faults;
+  const names =
+    check.faults === undefined || check.faults === 'random'
+      ? NAMES.filter((name) => name !== 'kill-server' || mill.servers > 1)
+      : check.faults;
   assert(
     seconds > 0 && seconds <= MAX_SECONDS,
     `seconds must be more than 0, at most ${MAX_SECONDS}`,

@@ -1,5 +1,5 @@
 /**
- * The way between one worker and its broker, which this process can cut and whose messages it can keep back. Production
+ * The ways between one worker and its brokers, which this process can cut and whose messages it can keep back. Production
  * code knows nothing of it: a worker is given its URL.
  */
 import { connect, createServer, type Server, type Socket } from 'node:net';
@@ -16,33 +16,24 @@ export const DROP: Verdict = { kind: 'say', bytes: Buffer.alloc(0) };
 export class Link {
   /** What the worker publishes is asked about, one message after the other. */
   judge: (publication: Publication) => Verdict = () => PASS;
-  readonly #server: Server;
-  readonly #port: number;
+  readonly #gates: { server: Server; port: number }[] = [];
   readonly #sockets = new Set<Socket>();
   /** The workers' ends of them. */
   readonly #near = new Set<Socket>();
   #cut = false;
 
-  private constructor(server: Server, port: number, target: URL) {
-    this.#server = server;
-    this.#port = port;
-    server.on('connection', (near) => this.#accept(near, target));
+  private constructor() {}
+
+  /** To the brokers with these URLs. */
+  static async open(targets: readonly string[]): Promise<Link> {
+    const link = new Link();
+    for (const target of targets) await link.#listen(new URL(target));
+    return link;
   }
 
-  /** To the broker with this URL. */
-  static async open(target: string): Promise<Link> {
-    const server = createServer({ pauseOnConnect: true, noDelay: true });
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      server.listen({ host: HOST, port: 0 }, resolve);
-    });
-    const address = server.address();
-    const port = typeof address === 'object' ? (address?.port ?? 0) : 0;
-    return new Link(server, port, new URL(target));
-  }
-
+  /** With commas, one for each broker. */
   get url(): string {
-    return `nats://${HOST}:${this.#port}`;
+    return this.#gates.map(({ port }) => `nats://${HOST}:${port}`).join(',');
   }
 
   /** Connections stay open and carry nothing, as where packets are lost; what waits goes on when it is mended. */
@@ -58,7 +49,22 @@ export class Link {
 
   async close(): Promise<void> {
     for (const socket of this.#near) socket.destroy();
-    await new Promise<void>((resolve) => void this.#server.close(() => resolve()));
+    await Promise.all(
+      this.#gates.map(
+        async ({ server }) => new Promise<void>((resolve) => void server.close(() => resolve())),
+      ),
+    );
+  }
+
+  async #listen(target: URL): Promise<void> {
+    const server = createServer({ pauseOnConnect: true, noDelay: true });
+    server.on('connection', (near) => this.#accept(near, target));
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen({ host: HOST, port: 0 }, resolve);
+    });
+    const address = server.address();
+    this.#gates.push({ server, port: typeof address === 'object' ? (address?.port ?? 0) : 0 });
   }
 
   #accept(near: Socket, target: URL): void {

@@ -2,7 +2,6 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { findBroker, startBroker, type Broker } from '../broker/index.ts';
 import type { Bus } from '../bus/connection.ts';
 import { Mill, openBus } from '../client/client.ts';
 import type { DeadEvent } from '../client/dead.ts';
@@ -11,6 +10,7 @@ import { dueNow } from './due-now.ts';
 import { Faults, type FaultyWorker } from './faults.ts';
 import { checkInvariant, type InvariantCheck, type InvariantReport } from './invariant.ts';
 import { Link } from './link.ts';
+import { startServers, type TestServers } from './servers.ts';
 import { contentTypeOf, decodePayload } from '../core/payload.ts';
 import { parseSettings, type Settings, type SettingsInput } from '../core/settings.ts';
 import { WorkerProcess } from '../dev/worker-process.ts';
@@ -20,6 +20,8 @@ export interface TestMillOptions {
   functions?: string;
   /** Worker processes, 1 to 16; default 1. */
   workers?: number;
+  /** One nats-server, or three that are a cluster and keep everything three times; default 1. */
+  servers?: 1 | 3;
   settings?: SettingsInput;
   /** What `ctx.secret` gives, by name. */
   secrets?: Readonly<Record<string, string>>;
@@ -47,26 +49,29 @@ const LOOK_EVERY_MS = 50;
 const MAX_RECORDED = 10_000;
 
 /**
- * Starts a broker on a free port of this machine, with an empty store, and workers in processes of their own. Rejects with
+ * Starts a broker, or three, on free ports of this machine, with empty stores, and workers in processes of their own. Rejects with
  * FUNCTION_LOAD_FAILED's sentence on standard error and UNAVAILABLE when a worker does not start.
  */
 export async function startTestMill(options: TestMillOptions = {}): Promise<TestMill> {
-  const { workers = 1, settings: given = {} } = options;
+  const { workers = 1, servers: count = 1 } = options;
   if (!Number.isInteger(workers) || workers < 1 || workers > MAX_WORKERS) {
     throw new MillraceError('INVALID_INPUT', `workers must be 1 to ${MAX_WORKERS}.`);
   }
+  if (count !== 1 && count !== 3) {
+    throw new MillraceError('INVALID_INPUT', 'servers must be 1 or 3.');
+  }
+  const given: SettingsInput = { replicas: count, ...options.settings };
   const settings = parseSettings(given);
   const folder = await mkdtemp(join(tmpdir(), 'millrace-testing-'));
-  const broker = await startBroker({
-    binary: await findBroker({}),
-    port: 0,
-    storeDir: join(folder, 'broker'),
-  });
+  const servers = await startServers(count, folder);
   const config = join(folder, 'config.json');
   await writeFile(config, JSON.stringify(given));
   await writeSecrets(join(folder, SECRETS), options.secrets);
-  const { bus } = await openBus({ servers: broker.url, settings: given }, 'millrace-testing');
-  const mill = new TestMill(bus, settings, { broker, folder, config, options });
+  const { bus } = await openBus(
+    { servers: [...servers.urls], settings: given },
+    'millrace-testing',
+  );
+  const mill = new TestMill(bus, settings, { servers, folder, config, options });
   try {
     await Promise.all(Array.from({ length: workers }, async () => mill.startWorker()));
     return mill;
@@ -89,7 +94,7 @@ async function writeSecrets(
 }
 
 interface Parts {
-  broker: Broker;
+  servers: TestServers;
   /** Removed at the end. */
   folder: string;
   config: string;
@@ -116,12 +121,17 @@ export class TestMill extends Mill {
       namespace: settings.namespace,
       workers: () => this.#workers,
       kill: async (id) => this.killWorker(id),
+      servers: parts.servers,
     });
   }
 
-  /** For other clients, and for `nats`. */
+  /** For other clients; of three servers with commas. */
   get url(): string {
-    return this.#parts.broker.url;
+    return this.#parts.servers.urls.join(',');
+  }
+
+  get servers(): number {
+    return this.#parts.servers.urls.length;
   }
 
   /** Ids of the workers that this test has started and not killed, the oldest first. */
@@ -136,7 +146,7 @@ export class TestMill extends Mill {
     const words = ['worker', '--local', '--functions', resolve(functions)];
     words.push('--config', config, '--log-level', logLevel);
     if (options.secrets !== undefined) words.push('--secrets', join(folder, SECRETS));
-    const link = options.faults === true ? await Link.open(this.url) : undefined;
+    const link = options.faults === true ? await Link.open(this.#parts.servers.urls) : undefined;
     const NATS_URL = link?.url ?? this.url;
     const worker: FaultyWorker = {
       process: new WorkerProcess(words, undefined, { ...env, NATS_URL }),
@@ -185,7 +195,7 @@ export class TestMill extends Mill {
     this.#skippedMs += ms;
     const untilMs = Date.now() + this.#skippedMs;
     const { namespace } = this.#limits;
-    return dueNow(this.url, namespace, untilMs);
+    return dueNow(this.#parts.servers.urls, namespace, untilMs);
   }
 
   /** Events that were given up, with why. */
@@ -263,7 +273,7 @@ export class TestMill extends Mill {
     await Promise.all(this.#workers.map(async (worker) => worker.process.exited));
     await Promise.all(this.#workers.map(async ({ link }) => link?.close()));
     await super.close();
-    await this.#parts.broker.stop();
+    await this.#parts.servers.stop();
     await rm(this.#parts.folder, { recursive: true, force: true });
   }
 }

@@ -15,25 +15,26 @@ const BALANCE = 1_000;
 const PATIENCE_MS = 30_000;
 const SUM = ACCOUNTS.length * BALANCE;
 
+const { startTestMill } = (await import(
+  String(new URL('../../dist/testing/index.js', import.meta.url))
+)) as typeof Testing;
 let mill: Testing.TestMill;
 
 beforeAll(async () => {
-  const { startTestMill } = (await import(
-    String(new URL('../../dist/testing/index.js', import.meta.url))
-  )) as typeof Testing;
-  // A function that takes part in another's transaction waits for a coordinator that is gone until its own deadline.
-  const settings = { callTimeoutMs: 10_000 };
-  mill = await startTestMill({ workers: 2, faults: true, logLevel: 'error', settings });
+  mill = await startTestMill({ workers: 2, faults: true, logLevel: 'error' });
   for (const account of ACCOUNTS) await mill.invoke('open', { account, balance: BALANCE });
 }, 60_000);
 
 afterAll(async () => mill.close());
 
-const transfer = async (step: number): Promise<unknown> => {
-  const from = ACCOUNTS[step % ACCOUNTS.length];
-  const to = ACCOUNTS[(step * 7 + 3) % ACCOUNTS.length];
-  return from === to ? undefined : mill.invoke('transfer', { from, to, amount: 1 });
-};
+const transfers =
+  (by: Testing.TestMill) =>
+  async (step: number): Promise<unknown> => {
+    const from = ACCOUNTS[step % ACCOUNTS.length];
+    const to = ACCOUNTS[(step * 7 + 3) % ACCOUNTS.length];
+    return from === to ? undefined : by.invoke('transfer', { from, to, amount: 1 });
+  };
+const transfer = async (step: number): Promise<unknown> => transfers(mill)(step);
 const total = async (): Promise<unknown> => mill.invoke('total', { accounts: ACCOUNTS });
 
 /** Transfers, while a fault waits for what it is to befall. */
@@ -189,6 +190,38 @@ describe('the samples under faults', () => {
     SECONDS * 1_000 + 120_000,
   );
 });
+
+it(
+  'three servers, of which one after the other is killed: the sum of all accounts stays',
+  async () => {
+    await using cluster = await startTestMill({
+      workers: 2,
+      servers: 3,
+      faults: true,
+      logLevel: 'fatal',
+    });
+    for (const account of ACCOUNTS) await cluster.invoke('open', { account, balance: BALANCE });
+    const report = await cluster.checkInvariant({
+      ...drawn,
+      seconds: SECONDS,
+      faults: ['kill-server'],
+      during: transfers(cluster),
+      invariant: async () =>
+        expect(await cluster.invoke('total', { accounts: ACCOUNTS })).toBe(SUM),
+    });
+    tell('bank on three servers', report);
+  },
+  SECONDS * 1_000 + 180_000,
+);
+
+it('a server that is killed keeps what was acknowledged', async () => {
+  await transferUntil(mill.faults.killServer(200));
+  await mill.settled();
+  expect(await total()).toBe(SUM);
+  await expect(mill.faults.killServer(0, { server: 1 })).rejects.toMatchObject({
+    code: 'NOT_FOUND',
+  });
+}, 60_000);
 
 function tell(sample: string, report: Testing.InvariantReport): void {
   process.stderr.write(`${sample}: ${JSON.stringify(report)}\n`);

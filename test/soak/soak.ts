@@ -1,11 +1,11 @@
 /**
  * `npm run soak -- --hours N [--seed S] [--no-chaos]` (fractions allowed): rounds, each under a seed of its own, until the time is over. In each
- * one system that lives as long as the soak is at work under faults of the testing kit, checked as `checkInvariant` does it, and its
- * resources are looked at; then all of test/chaos has a round on systems of its own. Ends with status 1 when something is
- * wrong. bench/results/soak.json has the last run.
+ * one system on three servers that lives as long as the soak is at work under faults of the testing kit, checked as `checkInvariant`
+ * does it, and its resources are looked at; then the next file of test/chaos has its turn, on systems of its own. Ends with status 1
+ * when something is wrong. bench/results/soak.json has what came of the last run, and of one that goes on, up to its last round.
  */
 import { spawn } from 'node:child_process';
-import { writeFile } from 'node:fs/promises';
+import { readdir, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { connect } from 'nats';
@@ -34,13 +34,16 @@ const ROUND_SECONDS = Math.min(30, Math.max(5, (hours * 3_600) / 12));
 const ACCOUNTS = Array.from({ length: 64 }, (_, number) => `account-${number}`);
 const BALANCE = 1_000;
 const WORKERS = 3;
+const SERVERS = 3;
 
 const { startTestMill } = (await import(
   String(new URL('../../dist/testing/index.js', import.meta.url))
 )) as typeof Testing;
 const startedAt = new Date();
-const mill = await startTestMill({ workers: WORKERS, faults: true, logLevel: 'error' });
-const nats = await connect({ servers: mill.url });
+/** What workers say while servers are away is no news. */
+const logLevel = 'fatal';
+const mill = await startTestMill({ workers: WORKERS, servers: SERVERS, faults: true, logLevel });
+const nats = await connect({ servers: mill.url.split(','), maxReconnectAttempts: -1 });
 const { streams } = await nats.jetstreamManager();
 
 const samples: Sample[] = [];
@@ -50,6 +53,9 @@ let steps = 0;
 let held = 0;
 let ordered = 0;
 const faults: Record<string, number> = {};
+/** By file. */
+const chaosRuns: Record<string, number> = {};
+const chaosFiles = (await readdir(`${ROOT}test/chaos`)).filter((name) => name.endsWith('.test.ts'));
 
 try {
   for (const account of ACCOUNTS) await mill.invoke('open', { account, balance: BALANCE });
@@ -60,7 +66,9 @@ try {
     const now = await sample(streams);
     samples.push(now);
     tell(`round ${rounds}: ${steps} steps, ${held} looks, ${JSON.stringify(now)}`);
-    if (!options['no-chaos'] && performance.now() < endMs) await chaos(firstSeed + rounds);
+    await save();
+    if (options['no-chaos'] || performance.now() >= endMs) continue;
+    await chaos(chaosFiles[(rounds - 1) % chaosFiles.length] as string, firstSeed + rounds - 1);
   }
 } catch (error) {
   problems.push(String(error));
@@ -69,28 +77,31 @@ try {
   await mill.close();
 }
 
-const resources = verdicts(samples);
-for (const [name, { first, last, flat }] of Object.entries(resources ?? {})) {
+for (const [name, { first, last, flat }] of Object.entries(verdicts(samples) ?? {})) {
   if (!flat) problems.push(`${name} grew from ${first} to ${last}`);
 }
-const summary = {
-  at: startedAt.toISOString(),
-  hours: Number(((Date.now() - startedAt.getTime()) / HOUR_MS).toFixed(3)),
-  seeds: [firstSeed, firstSeed + rounds - 1],
-  workers: WORKERS,
-  brokers: 1,
-  chaos: !options['no-chaos'],
-  rounds,
-  steps,
-  ordered,
-  held,
-  faults,
-  resources: resources ?? 'too few rounds to tell',
-  problems,
-};
-await writeFile(RESULT, `${JSON.stringify(summary, undefined, 2)}\n`);
+await save();
 tell(problems.length === 0 ? 'nothing is wrong' : problems.join('\n'));
 process.exitCode = problems.length === 0 ? 0 : 1;
+
+async function save(): Promise<void> {
+  const summary = {
+    at: startedAt.toISOString(),
+    hours: Number(((Date.now() - startedAt.getTime()) / HOUR_MS).toFixed(3)),
+    seeds: [firstSeed, firstSeed + rounds - 1],
+    workers: WORKERS,
+    servers: SERVERS,
+    rounds,
+    steps,
+    ordered,
+    held,
+    faults,
+    chaos: options['no-chaos'] ? 'left out' : chaosRuns,
+    resources: verdicts(samples) ?? 'too few rounds to tell',
+    problems,
+  };
+  await writeFile(RESULT, `${JSON.stringify(summary, undefined, 2)}\n`);
+}
 
 /** Transfers, and orders of which each is shipped once. */
 async function round(seed: number): Promise<void> {
@@ -126,21 +137,22 @@ async function round(seed: number): Promise<void> {
   }
 }
 
-/** All scenarios and checkers that there are, servers of a cluster among them where they are. */
-async function chaos(seed: number): Promise<void> {
+/** All scenarios of a file, with its checkers. */
+async function chaos(file: string, seed: number): Promise<void> {
   const env = {
     ...process.env,
     TESTS: 'chaos',
     CHAOS_SEED: `${seed}`,
     CHAOS_SECONDS: `${ROUND_SECONDS}`,
   };
-  const child = spawn('npx', ['vitest', 'run'], {
+  const child = spawn('npx', ['vitest', 'run', `test/chaos/${file}`], {
     cwd: ROOT,
     env,
     stdio: ['ignore', 2, 2],
   });
   const status = await new Promise<number | null>((resolve) => child.once('close', resolve));
-  if (status !== 0) problems.push(`seed ${seed}: test/chaos ended with status ${status}`);
+  chaosRuns[file] = (chaosRuns[file] ?? 0) + 1;
+  if (status !== 0) problems.push(`seed ${seed}: ${file} ended with status ${status}`);
 }
 
 function tell(line: string): void {

@@ -5,6 +5,7 @@ import { ClientProtocol, type Publication } from '../../src/testing/client-proto
 import { Faults, type FaultyWorker } from '../../src/testing/faults.ts';
 import { DROP, PASS, type Link, type Verdict } from '../../src/testing/link.ts';
 
+const nothing = async (): Promise<void> => {};
 const killed: string[] = [];
 const worker = (id: string): FaultyWorker => ({
   process: { id } as unknown as WorkerProcess,
@@ -15,6 +16,7 @@ const faults = new Faults({
   namespace: 'mill',
   workers: () => [one, two],
   kill: async (id) => void killed.push(id),
+  servers: { urls: [], kill: nothing, restart: nothing, stop: nothing },
 });
 
 const said = (what: string, ...envelopes: Envelope[]): Publication => ({
