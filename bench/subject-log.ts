@@ -10,6 +10,7 @@ import { findBroker, startBroker } from '../src/broker/index.ts';
 import { Bus } from '../src/bus/connection.ts';
 import { LogStreams } from '../src/bus/log-streams.ts';
 import { parseSettings } from '../src/core/settings.ts';
+import { closeWithChecksum } from '../src/core/state/whole.ts';
 
 const PARTITIONS = 32;
 const APPEND_BYTES = 2_048;
@@ -48,7 +49,7 @@ function print(what: string, perSecond: number, latenciesMs?: number[]): void {
 }
 
 async function appends(streams: LogStreams, what: string): Promise<void> {
-  const bytes = Buffer.alloc(APPEND_BYTES, 1);
+  const bytes = closeWithChecksum(Buffer.alloc(APPEND_BYTES, 1));
   const latenciesMs: number[] = [];
   const until = performance.now() + APPEND_MS;
   await Promise.all(
@@ -84,7 +85,7 @@ async function confirmations(streams: LogStreams, atOnce: number): Promise<void>
 }
 
 async function replay(streams: LogStreams, bus: Bus): Promise<void> {
-  const bytes = Buffer.alloc(REPLAY_BYTES, 1);
+  const bytes = closeWithChecksum(Buffer.alloc(REPLAY_BYTES, 1));
   for (let count = 1; count <= REPLAY_MESSAGES; count += 1) {
     bus.publish('millrace.log.journal-99', bytes);
     if (count % 2_000 === 0) await bus.flush();

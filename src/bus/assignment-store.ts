@@ -63,13 +63,16 @@ export class AssignmentStore {
     }
   }
 
+  /** Throws as `open` does, STREAM_UNUSABLE where somebody else has written there. */
   async read(): Promise<Assignment> {
     const entry = await this.#bucket.get(ASSIGNMENT);
     if (entry !== null) assertReadable(entry.value);
-    const table = entry === null ? undefined : readControl(assignmentSchema, entry.value);
-    if (entry === null || table === undefined) {
-      throw new MillraceError('UNAVAILABLE', 'The assignment of partitions cannot be read.');
+    if (entry === null) {
+      throw new MillraceError('UNAVAILABLE', 'The assignment of partitions is not there.');
     }
+    const table = readControl(assignmentSchema, entry.value);
+    // Not made anew: how many partitions there were nobody would know.
+    if (table === undefined) throw notOurs(entry.key, entry.bucket);
     const { owners } = table;
     const first = { generation: 0, from: owners.length, to: owners.length };
     return { owners, layout: table.layout ?? first, revision: entry.revision };
@@ -122,6 +125,13 @@ function assertReadable(value: Uint8Array): void {
 /** For a restore: nobody else changes it meanwhile. */
 export function encodeAssignment({ owners, layout }: AssignmentTable): Uint8Array {
   return writeControl({ format: FORMAT, owners, layout });
+}
+
+function notOurs(key: string, bucket: string): MillraceError {
+  return new MillraceError(
+    'STREAM_UNUSABLE',
+    `The assignment of partitions, key ${key} of the bucket ${bucket}, is nothing that millrace has written. Put back what was there, or restore a backup.`,
+  );
 }
 
 function restoreUnfinished(): MillraceError {

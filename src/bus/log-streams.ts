@@ -6,6 +6,10 @@
  * all of a subject resets its fence; an append without an answer may have landed; a Direct Get may be stale. Hence raw
  * headers, trimming that keeps the last message, reading back from the leader, and no message ids.
  *
+ * A message whose checksum does not fit was never appended: somebody else has put it there, with a writer's rights or by naming
+ * a log as his reply subject (SECURITY.md). It is left out. That it is no damaged append is JetStream's promise, which has
+ * checksums of its own and drops what is damaged; and an append that is not there shows, as its journal counts them.
+ *
  * A read from the leader is the last word only on a stream that is not replicated. On three servers, a leader that was
  * stopped and went on answered with an old last sequence, asked after a newer append had been acknowledged elsewhere, in 3
  * of 8 rounds; none of its appends was accepted. So what must be certain there (`confirm`) takes an append; everything
@@ -15,10 +19,10 @@ import { z } from 'zod';
 import { MillraceError } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
 import type { LogPort } from '../core/state/log-port.ts';
+import { closeWithChecksum, CRC_BYTES, isWhole } from '../core/state/whole.ts';
 import { subjectsOf, type Subjects } from '../core/subjects.ts';
 import type { Bus } from './connection.ts';
 import { ensureLogStreams, logStreamNames, type LogStreamNames } from './ensure-streams.ts';
-import { isForeign } from './foreign.ts';
 import { apiSchema, JetStreamApi, type StoredMessage } from './jetstream-api.ts';
 import { LogWriter, type LogCounts } from './log-writer.ts';
 import type { Retention } from './retention.ts';
@@ -30,6 +34,8 @@ const endSchema = apiSchema.extend({ state: z.object({ last_seq: z.number() }).o
 const JOURNAL = 'journal-';
 /** Its subject, beside journals and claims. */
 const MARK = 'mark';
+/** A zero, and its checksum. */
+const MARK_BYTES = closeWithChecksum(Buffer.alloc(1 + CRC_BYTES));
 
 export function journalName(id: string): string {
   return `${JOURNAL}${id}`;
@@ -118,7 +124,7 @@ export class LogStreams {
    * was stopped answers with the past. Throws AppendError.
    */
   mark(): Promise<number> {
-    return this.#writer.store(this.#names.log, this.#subjects.log(MARK), new Uint8Array());
+    return this.#writer.store(this.#names.log, this.#subjects.log(MARK), MARK_BYTES);
   }
 
   /** All but the last of them. Throws UNAVAILABLE or TIMEOUT. */
@@ -139,7 +145,7 @@ export class LogStreams {
       mark,
       (sequence, bytes, { subject }) => {
         const name = subject.slice(prefix.length);
-        if (name !== MARK && !isForeign(bytes)) what.onAppend(name, sequence, bytes);
+        if (name !== MARK && isWhole(bytes)) what.onAppend(name, sequence, bytes);
       },
       { reach: true },
     );
@@ -204,7 +210,7 @@ export class SubjectLog implements LogPort {
       throw new MillraceError('UNAVAILABLE', `${this.#subject} was answered from the past.`);
     }
     this.#see(fence);
-    if (last === undefined || !isForeign(last.bytes)) return last;
+    if (last === undefined || isWhole(last.bytes)) return last;
     const own = await this.#lastOwn(fence);
     this.#foreignOnly = own === undefined ? fence : 0;
     return own && { ...last, bytes: own.bytes };
@@ -253,7 +259,7 @@ export class SubjectLog implements LogPort {
     onAppend: (sequence: number, bytes: Uint8Array) => void,
   ): Promise<void> {
     return this.#reader.read(this.#stream, this.#subject, from, to, (sequence, bytes) => {
-      if (!isForeign(bytes)) onAppend(sequence, bytes);
+      if (isWhole(bytes)) onAppend(sequence, bytes);
     });
   }
 
@@ -267,7 +273,7 @@ export class SubjectLog implements LogPort {
     // The last one is the fence: without it a former owner could write again. One that is no longer the last is as good.
     const last = await this.#api.last(this.#stream, this.#subject);
     if (last === undefined) return;
-    const own = isForeign(last.bytes) ? await this.#lastOwn(last.sequence) : last;
+    const own = isWhole(last.bytes) ? last : await this.#lastOwn(last.sequence);
     if (own === undefined) return;
     await this.#api.purge(this.#stream, this.#subject, Math.min(before, own.sequence));
   }

@@ -11,7 +11,7 @@ import { MillraceError } from '../core/errors.ts';
 import { newerVersion } from '../core/newer.ts';
 import type { SnapshotPointer } from '../core/state/claim.ts';
 import type { SnapshotPort } from '../core/state/log-port.ts';
-import { isForeign } from './foreign.ts';
+import { asBuffer } from '../core/state/whole.ts';
 import type { JetStreamApi } from './jetstream-api.ts';
 import type { LogWriter } from './log-writer.ts';
 import type { Retention } from './retention.ts';
@@ -96,10 +96,10 @@ export class SnapshotStore implements SnapshotPort {
       this.#subject,
       firstSequence,
       lastSequence,
-      (sequence, bytes) => {
-        if (isForeign(bytes)) return;
+      (_, bytes) => {
         const part = decodeChunk(bytes);
-        if (part === undefined) throw corrupt(`its message ${sequence} cannot be read`);
+        // Nobody's of ours; were it a part, the next one's index would say so, or their number.
+        if (part === undefined) return;
         id ??= part.id;
         if (!part.id.equals(id)) return;
         if (part.index !== count) throw corrupt(`part ${count} is missing`);
@@ -131,7 +131,7 @@ function encodeChunk(id: Buffer, index: number, chunk: Uint8Array): Buffer {
 function decodeChunk(
   bytes: Uint8Array,
 ): { id: Buffer; index: number; chunk: Uint8Array } | undefined {
-  const message = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const message = asBuffer(bytes);
   if (message.length < HEAD_BYTES) return undefined;
   if (message.readUInt32BE(CRC_AT) !== checksum(message)) return undefined;
   const version = message.readUInt8(0);

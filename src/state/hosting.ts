@@ -12,7 +12,7 @@ import type { Bus } from '../bus/connection.ts';
 import { readControl, writeControl } from '../bus/messages.ts';
 import type { LogStreams } from '../bus/log-streams.ts';
 import type { Publisher } from '../bus/publisher.ts';
-import { messageOf } from '../core/errors.ts';
+import { messageOf, type MillraceError } from '../core/errors.ts';
 import { assign, type WorkerCapacity } from '../core/assignment.ts';
 import type { Settings } from '../core/settings.ts';
 import type { Layout, Places } from '../core/state/layout.ts';
@@ -77,12 +77,16 @@ export class Hosting {
   #handovers = 0;
   /** Those whose last takeover failed: they hold up no others. */
   readonly #failed = new Set<number>();
+  /** Those that are taken again later, and not before: one timer each, however many there are that fail. */
+  readonly #later = new Map<number, NodeJS.Timeout>();
   readonly #journals: Journals;
   #table: readonly (string | null)[];
   /** What the others have heard of `settled`. */
   #saidSettled = 0;
   readonly #startedAtMs = performance.now();
   #wrongSinceMs: number | undefined;
+  /** It was said that the table cannot be used. */
+  #unusable = false;
   #beats = 0;
   #ticking: NodeJS.Timeout | undefined;
   #reconciling: Promise<void> | undefined;
@@ -172,7 +176,12 @@ export class Hosting {
     }
     this.#reconciling = this.#reconcile()
       .catch((error: unknown) => {
-        this.#options.log.debug({ err: error }, 'the assignment of partitions was not compared');
+        const { log } = this.#options;
+        log.debug({ err: error }, 'the assignment of partitions was not compared');
+        const { code, message } = error as MillraceError;
+        if (code !== 'STREAM_UNUSABLE' || this.#unusable) return;
+        this.#unusable = true;
+        log.error({ code }, `partitions are not given to other workers any more: ${message}`);
       })
       .finally(() => {
         this.#reconciling = undefined;
@@ -203,7 +212,7 @@ export class Hosting {
   /** Lets what has prepared come to its end, then stops. What is left is in the logs. */
   async close(): Promise<void> {
     this.#closed = true;
-    for (const timer of this.#timers) clearInterval(timer);
+    for (const timer of [...this.#timers, ...this.#later.values()]) clearInterval(timer);
     for (const subscription of this.#subscriptions) subscription.unsubscribe();
     clearInterval(this.#ticking);
     const ticking = setInterval(() => this.#tick(), TICK_MS);
@@ -309,6 +318,11 @@ export class Hosting {
     const { workerId, log, cluster } = this.#options;
     if (this.#closed || this.#table[partition] !== workerId) return;
     if (this.owners.has(partition) || this.#taking.has(partition)) return;
+    if (this.#later.has(partition)) return;
+    if (!this.#options.bus.up) {
+      this.#takeLater(partition, RETRY_MS);
+      return;
+    }
     const inTurn = cluster.ownerOf(partition) !== undefined && !this.#failed.has(partition);
     if (inTurn && this.#handovers >= HANDOVERS_AT_ONCE) return;
     if (inTurn) this.#handovers += 1;
@@ -341,7 +355,7 @@ export class Hosting {
           );
         else log.warn({ partition, err: error }, `partition ${partition} was not taken over`);
         this.#failed.add(partition);
-        setTimeout(() => this.#takeMine(), newer ? NEWER_RETRY_MS : RETRY_MS).unref();
+        this.#takeLater(partition, newer ? NEWER_RETRY_MS : RETRY_MS);
         return false;
       },
     );
@@ -353,6 +367,14 @@ export class Hosting {
         if (done) this.#takeMine();
       }),
     );
+  }
+
+  #takeLater(partition: number, afterMs: number): void {
+    const timer = setTimeout(() => {
+      this.#later.delete(partition);
+      this.#takeIfMine(partition);
+    }, afterMs);
+    this.#later.set(partition, timer.unref());
   }
 
   #portsOf(partition: number, owner: () => PartitionOwner): OwnerPorts {

@@ -43,6 +43,7 @@ export async function run(scenario: Scenario): Promise<string> {
   let workload: Workload | undefined;
   const problems: string[] = [];
   let settledMs = Number.NaN;
+  let logs: string[] = [];
   try {
     mill = await connect({ servers: cluster.url.split(',') });
     await cluster.settled(mill);
@@ -59,11 +60,12 @@ export async function run(scenario: Scenario): Promise<string> {
   } finally {
     await workload?.stop();
     await mill?.close();
+    logs = cluster.logs();
     await cluster.stop();
   }
   const numbers = numbersOf(scenario, cluster, workload, settledMs);
   if (problems.length === 0) return numbers;
-  throw new Error(await failureOf(scenario, cluster, workload, problems, numbers));
+  throw new Error(await failureOf(scenario, { cluster, workload, logs }, problems, numbers));
 }
 
 async function check(workload: Workload): Promise<string[]> {
@@ -126,14 +128,13 @@ function longestAway(history: readonly Noted[]): number {
 
 async function failureOf(
   { name, seed, forMs }: Scenario,
-  cluster: Cluster,
-  workload: Workload | undefined,
+  { cluster, workload, logs }: { cluster: Cluster; workload: Workload | undefined; logs: string[] },
   problems: readonly string[],
   numbers: string,
 ): Promise<string> {
   const history = workload?.history ?? [];
   const file = join(await mkdtemp(join(tmpdir(), 'millrace-chaos-')), 'history.json');
-  const whole = { name, seed, problems, faults: cluster.faults, history, logs: cluster.logs() };
+  const whole = { name, seed, problems, faults: cluster.faults, history, logs };
   await writeFile(file, JSON.stringify(whole, undefined, 1));
   const shown = problems.slice(0, SHOWN_PROBLEMS).map((each) => each.slice(0, SHOWN_CHARACTERS));
   const named = new Set(shown.flatMap((each) => each.match(/\b\d+\b/g) ?? []).map(Number));

@@ -7,6 +7,7 @@ import { LogStreams, type SubjectLog } from '../../src/bus/log-streams.ts';
 import { StreamReader } from '../../src/bus/stream-reader.ts';
 import { parseSettings } from '../../src/core/settings.ts';
 import { decodeAppend, encodeAppend } from '../../src/core/state/append.ts';
+import { closeWithChecksum, CRC_BYTES } from '../../src/core/state/whole.ts';
 import { startTestBroker, type TestBroker } from '../support/broker.ts';
 import { Random } from '../support/random.ts';
 import { until } from '../support/wait.ts';
@@ -49,12 +50,16 @@ async function writer(tap?: (bus: Bus) => void): Promise<SubjectLog> {
   return (await member(tap)).journal(String(partition));
 }
 
-const text = (value: string): Uint8Array => Buffer.from(value);
+/** As every append ends: with its checksum. */
+const whole = (bytes: Uint8Array): Buffer =>
+  closeWithChecksum(Buffer.concat([bytes, Buffer.alloc(CRC_BYTES)]));
+const text = (value: string): Uint8Array => whole(Buffer.from(value));
+const textOf = (bytes: Uint8Array): string => Buffer.from(bytes).subarray(0, -CRC_BYTES).toString();
 
 async function contents(log: SubjectLog, from = 1): Promise<string[]> {
   const found: string[] = [];
   const to = await log.lastSequence();
-  await log.read(from, to, (_, bytes) => found.push(Buffer.from(bytes).toString()));
+  await log.read(from, to, (_, bytes) => found.push(textOf(bytes)));
   return found;
 }
 
@@ -128,7 +133,7 @@ describe('the fence', () => {
 
   it('takes and gives back an append of the largest size', async () => {
     const log = await writer();
-    const bytes = randomBytes(4 * 1024 * 1024);
+    const bytes = whole(randomBytes(4 * 1024 * 1024));
     const sequence = await log.append(bytes, 0);
     const last = await log.last();
     expect(last?.sequence).toBe(sequence);
@@ -290,7 +295,7 @@ describe('replay', () => {
   /** Straight to the stream: faster than one after the other. */
   async function fill(count: number): Promise<void> {
     const sent = Array.from({ length: count }, async (_, index) =>
-      nats.request(`millrace.log.journal-${partition}`, `${index}`, { timeout: 20_000 }),
+      nats.request(`millrace.log.journal-${partition}`, text(`${index}`), { timeout: 20_000 }),
     );
     await Promise.all(sent);
   }
@@ -302,9 +307,7 @@ describe('replay', () => {
     await fill(COUNT);
     const all: [number, string][] = [];
     const last = await log.lastSequence();
-    await log.read(1, last, (sequence, bytes) =>
-      all.push([sequence, Buffer.from(bytes).toString()]),
-    );
+    await log.read(1, last, (sequence, bytes) => all.push([sequence, textOf(bytes)]));
     expect(all.map(([, value]) => value)).toEqual(numbers(0));
     const [from, to] = [all[10]?.[0] ?? 0, all[20]?.[0] ?? 0];
     const some: number[] = [];
@@ -332,11 +335,11 @@ describe('replay', () => {
     });
     await fill(COUNT);
     const last = await log.lastSequence();
-    await log.read(1, last, (_, bytes) => found.push(Buffer.from(bytes).toString()));
+    await log.read(1, last, (_, bytes) => found.push(textOf(bytes)));
     expect(found).toEqual(numbers(0));
     expect(lost).toBe(2);
     found.length = 0;
-    const read = log.read(1, last, (_, bytes) => found.push(Buffer.from(bytes).toString()));
+    const read = log.read(1, last, (_, bytes) => found.push(textOf(bytes)));
     await broker.restart();
     await read;
     expect(found).toEqual(numbers(0));
@@ -373,7 +376,7 @@ describe('replay', () => {
     const found: string[] = [];
     const subject = `millrace.log.journal-${partition}`;
     await reader.read('millrace-log', subject, 1, await log.lastSequence(), (_, bytes) =>
-      found.push(Buffer.from(bytes).toString()),
+      found.push(textOf(bytes)),
     );
     expect(found).toEqual(numbers(0));
     expect(consumers).toBe(1);
@@ -388,20 +391,38 @@ describe('replay', () => {
     await expect(read).rejects.toThrow('no sense');
   });
 
-  it('of an append that somebody has changed shows that it is corrupt', async () => {
+  it('leaves out what was never appended, wherever it lies, and an append that somebody has changed', async () => {
+    const subject = `millrace.log.journal-${partition}`;
+    const strangers = ['', 'x', '{"stream":"orders","seq":1}', randomBytes(100)];
+    const put = async (): Promise<void> => {
+      for (const bytes of strangers) await nats.request(subject, bytes, { timeout: 20_000 });
+    };
+    await put();
     const log = await writer();
-    const append = encodeAppend({
-      kind: 'records',
-      nonce: 2n,
-      index: 1,
-      sections: [{ partition: 1, epoch: 1, records: text('records') }],
-    });
-    const first = await log.append(append, 0);
-    const changed = Buffer.from(append);
+    // Nothing of ours is there; the next append has to follow what is.
+    expect(await log.last()).toBeUndefined();
+    const append = (index: number): Uint8Array =>
+      encodeAppend({
+        kind: 'records',
+        nonce: 2n,
+        index,
+        sections: [{ partition: 1, epoch: 1, records: text('records') }],
+      });
+    await log.append(append(1), 0);
+    const changed = Buffer.from(append(2));
     changed[20] = (changed[20] ?? 0) ^ 1;
-    await log.append(changed, first);
-    const decoded: unknown[] = [];
-    await log.read(1, await log.lastSequence(), (_, bytes) => decoded.push(decodeAppend(bytes)));
-    expect(decoded).toEqual([expect.objectContaining({ index: 1, nonce: 2n }), undefined]);
+    await nats.request(subject, changed, { timeout: 20_000 });
+    const last = await log.last();
+    expect(decodeAppend(last?.bytes ?? Buffer.alloc(0))).toMatchObject({ index: 1 });
+    await log.append(append(2), last?.sequence ?? 0);
+    await put();
+    const indexes: (number | undefined)[] = [];
+    await log.read(1, await log.lastSequence(), (_, bytes) =>
+      indexes.push(decodeAppend(bytes)?.index),
+    );
+    expect(indexes).toEqual([1, 2]);
+    // What is trimmed leaves the last one of ours.
+    await log.trim(Number.MAX_SAFE_INTEGER);
+    expect(decodeAppend((await log.last())?.bytes ?? Buffer.alloc(0))).toMatchObject({ index: 2 });
   });
 });

@@ -9,6 +9,7 @@ import type { LogWriter } from '../../src/bus/log-writer.ts';
 import type { StreamReader } from '../../src/bus/stream-reader.ts';
 import { Cursors } from '../../src/delivery/cursors.ts';
 import { parseSettings } from '../../src/core/settings.ts';
+import { closeWithChecksum, CRC_BYTES } from '../../src/core/state/whole.ts';
 
 type Answer = object | Promise<object>;
 
@@ -23,7 +24,8 @@ function busWith(answers: Answer[], bucket: object = {}): Bus {
   } as unknown as Bus;
 }
 
-const message = (seq: number): object => ({ message: { subject: 's', seq, data: '' } });
+const data = closeWithChecksum(Buffer.alloc(1 + CRC_BYTES)).toString('base64');
+const message = (seq: number): object => ({ message: { subject: 's', seq, data } });
 
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'setTimeout', 'performance'] });

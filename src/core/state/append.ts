@@ -4,8 +4,8 @@
  * u8 version, u8 kind, u64 nonce, f64 index, u32 sections, sections, u32 CRC-32 of all before it.
  * A section: u32 partition, u32 epoch, u32 length, records of that partition.
  */
-import { crc32 } from 'node:zlib';
 import { newerVersion } from '../newer.ts';
+import { asBuffer, closeWithChecksum, CRC_BYTES, wholeEnd } from './whole.ts';
 
 export interface Section {
   partition: number;
@@ -33,7 +33,6 @@ const VERSION = 2;
 const KINDS: readonly AppendKind[] = ['records', 'seal', 'emptied'];
 const HEADER_BYTES = 22;
 const SECTION_BYTES = 12;
-const CRC_BYTES = 4;
 
 export function encodeAppend({ kind, nonce, index, sections }: Append): Uint8Array {
   const length = sections.reduce(
@@ -54,15 +53,14 @@ export function encodeAppend({ kind, nonce, index, sections }: Append): Uint8Arr
     bytes.set(records, at + SECTION_BYTES);
     at += SECTION_BYTES + records.length;
   }
-  bytes.writeUInt32BE(crc32(bytes.subarray(0, at)), at);
-  return bytes;
+  return closeWithChecksum(bytes);
 }
 
 /** Undefined for what is not whole. Throws NEWER_VERSION: of any version the first byte is it, and the last four the checksum. */
 export function decodeAppend(message: Uint8Array): Append | undefined {
-  const bytes = Buffer.from(message.buffer, message.byteOffset, message.byteLength);
-  const end = bytes.length - CRC_BYTES;
-  if (end < 1 || crc32(bytes.subarray(0, end)) !== bytes.readUInt32BE(end)) return undefined;
+  const bytes = asBuffer(message);
+  const end = wholeEnd(bytes);
+  if (end === undefined) return undefined;
   const version = bytes.readUInt8(0);
   if (version > VERSION) throw newerVersion('An append of the log', version, VERSION);
   if (version < VERSION || end < HEADER_BYTES) return undefined;

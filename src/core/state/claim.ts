@@ -2,7 +2,7 @@
  * Who owns a partition, and where its log lies: the last message on the partition's own subject, changed only by one who
  * knows the one before (I1). SPEC.md, "Ownership".
  */
-import { crc32 } from 'node:zlib';
+import { asBuffer, closeWithChecksum, CRC_BYTES, wholeEnd } from './whole.ts';
 import { Packr } from 'msgpackr';
 import { z } from 'zod';
 import { newerVersion } from '../newer.ts';
@@ -38,7 +38,6 @@ export type Claim = z.infer<typeof claimSchema>;
 
 const packr = new Packr({ useRecords: false, variableMapSize: true, int64AsType: 'bigint' });
 const VERSION = 2;
-const CRC_BYTES = 4;
 
 /** u8 version, MessagePack, u32 CRC-32 of all before it. */
 export function encodeClaim(claim: Claim): Uint8Array {
@@ -46,16 +45,14 @@ export function encodeClaim(claim: Claim): Uint8Array {
   const bytes = Buffer.allocUnsafe(1 + body.length + CRC_BYTES);
   bytes.writeUInt8(VERSION, 0);
   bytes.set(body, 1);
-  const end = 1 + body.length;
-  bytes.writeUInt32BE(crc32(bytes.subarray(0, end)), end);
-  return bytes;
+  return closeWithChecksum(bytes);
 }
 
 /** Undefined for what is not whole. Throws NEWER_VERSION: of any version the first byte is it, and the last four the checksum. */
 export function decodeClaim(message: Uint8Array): Claim | undefined {
-  const bytes = Buffer.from(message.buffer, message.byteOffset, message.byteLength);
-  const end = bytes.length - CRC_BYTES;
-  if (end < 1 || crc32(bytes.subarray(0, end)) !== bytes.readUInt32BE(end)) return undefined;
+  const bytes = asBuffer(message);
+  const end = wholeEnd(bytes);
+  if (end === undefined) return undefined;
   const version = bytes.readUInt8(0);
   if (version > VERSION) throw newerVersion('The claim of a partition', version, VERSION);
   if (version < VERSION) return undefined;
