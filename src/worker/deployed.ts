@@ -24,6 +24,7 @@ import { Rollout } from '../deploy/rollout.ts';
 import { assertSigned } from '../deploy/signature.ts';
 import { DeployStore } from '../deploy/store.ts';
 import type { LoadedFunction } from '../function/load.ts';
+import { keepsFromStarting } from './refusals.ts';
 import type { Secrets } from './secrets.ts';
 import type { Worker } from './worker.ts';
 
@@ -71,6 +72,8 @@ export class Deployed {
   #looking: NodeJS.Timeout | undefined;
   #judging: NodeJS.Timeout | undefined;
   #closed = false;
+  /** Why it cannot be read, as it was told last. */
+  #unreadable = '';
 
   constructor(options: DeployedOptions) {
     this.#of = options;
@@ -85,8 +88,9 @@ export class Deployed {
     try {
       await this.#look();
     } catch (error) {
-      if (!bus.up) throw error;
-      this.#log.debug({ err: error }, 'what is deployed cannot be read');
+      // A worker without what is deployed would only say that it knows none of it.
+      if (!bus.up || keepsFromStarting(error)) throw error;
+      this.#cannotRead(error);
     }
     this.#assertThere();
     await this.#offer();
@@ -160,9 +164,19 @@ export class Deployed {
     if (!this.#of.bus.up) return;
     try {
       await this.#inOrder(async () => this.#follow());
+      this.#unreadable = '';
     } catch (error) {
-      this.#log.debug({ err: error }, 'what is deployed cannot be read');
+      this.#cannotRead(error);
     }
+  }
+
+  /** What was loaded before runs on. Told once, unless it is a server that is away. */
+  #cannotRead(error: unknown): void {
+    const { code, message } = error as MillraceError;
+    this.#log.debug({ err: error }, 'what is deployed cannot be read');
+    if (code === 'UNAVAILABLE' || code === 'TIMEOUT' || message === this.#unreadable) return;
+    this.#unreadable = message;
+    this.#log.error({ code }, `what is deployed is not followed any more: ${message}`);
   }
 
   /** True when something has changed; then what loads is ready to be offered. */

@@ -388,6 +388,33 @@ describe('workers', () => {
     expect(await readdir(join(folder, 'work', '.millrace', 'deployed'))).not.toContain('sum_ts');
   });
 
+  it('leave what a newer version has deployed as it is, and say so', async () => {
+    await write('one.ts', 'handler: () => 1');
+    await deploy();
+    const running = await startWorker();
+    const nats = await natsConnect({ servers: broker.url });
+    const bucket = await nats.jetstream().views.kv('millrace-deployments');
+    const newer = JSON.stringify({ format: 99, generation: 9 });
+    const revision = await bucket.put('manifest', Buffer.from(newer));
+
+    const told = /^.*The manifest of deployed functions is of format 99, .*\[NEWER_VERSION\]\n$/;
+    const starting = new Command(['worker', '--server', broker.url], { cwd: join(folder, 'work') });
+    expect(await starting.finished).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(told) as string,
+    });
+    for (const words of [['deploy'], ['rollback', 'one'], ['remove', 'one'], ['versions', 'one']]) {
+      expect(await run(...words)).toMatchObject({
+        status: 1,
+        stderr: expect.stringMatching(told) as string,
+      });
+    }
+    await running.says('what is deployed is not followed any more');
+    expect(await mill.invoke('one', {})).toBe(1);
+    expect((await bucket.get('manifest'))?.revision).toBe(revision);
+    await nats.close();
+  });
+
   it('mend a file that was cut short, or changed, on their disk', async () => {
     await write('sum.ts', 'handler: () => 1');
     await deploy();
