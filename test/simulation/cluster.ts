@@ -16,7 +16,7 @@ import { decodeEnvelopes, encodeEnvelopes, type Envelope } from '../../src/core/
 import { Random } from '../support/random.ts';
 import { Clock, type Actor } from './clock.ts';
 import { CALM, type Plan } from './plan.ts';
-import { Store } from './store.ts';
+import { lastOwn, Store } from './store.ts';
 
 const LIMITS: OwnerLimits = {
   maxSessions: 1_000,
@@ -251,7 +251,7 @@ export class Cluster {
 
   /** The epoch of whoever owns it, or is about to. */
   claimedEpoch(partition: number): number {
-    const claimed = this.store.logs.get(`claims-${partition}`)?.at(-1);
+    const claimed = lastOwn(this.store.logs.get(`claims-${partition}`) ?? []);
     return (claimed && decodeClaim(claimed.bytes)?.epoch) ?? 0;
   }
 

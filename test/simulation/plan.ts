@@ -30,6 +30,8 @@ export interface Plan {
   lostAnswer: number;
   slowRead: number;
   storeDelayMs: number;
+  /** Somebody else writes into one of the logs, with each append. */
+  foreign: number;
   /** At most so many crashes, pauses and moves, one in `accidentEveryMs`. */
   accidents: number;
   accidentEveryMs: number;
@@ -67,10 +69,14 @@ export const CALM: Disturbance = {
   lostAnswer: 0,
   slowRead: 0,
   storeDelayMs: 5,
+  foreign: 0,
   accidents: 0,
   accidentEveryMs: 400,
   moves: 0.5,
 };
+
+/** In one run of so many others write into the logs, too. */
+const STRANGERS = 5;
 
 export function planOf(seed: number): Plan {
   const random = new Random(seed ^ 0x5bd1e995);
@@ -88,9 +94,10 @@ export function planOf(seed: number): Plan {
   };
   const kind = random.next();
   if (kind < 0.15) return { ...size, ...CALM };
-  if (kind < 0.45) return { ...size, ...handovers(random) };
-  if (kind < 0.7) return { ...size, ...crashes(random) };
-  return { ...size, ...anything(random) };
+  const foreign = seed % STRANGERS === 0 ? 0.03 : 0;
+  if (kind < 0.45) return { ...size, ...handovers(random), foreign };
+  if (kind < 0.7) return { ...size, ...crashes(random), foreign };
+  return { ...size, ...anything(random), foreign };
 }
 
 /** The network and the disks are well, but owners change all the time, unheard of: former owners are asked a lot. */
@@ -130,7 +137,7 @@ function crashes(random: Random): Partial<Plan> & Disturbance {
   };
 }
 
-function anything(random: Random): Disturbance {
+function anything(random: Random): Omit<Disturbance, 'foreign'> {
   return {
     dropped: random.pick([0, 0.01, 0.1]),
     repeated: random.pick([0, 0.05, 0.3]),

@@ -1,18 +1,25 @@
 /** JetStream as the logs and snapshots see it: a fence on each subject, answers that are late or lost, trimming. */
 import type { SnapshotPointer } from '../../src/core/state/claim.ts';
 import type { LogPort, SnapshotPort } from '../../src/core/state/log-port.ts';
-import type { Random } from '../support/random.ts';
+import { Random } from '../support/random.ts';
 import type { Actor, Clock } from './clock.ts';
 import { CALM, type Plan } from './plan.ts';
 
-type StoreFaults = Pick<Plan, 'lostRequest' | 'lostAnswer' | 'slowRead' | 'storeDelayMs'>;
+type StoreFaults = Pick<
+  Plan,
+  'lostRequest' | 'lostAnswer' | 'slowRead' | 'storeDelayMs' | 'foreign'
+>;
 
 interface Message {
   sequence: number;
   bytes: Uint8Array;
   /** Which snapshot it is a part of. */
   id?: number;
+  /** Somebody else's: whoever reads the log leaves it out. */
+  foreign?: true;
 }
+
+const NOTHING = new Uint8Array();
 
 const ANSWER_TIMEOUT_MS = 400;
 const MAX_TRIES = 20;
@@ -26,6 +33,8 @@ export class Store {
   onAppend: (name: string, sequence: number, bytes: Uint8Array) => void = () => {};
   readonly #clock: Clock;
   readonly #random: Random;
+  /** Of its own, so that without strangers a seed gives what it gave before there were any. */
+  readonly #strangers = new Random(1);
   #sequence = 0;
   #snapshotId = 0;
 
@@ -37,20 +46,32 @@ export class Store {
   /** A journal or a partition's claims. */
   log(name: string, actor: Actor): LogPort {
     const log = listOf(this.logs, name);
+    // As SubjectLog: where nothing of ours is, the first append follows what is there.
+    let foreignOnly = 0;
+    const last = async (): Promise<Message | undefined> => {
+      const [fence, own] = await this.#ask(actor, () => [log.at(-1), lastOwn(log)] as const);
+      foreignOnly = own === undefined ? (fence?.sequence ?? 0) : 0;
+      return own && { sequence: fence?.sequence ?? 0, bytes: own.bytes };
+    };
     return {
-      last: async () => this.#ask(actor, () => log.at(-1)),
-      lastSequence: async () => (await this.#ask(actor, () => log.at(-1)))?.sequence ?? 0,
+      last,
+      lastSequence: async () => (await last())?.sequence ?? 0,
       read: async (from, to, onAppend) => {
         const found = await this.#ask(actor, () =>
           log.filter(({ sequence }) => sequence >= from && sequence <= to),
         );
-        for (const { sequence, bytes } of found) onAppend(sequence, bytes);
+        for (const { sequence, bytes, foreign } of found) {
+          if (foreign === undefined) onAppend(sequence, bytes);
+        }
       },
-      append: async (bytes, expected) =>
-        this.#append(name, actor, Uint8Array.from(bytes), expected),
+      append: async (bytes, expected) => {
+        const behind = expected === 0 ? foreignOnly : expected;
+        return this.#append(name, actor, Uint8Array.from(bytes), behind);
+      },
       trim: async (before) =>
         this.#ask(actor, () => {
-          while (log.length > 1 && (log[0] as Message).sequence < before) log.shift();
+          const own = lastOwn(log)?.sequence ?? 0;
+          while ((log[0]?.sequence ?? own) < Math.min(before, own)) log.shift();
         }),
     };
   }
@@ -100,9 +121,9 @@ export class Store {
     for (let tries = 0; tries < MAX_TRIES; tries += 1) {
       const answer = await this.#tryAppend(name, actor, bytes, expected);
       if (answer !== undefined && answer > 0) return answer;
-      const last = await this.#ask(actor, () => log.at(-1));
-      if ((last?.sequence ?? 0) === expected) continue;
-      if (last !== undefined && Buffer.compare(last.bytes, bytes) === 0) return last.sequence;
+      const next = await this.#ask(actor, () => log.find(({ sequence }) => sequence > expected));
+      if (next === undefined) continue;
+      if (Buffer.compare(next.bytes, bytes) === 0) return next.sequence;
       throw new Error('another one has written to the log');
     }
     throw new Error('the log did not take an append in time');
@@ -131,9 +152,18 @@ export class Store {
           this.onAppend(name, this.#sequence, bytes);
         }
         const answer = fits ? this.#sequence : 0;
+        this.#disturb();
         if (!unanswered) this.#clock.after(this.#delay(), actor, () => resolve(answer));
       });
     });
+  }
+
+  /** Somebody writes into one of the logs, at the same moment. */
+  #disturb(): void {
+    if (!this.#strangers.chance(this.faults.foreign)) return;
+    this.#sequence += 1;
+    const log = this.#strangers.pick([...this.logs.values()]);
+    log.push({ sequence: this.#sequence, bytes: NOTHING, foreign: true });
   }
 
   #ask<Answer>(actor: Actor, read: () => Answer): Promise<Answer> {
@@ -159,4 +189,8 @@ function listOf<Name>(lists: Map<Name, Message[]>, name: Name): Message[] {
     lists.set(name, list);
   }
   return list;
+}
+
+export function lastOwn(log: readonly Message[]): Message | undefined {
+  return log.findLast(({ foreign }) => foreign === undefined);
 }
