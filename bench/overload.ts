@@ -1,5 +1,5 @@
 /**
- * Ten times what a worker can do, for minutes: `tsx bench/overload.ts [seconds] [factor]`, after `npm run build`. One worker, a process, and a
+ * Ten times what a worker can do, for minutes: `tsx bench/overload.ts [seconds] [factor] [concurrency]`, after `npm run build`. One worker, a process, and a
  * broker; calls come at a steady pace, whether those before are answered or not, from this process, which keeps a core of its own
  * busy. First how many a second are answered when no more are asked for than that. It does not measure many callers.
  */
@@ -15,6 +15,8 @@ import { stopProcess } from './stop-process.ts';
 
 const SECONDS = Number(process.argv[2] ?? 300);
 const FACTOR = Number(process.argv[3] ?? 10);
+/** Of the worker; its default is the setting's. */
+const CONCURRENCY = process.argv[4];
 const CLOSED_SECONDS = 10;
 const CLIENTS = 64;
 const KEYS = 1_000;
@@ -38,6 +40,7 @@ try {
     ['dist/cli/main.js', 'worker', '--server', broker.url, '--log-level', 'fatal'].concat([
       '--functions',
       'bench/overload-functions',
+      ...(CONCURRENCY === undefined ? [] : ['--concurrency', CONCURRENCY]),
     ]),
     { cwd: fileURLToPath(new URL('..', import.meta.url)), stdio: ['ignore', 'ignore', 'inherit'] },
   );
