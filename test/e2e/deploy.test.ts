@@ -403,7 +403,7 @@ describe('workers', () => {
       status: 1,
       stderr: expect.stringMatching(told) as string,
     });
-    for (const words of [['deploy'], ['rollback', 'one'], ['remove', 'one'], ['versions', 'one']]) {
+    for (const words of [['deploy'], ['rollback', 'one']]) {
       expect(await run(...words)).toMatchObject({
         status: 1,
         stderr: expect.stringMatching(told) as string,
