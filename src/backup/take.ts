@@ -13,6 +13,7 @@ import {
 } from '../bus/stream-backup.ts';
 import { MillraceError, messageOf } from '../core/errors.ts';
 import type { Settings } from '../core/settings.ts';
+import { encodeClaim } from '../core/state/claim.ts';
 import { Partition } from '../core/state/partition.ts';
 import { SILENT } from '../core/state/ports.ts';
 import { LogGap, Replay } from '../core/state/replay.ts';
@@ -227,7 +228,9 @@ class Take {
     }
     const last = replay.skipped ? await log.claims(id).last() : undefined;
     const { generation = 0 } = machine.moves.layout ?? {};
-    if ((last !== undefined && last.sequence !== claimSequence) || generation > layout.generation) {
+    // By what it says: others may have written behind it.
+    const changed = last !== undefined && Buffer.compare(last.bytes, encodeClaim(claim)) !== 0;
+    if (changed || generation > layout.generation) {
       throw new Removed(`Partition ${id} was changed while it was read.`);
     }
     const keys = machine.items.size;

@@ -34,6 +34,8 @@ const endSchema = apiSchema.extend({ state: z.object({ last_seq: z.number() }).o
 const JOURNAL = 'journal-';
 /** Its subject, beside journals and claims. */
 const MARK = 'mark';
+/** What JetStream's words begin with. */
+const OPENING_BRACE = 0x7b;
 /** A zero, and its checksum. */
 const MARK_BYTES = closeWithChecksum(Buffer.alloc(1 + CRC_BYTES));
 
@@ -102,7 +104,7 @@ export class LogStreams {
   claims(partition: number): SubjectLog {
     const known = this.#claims.get(partition);
     if (known !== undefined) return known;
-    const log = this.#log(claimsName(partition));
+    const log = this.#log(claimsName(partition), false);
     this.#claims.set(partition, log);
     return log;
   }
@@ -151,7 +153,7 @@ export class LogStreams {
     );
   }
 
-  #log(name: string): SubjectLog {
+  #log(name: string, isCounted = true): SubjectLog {
     const subject = this.#subjects.log(name);
     return new SubjectLog(
       this.#names.log,
@@ -160,6 +162,7 @@ export class LogStreams {
       this.#reader,
       this.#writer,
       this.#retention,
+      isCounted,
     );
   }
 
@@ -177,6 +180,8 @@ export class SubjectLog implements LogPort {
   readonly #reader: StreamReader;
   readonly #writer: LogWriter;
   readonly #retention: Retention | undefined;
+  /** A gap between its appends shows: those of a journal have numbers, claims have none. */
+  readonly #isCounted: boolean;
   /** The last sequence where nothing of ours is there; else 0. */
   #foreignOnly = 0;
   /** The highest sequence that was seen on the subject. */
@@ -189,8 +194,10 @@ export class SubjectLog implements LogPort {
     reader: StreamReader,
     writer: LogWriter,
     retention?: Retention,
+    isCounted = true,
   ) {
     this.#retention = retention;
+    this.#isCounted = isCounted;
     this.#stream = stream;
     this.#subject = subject;
     this.#api = api;
@@ -211,18 +218,41 @@ export class SubjectLog implements LogPort {
     }
     this.#see(fence);
     if (last === undefined || isWhole(last.bytes)) return last;
-    const own = await this.#lastOwn(fence);
+    const { own, strange } = await this.#lastOwn(fence);
+    if (own === undefined) await this.#assertNeverOurs(fence, strange);
     this.#foreignOnly = own === undefined ? fence : 0;
-    return own && { ...last, bytes: own.bytes };
+    return own && { ...last, bytes: own };
   }
 
-  /** What was appended last, up to `to`. */
-  async #lastOwn(to: number): Promise<{ sequence: number; bytes: Uint8Array } | undefined> {
-    const found: { sequence: number; bytes: Uint8Array }[] = [];
-    await this.read(1, to, (sequence, bytes) => {
-      found[0] = { sequence, bytes };
+  /**
+   * What was appended last, up to `to`. `strange`: something else is there that is no word of JetStream's, which anybody can have put
+   * there.
+   */
+  async #lastOwn(to: number): Promise<{ own?: Uint8Array; strange: boolean; sequence: number }> {
+    const found: { own?: Uint8Array; strange: boolean; sequence: number } = {
+      strange: false,
+      sequence: 0,
+    };
+    await this.#reader.read(this.#stream, this.#subject, 1, to, (sequence, bytes) => {
+      if (sequence > to) return;
+      if (!isWhole(bytes)) found.strange ||= bytes[0] !== OPENING_BRACE;
+      else Object.assign(found, { own: bytes, sequence });
     });
-    return found[0];
+    return found;
+  }
+
+  /** Nothing of ours is up to `fence`: because it never was, or because it was trimmed while it was looked for. */
+  async #assertNeverOurs(fence: number, strange: boolean): Promise<void> {
+    if ((await this.#api.next(this.#stream, this.#subject, fence + 1)) !== undefined) {
+      throw new MillraceError('UNAVAILABLE', `${this.#subject} was written to meanwhile.`);
+    }
+    // A claim that was damaged must not pass for a partition that nobody has ever owned.
+    if (!this.#isCounted && strange) {
+      throw new MillraceError(
+        'UNAVAILABLE',
+        `${this.#subject} has nothing that can be read. If its partition was never owned, purge it with "nats stream purge ${this.#stream} --subject=${this.#subject}".`,
+      );
+    }
   }
 
   /** Resolves with the append's sequence. Throws AppendError (its `outcome` says what is known), PAYLOAD_TOO_LARGE. */
@@ -273,9 +303,9 @@ export class SubjectLog implements LogPort {
     // The last one is the fence: without it a former owner could write again. One that is no longer the last is as good.
     const last = await this.#api.last(this.#stream, this.#subject);
     if (last === undefined) return;
-    const own = isWhole(last.bytes) ? last : await this.#lastOwn(last.sequence);
-    if (own === undefined) return;
-    await this.#api.purge(this.#stream, this.#subject, Math.min(before, own.sequence));
+    const { sequence } = isWhole(last.bytes) ? last : await this.#lastOwn(last.sequence);
+    if (sequence === 0) return;
+    await this.#api.purge(this.#stream, this.#subject, Math.min(before, sequence));
   }
 
   #see(sequence: number): void {

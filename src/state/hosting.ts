@@ -179,7 +179,10 @@ export class Hosting {
         const { log } = this.#options;
         log.debug({ err: error }, 'the assignment of partitions was not compared');
         const { code, message } = error as MillraceError;
-        if (code !== 'STREAM_UNUSABLE' || this.#unusable) return;
+        if (code !== 'STREAM_UNUSABLE') return;
+        // What the table had last counts until it can be read again.
+        this.#takeMine();
+        if (this.#unusable) return;
         this.#unusable = true;
         log.error({ code }, `partitions are not given to other workers any more: ${message}`);
       })
@@ -239,6 +242,7 @@ export class Hosting {
   async #reconcile(): Promise<void> {
     const { store, workerId, bus } = this.#options;
     const current = await store.read();
+    this.#unusable = false;
     if (this.#closed) return;
     this.#adopt(current);
     const hosts = this.#hosts(current.owners);
@@ -364,7 +368,7 @@ export class Hosting {
       taken.then((done) => {
         this.#taking.delete(partition);
         if (inTurn) this.#handovers -= 1;
-        if (done) this.#takeMine();
+        if (done || inTurn) this.#takeMine();
       }),
     );
   }

@@ -269,7 +269,9 @@ export class RemoteTransaction implements Joinable {
     const gone = new Promise<never>((_, reject) => {
       timer = setInterval(() => {
         this.#bus.request(subject, probe, PROBE_EVERY_MS).catch((error: unknown) => {
-          if ((error as MillraceError).details === NO_RESPONDERS) reject(error);
+          if ((error as MillraceError).details !== NO_RESPONDERS) return;
+          // Not as the answer to the request itself: that one may have reached it.
+          reject(new MillraceError('UNAVAILABLE', 'Nobody is there to answer any more.'));
         });
       }, PROBE_EVERY_MS);
     });

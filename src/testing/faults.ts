@@ -57,6 +57,7 @@ const MAX_FAULT_MS = 600_000;
 export class Faults {
   readonly #ports: FaultPorts;
   readonly #rules = new Set<Rule>();
+  readonly #down = new Set<number>();
 
   constructor(ports: FaultPorts) {
     this.#ports = ports;
@@ -171,9 +172,17 @@ export class Faults {
     if (servers.urls[server] === undefined) {
       throw new MillraceError('NOT_FOUND', `There is no server ${server}.`);
     }
-    await servers.kill(server);
-    await delay(forMs);
-    await servers.restart(server);
+    if (this.#down.has(server)) {
+      throw new MillraceError('INVALID_INPUT', `Server ${server} is down already.`);
+    }
+    this.#down.add(server);
+    try {
+      await servers.kill(server);
+      await delay(forMs);
+      await servers.restart(server);
+    } finally {
+      this.#down.delete(server);
+    }
   }
 
   /** What becomes of a message; for the link of this worker. */

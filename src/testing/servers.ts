@@ -22,6 +22,7 @@ export interface TestServers {
 export async function startServers(count: 1 | 3, folder: string): Promise<TestServers> {
   const binary = await findBroker({});
   if (count === 3) {
+    let stopped = false;
     const cluster = await startCluster({
       binary,
       directory: folder,
@@ -33,22 +34,31 @@ export async function startServers(count: 1 | 3, folder: string): Promise<TestSe
       urls: cluster.urls,
       kill: async (server) => killed(cluster.servers[server]),
       async restart(server) {
+        if (stopped) return;
         await cluster.restart(server);
         await cluster.ready();
       },
-      stop: async () => cluster.stop(),
+      async stop() {
+        stopped = true;
+        await cluster.stop();
+      },
     };
   }
   const storeDir = join(folder, 'broker');
   let broker = await startBroker({ binary, port: 0, storeDir });
   const { port, url } = broker;
+  let stopped = false;
   return {
     urls: [url],
     kill: async () => killed(broker),
     async restart() {
+      if (stopped) return;
       broker = await startBroker({ binary, port, storeDir });
     },
-    stop: async () => broker.stop(),
+    async stop() {
+      stopped = true;
+      await broker.stop();
+    },
   };
 }
 

@@ -6,6 +6,7 @@ import type { Bus } from '../../src/bus/connection.ts';
 import { openBus } from '../../src/client/client.ts';
 import { parseSettings } from '../../src/core/settings.ts';
 import { subjectsOf } from '../../src/core/subjects.ts';
+import { Interrupted } from '../../src/state/attempt.ts';
 import { RemoteTransaction } from '../../src/state/join.ts';
 import { startTestBroker, type TestBroker } from '../support/broker.ts';
 
@@ -50,6 +51,9 @@ it('nothing waits for a worker that died with the answer under way', async () =>
   expect(heard).toContain('probe');
   coordinator.unsubscribe();
   await Promise.all(asked);
+  // What was written may have been done: the whole is run again, whatever the handler makes of it.
+  const lost = expect.any(Interrupted) as unknown;
   const gone = expect.objectContaining({ code: 'UNAVAILABLE' }) as unknown;
-  expect(failures).toEqual([gone, gone, gone]);
+  expect(failures).toHaveLength(3);
+  expect(failures).toEqual(expect.arrayContaining([gone, lost, lost]));
 });

@@ -391,6 +391,18 @@ describe('replay', () => {
     await expect(read).rejects.toThrow('no sense');
   });
 
+  it('of claims of which none can be read does not pass for one that is empty', async () => {
+    const streams = await member();
+    const subject = `millrace.log.claims-${partition}`;
+    await nats.request(subject, '{"stream":"orders","seq":1}', { timeout: 20_000 });
+    expect(await streams.claims(partition).last()).toBeUndefined();
+    await nats.request(subject, 'x', { timeout: 20_000 });
+    await expect(streams.claims(partition).last()).rejects.toMatchObject({
+      code: 'UNAVAILABLE',
+      message: expect.stringContaining(`nats stream purge millrace-log --subject=${subject}`),
+    });
+  });
+
   it('leaves out what was never appended, wherever it lies, and an append that somebody has changed', async () => {
     const subject = `millrace.log.journal-${partition}`;
     const strangers = ['', 'x', '{"stream":"orders","seq":1}', randomBytes(100)];

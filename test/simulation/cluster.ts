@@ -91,7 +91,7 @@ export class Cluster {
   /** `onTrace` is told what happens, for one who looks for a reason. */
   constructor(seed: number, partitions: number, onTrace?: (line: string) => void) {
     this.random = new Random(seed);
-    this.store = new Store(this.clock, this.random);
+    this.store = new Store(this.clock, this.random, seed);
     this.partitions = partitions;
     this.layout = { generation: 0, from: partitions, to: partitions };
     this.#onTrace = onTrace;

@@ -34,12 +34,13 @@ export class Store {
   readonly #clock: Clock;
   readonly #random: Random;
   /** Of its own, so that without strangers a seed gives what it gave before there were any. */
-  readonly #strangers = new Random(1);
+  readonly #strangers: Random;
   #sequence = 0;
   #snapshotId = 0;
 
-  constructor(clock: Clock, random: Random) {
+  constructor(clock: Clock, random: Random, seed: number) {
     this.#clock = clock;
+    this.#strangers = new Random(seed);
     this.#random = random;
   }
 
@@ -49,9 +50,19 @@ export class Store {
     // As SubjectLog: where nothing of ours is, the first append follows what is there.
     let foreignOnly = 0;
     const last = async (): Promise<Message | undefined> => {
-      const [fence, own] = await this.#ask(actor, () => [log.at(-1), lastOwn(log)] as const);
-      foreignOnly = own === undefined ? (fence?.sequence ?? 0) : 0;
-      return own && { sequence: fence?.sequence ?? 0, bytes: own.bytes };
+      const fence = await this.#ask(actor, () => log.at(-1));
+      foreignOnly = 0;
+      if (fence?.foreign === undefined) return fence;
+      const { sequence } = fence;
+      const own = await this.#ask(actor, () =>
+        lastOwn(log.filter((message) => message.sequence <= sequence)),
+      );
+      if (own !== undefined) return { sequence, bytes: own.bytes };
+      if (await this.#ask(actor, () => (log.at(-1)?.sequence ?? 0) > sequence)) {
+        throw new Error('the log was written to meanwhile');
+      }
+      foreignOnly = sequence;
+      return undefined;
     };
     return {
       last,

@@ -43,6 +43,15 @@ it('an older last message than one that was seen is no answer', async () => {
   expect((await log.last())?.sequence).toBe(8);
 });
 
+it('a log whose last append is trimmed while it is looked for behind what others wrote is not empty', async () => {
+  const junk = { message: { subject: 's', seq: 5, data: '' } };
+  const api = new JetStreamApi(busWith([junk, message(7), message(7)]));
+  const reader = { read: async () => Promise.resolve() } as unknown as StreamReader;
+  const log = new SubjectLog('s', 's', api, reader, {} as LogWriter);
+  await expect(log.last()).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+  expect((await log.last())?.sequence).toBe(7);
+});
+
 it('a stream without a leader is asked again, and who was elected meanwhile is not waited for longer', async () => {
   const api = new JetStreamApi(busWith([new Promise(() => {}), message(9)]));
   const asked = api.last('s', 's');
