@@ -20,14 +20,18 @@ let hosting: Hosting;
 let tried: number[];
 
 /** Its log is never read: `fail` says why. */
-function hostingWith(bus: { up: boolean }, fail: (partition: number) => Error): Hosting {
+function hostingWith(
+  bus: { up: boolean },
+  fail: (partition: number) => Error,
+  { owner, table = assignment }: { owner?: string; table?: typeof assignment | Error } = {},
+): Hosting {
   const nothing = (): void => {};
   const options = {
     bus: { ...bus, subscribe: () => ({ unsubscribe: nothing }), publish: nothing },
     settings: parseSettings({}),
     log: pino({ level: 'silent' }),
     workerId: 'me',
-    store: { read: async () => Promise.resolve(assignment) },
+    store: { read: async () => (table instanceof Error ? Promise.reject(table) : table) },
     streams: {
       claims: (partition: number) => ({
         last: async () => {
@@ -41,7 +45,7 @@ function hostingWith(bus: { up: boolean }, fail: (partition: number) => Error): 
     cluster: {
       members: new Map(),
       left: new Set(),
-      ownerOf: nothing,
+      ownerOf: () => owner,
       hosts: () => [{ id: 'me', capacity: 1 }],
       changed: nothing,
       isGone: async () => Promise.resolve(false),
@@ -82,4 +86,19 @@ it('without a connection none is tried', async () => {
   hosting.reconcile();
   await vi.advanceTimersByTimeAsync(FOR_MS);
   expect(tried).toEqual([]);
+});
+
+it('those that another worker has and does not let go hold up no others', async () => {
+  hosting = hostingWith({ up: true }, () => new Error('it has not let go'), { owner: 'other' });
+  hosting.reconcile();
+  await vi.advanceTimersByTimeAsync(RETRY_MS);
+  expect(new Set(tried).size).toBe(PARTITIONS);
+});
+
+it('where the table cannot be read what it had last counts', async () => {
+  const table = Object.assign(new Error('not ours'), { code: 'STREAM_UNUSABLE' });
+  hosting = hostingWith({ up: true }, () => new Error('no'), { table });
+  hosting.reconcile();
+  await vi.advanceTimersByTimeAsync(RETRY_MS);
+  expect(new Set(tried).size).toBe(PARTITIONS);
 });
