@@ -76,9 +76,12 @@ export class Cluster {
   #soon: NodeJS.Immediate | undefined;
   #said: Buffer | undefined;
   readonly #sinceMs = performance.now();
+  /** Of the connection under which the others were last looked at. */
+  #epoch: number;
 
   constructor(bus: Bus, settings: Settings, self: ClusterSelf, events: ClusterEvents) {
     this.#bus = bus;
+    this.#epoch = bus.epoch;
     this.#settings = settings;
     this.#self = self;
     this.#events = events;
@@ -272,6 +275,11 @@ export class Cluster {
     // While our own connection is down nobody can be heard.
     if (!this.#bus.up) return;
     const now = performance.now();
+    if (this.#bus.epoch !== this.#epoch) {
+      // A broker that was away was so for all: they have as long from now on to be heard again as they always have.
+      this.#epoch = this.#bus.epoch;
+      for (const member of this.members.values()) member.heardAtMs = now;
+    }
     for (const { id, heardAtMs } of this.members.values()) {
       if (now - heardAtMs > this.#settings.ownerMissedMs) this.gone(id);
     }
