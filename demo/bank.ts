@@ -5,7 +5,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { MillraceError, type InspectedPage, type Mill } from '../src/index.ts';
-import { answering, type System } from './system.ts';
+import { answering, asked, type System } from './system.ts';
 
 const ACCOUNTS = 1_000;
 const OPENING_BALANCE = 1_000;
@@ -99,14 +99,14 @@ async function check(mill: Mill, expected: ReadonlyMap<string, number>): Promise
   let wrong = 0;
   let cursor: string | null = null;
   do {
-    const page: InspectedPage<number> = await mill.inspect.list('accounts', {
-      limit: 500,
-      ...(cursor === null ? {} : { cursor }),
-    });
+    const from = cursor === null ? {} : { cursor };
+    const page: InspectedPage<number> = await asked(() =>
+      mill.inspect.list<number>('accounts', { limit: 500, ...from }),
+    );
     for (const { key, value } of page.items) if (value !== expected.get(key)) wrong += 1;
     cursor = page.cursor;
   } while (cursor !== null);
-  const { counters, active } = await mill.inspect.transactions();
+  const { counters, active } = await asked(() => mill.inspect.transactions());
   print(
     `${counters.recovered} unfinished transactions were found in the logs and brought to their end; ${active.length} are open now.`,
   );

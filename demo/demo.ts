@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { connect, type Mill } from '../src/index.ts';
 import { transferMoney } from './bank.ts';
 import { takeOrders } from './orders.ts';
-import { answering, startSystem } from './system.ts';
+import { asked, answering, startSystem } from './system.ts';
 
 interface Webhook {
   event: string;
@@ -119,7 +119,7 @@ async function waitForTally(mill: Mill, wanted: number): Promise<Tally> {
 }
 
 async function inspectedTally(mill: Mill): Promise<Tally> {
-  const { items } = await mill.inspect.list<number>('tally', { limit: 1_000 });
+  const { items } = await asked(() => mill.inspect.list<number>('tally', { limit: 1_000 }));
   return new Map(items.map(({ key, value }) => [key, value]));
 }
 

@@ -4,6 +4,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Mill } from '../src/index.ts';
+import { asked } from './system.ts';
 
 const ORDERS = 60;
 /** The last ones, which come in while the provider is away. */
@@ -41,8 +42,10 @@ export async function takeOrders(mill: Mill): Promise<void> {
   for (const { number } of dead) await mill.dead.replay(number);
   print('  it is back: they are replayed');
   await reach('parcels', async () => parcels(mill), ORDERS);
-  const { items } = await mill.inspect.list<number>('parcels', { limit: 1_000 });
-  const { items: orders } = await mill.inspect.list<{ status: string }>('orders', { limit: 1_000 });
+  const { items } = await asked(() => mill.inspect.list<number>('parcels', { limit: 1_000 }));
+  const { items: orders } = await asked(() =>
+    mill.inspect.list<{ status: string }>('orders', { limit: 1_000 }),
+  );
   if (items.some(({ value }) => value !== 1)) throw new Error('An order has more than one parcel.');
   if (orders.some(({ value }) => value.status !== 'shipped'))
     throw new Error('An order is not shipped.');
@@ -52,7 +55,7 @@ export async function takeOrders(mill: Mill): Promise<void> {
 const deadPayments = (mill: Mill) => mill.dead.list({ function: 'charge', limit: 1_000 });
 
 async function parcels(mill: Mill): Promise<number> {
-  return (await mill.inspect.list('parcels', { limit: 1_000 })).items.length;
+  return (await asked(() => mill.inspect.list('parcels', { limit: 1_000 }))).items.length;
 }
 
 async function reach(what: string, count: () => Promise<number>, wanted: number): Promise<void> {

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { findBroker, startBroker } from '../src/broker/index.ts';
 import { WorkerProcess } from '../src/dev/worker-process.ts';
-import type { Mill } from '../src/index.ts';
+import { MillraceError, type Mill } from '../src/index.ts';
 
 const MAIN = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
 const FUNCTIONS = fileURLToPath(new URL('../functions', import.meta.url));
@@ -59,5 +59,21 @@ export async function answering(mill: Mill): Promise<[Answering, ...Answering[]]
     if (first !== undefined && others.length === workers.length - 1) return [first, ...others];
     if (performance.now() >= untilMs) throw new Error('Not all workers answer.');
     await delay(ASK_AGAIN_MS);
+  }
+}
+
+/** While partitions move to a worker that has come they have no owner for a moment: then it is asked again, for so long. */
+const MOVING_MS = 15_000;
+
+export async function asked<Answer>(ask: () => Promise<Answer>): Promise<Answer> {
+  const untilMs = performance.now() + MOVING_MS;
+  for (;;) {
+    try {
+      return await ask();
+    } catch (error) {
+      const again = error instanceof MillraceError && error.retryable;
+      if (!again || performance.now() >= untilMs) throw error;
+      await delay(50);
+    }
   }
 }
