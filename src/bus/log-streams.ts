@@ -234,9 +234,10 @@ export class SubjectLog implements LogPort {
       sequence: 0,
     };
     await this.#reader.read(this.#stream, this.#subject, 1, to, (sequence, bytes) => {
-      if (sequence > to) return;
-      if (!isWhole(bytes)) found.strange ||= bytes[0] !== OPENING_BRACE;
-      else Object.assign(found, { own: bytes, sequence });
+      if (isWhole(bytes)) {
+        found.own = bytes;
+        found.sequence = sequence;
+      } else found.strange ||= bytes[0] !== OPENING_BRACE;
     });
     return found;
   }

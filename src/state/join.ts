@@ -264,10 +264,10 @@ export class RemoteTransaction implements Joinable {
 
   /** A worker that is killed with an answer under way leaves nobody who would say so. */
   async #unlessGone(answer: Promise<Msg>, subject: string): Promise<Msg> {
-    const probe = writeControl({ what: 'probe', tx: this.ref.tx });
     let timer: NodeJS.Timeout | undefined;
     const gone = new Promise<never>((_, reject) => {
       timer = setInterval(() => {
+        const probe = writeControl({ what: 'probe', tx: this.ref.tx });
         this.#bus.request(subject, probe, PROBE_EVERY_MS).catch((error: unknown) => {
           if ((error as MillraceError).details !== NO_RESPONDERS) return;
           // Not as the answer to the request itself: that one may have reached it.
